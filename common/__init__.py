@@ -1,0 +1,1 @@
+"""What the four packages share: the error tree, whole-file writes, digests."""

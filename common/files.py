@@ -1,0 +1,48 @@
+"""Whole-file writes that survive a kill, and digests."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step: a reader or a killed process sees the old or the new file.
+
+    Raises OSError (full disk, read-only folder); the old file is then untouched.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sha256_of_text(text: str) -> str:
+    """Hexadecimal SHA-256 of the UTF-8 text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of the file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder for regenerable data of one kind (mel features, calibration, converted models).
+
+    It lies under $WHISPERFIT_CACHE, else under $XDG_CACHE_HOME/whisperfit, else ~/.cache/whisperfit.
+    Everything in it may be deleted at any time between runs.
+    """
+    root = os.environ.get("WHISPERFIT_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisperfit"
+    folder = (Path(root) if root else base) / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,1 @@
+"""Makes models: recipes, model loading, pruning, quantisation, calibration."""

@@ -1,0 +1,194 @@
+"""What calibration speech tells about a model, measured once per model and reused for every recipe.
+
+For each site (the heads or the FFN channels of a layer): how important each unit is by three measures, and
+mean and covariance of the units' activations, from which the projection behind removed units is refitted in
+closed form. For each linear layer: the range of its input.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from whisper.model import Linear, Whisper
+
+from common.errors import CompressionError
+from compression.models import LoadedModel
+from compression.network import encode
+from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
+from compression.sites import Site, output_projection, sites, unit_count
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSample:
+    """One clip: `mel` (n_mels, frames), `tokens` (T,) int64 with the prompt, whose length is `prompt_length`."""
+
+    mel: Tensor
+    tokens: Tensor
+    prompt_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteStatistics:
+    """`mean` (K,) and `covariance` (K, K) of the projection's input; `importance` (units,) by measure."""
+
+    mean: Array
+    covariance: Array
+    importance: dict[ImportanceMeasure, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Statistics by site key (see `Site.key`) and input ranges (low, high) by linear layer's name."""
+
+    statistics: dict[str, SiteStatistics]
+    input_ranges: dict[str, tuple[float, float]]
+
+    def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
+        """Importance of each unit (units,) by site key."""
+        return {key: statistics.importance[measure] for key, statistics in self.statistics.items()}
+
+    def save(self, path: Path) -> None:
+        """Write everything as one .npz file."""
+        arrays: dict[str, Any] = {}
+        for key, statistics in self.statistics.items():
+            arrays[f"mean/{key}"] = statistics.mean
+            arrays[f"covariance/{key}"] = statistics.covariance
+            for measure, scores in statistics.importance.items():
+                arrays[f"importance/{measure}/{key}"] = scores
+        for name, bounds in self.input_ranges.items():
+            arrays[f"range/{name}"] = np.asarray(bounds)
+        with path.open("wb") as handle:
+            np.savez(handle, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises OSError, ValueError or KeyError when the file is no saved calibration."""
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        keys = [name.removeprefix("mean/") for name in arrays if name.startswith("mean/")]
+        statistics = {
+            key: SiteStatistics(
+                mean=arrays[f"mean/{key}"],
+                covariance=arrays[f"covariance/{key}"],
+                importance={measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES},
+            )
+            for key in keys
+        }
+        ranges = {
+            name.removeprefix("range/"): (float(bounds[0]), float(bounds[1]))
+            for name, bounds in arrays.items()
+            if name.startswith("range/")
+        }
+        return cls(statistics=statistics, input_ranges=ranges)
+
+
+class _SiteRecorder:
+    """Accumulates, clip by clip, the input of one output projection and the loss's gradient at it."""
+
+    def __init__(self, network: Whisper, site: Site) -> None:
+        self.projection = output_projection(network, site)
+        self.units = unit_count(network, site)
+        width = self.projection.in_features
+        self.count = 0
+        self.total = torch.zeros(width, dtype=torch.float64)
+        self.gram = torch.zeros(width, width, dtype=torch.float64)
+        self.taylor = torch.zeros(self.units, dtype=torch.float64)
+        self._input: Tensor | None = None
+
+    def remember(self, _: Linear, inputs: tuple[Tensor]) -> None:
+        """Forward pre-hook: keep the input until its gradient is known."""
+        self._input = inputs[0]
+        self._input.retain_grad()
+
+    def collect(self) -> None:
+        """Add the remembered input; call after the backward pass."""
+        if self._input is None or self._input.grad is None:
+            raise CompressionError("calibration: a layer took no part in the loss")
+        x = self._input.detach().flatten(0, 1)
+        self.count += len(x)
+        self.total += x.sum(0).double()
+        self.gram += (x.T @ x).double()
+        # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
+        product = (x * self._input.grad.flatten(0, 1)).unflatten(1, (self.units, -1))
+        self.taylor += product.sum((0, 2)).abs().double()
+        self._input = None
+
+    def statistics(self, clips: int) -> SiteStatistics:
+        mean = self.total / self.count
+        covariance = self.gram / self.count - torch.outer(mean, mean)
+        weight = self.projection.weight.detach().double().unflatten(1, (self.units, -1))
+        blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
+        spread = torch.einsum("nud,deu,nue->u", weight, blocks, weight).clamp(min=0).sqrt()
+        norm = weight.square().sum((0, 2)).sqrt()
+        importance: dict[ImportanceMeasure, Tensor] = {
+            "norm": norm,
+            "activation": spread,
+            "taylor": self.taylor / clips,
+        }
+        return SiteStatistics(
+            mean=mean.float().numpy(),
+            covariance=covariance.float().numpy(),
+            importance={measure: scores.float().numpy() for measure, scores in importance.items()},
+        )
+
+
+def _record_range(ranges: dict[str, tuple[float, float]], name: str) -> Callable[[Linear, tuple[Tensor]], None]:
+    def hook(_: Linear, inputs: tuple[Tensor]) -> None:
+        low, high = ranges.get(name, (0.0, 0.0))
+        x = inputs[0].detach()
+        ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
+
+    return hook
+
+
+def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
+    """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
+    tokens = sample.tokens.unsqueeze(0)
+    features = encode(network, sample.mel.unsqueeze(0))
+    logits = network.decoder(tokens[:, :-1], features)
+    first = sample.prompt_length - 1
+    return functional.cross_entropy(logits[0, first:], tokens[0, first + 1 :])
+
+
+def measure(
+    model: LoadedModel,
+    samples: Iterable[CalibrationSample],
+    *,
+    on_sample: Callable[[int], None] = lambda _: None,
+) -> Calibration:
+    """Run the samples through the original model, forward and backward; about three encoder passes a clip.
+
+    Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
+    deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
+    removed (Michel et al. 2019). Raises CompressionError when there is no sample.
+    """
+    network = model.network
+    recorders = {site.key: _SiteRecorder(network, site) for site in sites(network)}
+    ranges: dict[str, tuple[float, float]] = {}
+    clips = 0
+    with ExitStack() as hooks, torch.enable_grad():
+        for recorder in recorders.values():
+            hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
+        for name, module in network.named_modules():
+            if isinstance(module, Linear):
+                hooks.callback(module.register_forward_pre_hook(_record_range(ranges, name)).remove)
+        for sample in samples:
+            calibration_loss(network, sample).backward()
+            for recorder in recorders.values():
+                recorder.collect()
+            network.zero_grad(set_to_none=True)
+            clips += 1
+            on_sample(clips)
+    if not clips:
+        raise CompressionError("calibration: no speech to calibrate on")
+    statistics = {key: recorder.statistics(clips) for key, recorder in recorders.items()}
+    return Calibration(statistics=statistics, input_ranges=ranges)

@@ -1,0 +1,88 @@
+"""Weights on integer grids: per channel or per group, symmetric or asymmetric, 2 to 8 bits.
+
+The convention is that of ONNX Runtime's MatMulNBits: unsigned codes c in [0, 2^b - 1], float16 scales s,
+and w = (c - z) * s. Symmetric grids have z = 2^(b-1) everywhere and store no zero points.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """How a matrix (N outputs, K inputs) is stored; `group_size` 0 means one group per output channel."""
+
+    bits: int
+    group_size: int = 0
+    symmetric: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantisedMatrix:
+    """A matrix (N, K) in groups of g along K, padded with zeros to G whole groups.
+
+    `codes`: (N, G, g) uint8. `scales`: (N, G) float16. `zero_points`: (N, G) uint8, or None when symmetric.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    zero_points: Tensor | None
+    bits: int
+    columns: int
+
+    def dequantised(self) -> Tensor:
+        """(N, K) float32, the values that the runtime computes with."""
+        zero = 2 ** (self.bits - 1) if self.zero_points is None else self.zero_points.float().unsqueeze(-1)
+        values = (self.codes.float() - zero) * self.scales.float().unsqueeze(-1)
+        return values.flatten(1)[:, : self.columns].contiguous()
+
+
+def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
+    """Round a matrix (N, K) to the nearest points of its grid (round half to even).
+
+    Symmetric scales follow llama.cpp's q4_0: the entry of largest magnitude m, sign included, maps to code 0,
+    s = -m / 2^(b-1), so that no code is wasted. Asymmetric grids span [min(w, 0), max(w, 0)].
+    """
+    columns = weight.shape[1]
+    group = grid.group_size or columns
+    padded = functional.pad(weight, (0, -columns % group))
+    groups = padded.unflatten(1, (-1, group))
+    highest_code = 2**grid.bits - 1
+    if grid.symmetric:
+        extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+        scales = (-extreme / 2 ** (grid.bits - 1)).half()
+        zero_points = torch.full_like(scales, 2 ** (grid.bits - 1))
+    else:
+        low = groups.amin(-1, keepdim=True).clamp(max=0)
+        high = groups.amax(-1, keepdim=True).clamp(min=0)
+        scales = ((high - low) / highest_code).half()
+        zero_points = _divide(-low, scales).round().clamp(0, highest_code)
+    codes = (_divide(groups, scales) + zero_points.float()).round().clamp(0, highest_code)
+    return QuantisedMatrix(
+        codes=codes.to(torch.uint8),
+        scales=scales.squeeze(-1),
+        zero_points=None if grid.symmetric else zero_points.squeeze(-1).to(torch.uint8),
+        bits=grid.bits,
+        columns=columns,
+    )
+
+
+def _divide(values: Tensor, scales: Tensor) -> Tensor:
+    """values / scales, and 0 where a scale is 0 (a group of zeros, or one too small for float16)."""
+    divisor = scales.float()
+    return torch.where(divisor == 0, 0.0, values / torch.where(divisor == 0, 1.0, divisor))
+
+
+def stored(weight: Tensor, grid: Grid) -> Tensor:
+    """The float32 values that a tensor has after being stored on a grid; the first dimension is the output.
+
+    16 bits are float16 values, 32 bits change nothing.
+    """
+    if grid.bits == 32:
+        return weight.clone()
+    if grid.bits == 16:
+        return weight.half().float()
+    return quantise(weight.flatten(1), grid).dequantised().view_as(weight)

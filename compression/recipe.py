@@ -1,0 +1,276 @@
+"""A recipe: one way to compress one Whisper, as a frozen value.
+
+A recipe names what is kept, never which weights: importance (see `compression.calibration`) decides which heads
+and channels stay. Everything that changes the resulting model is in the recipe, so that its WER is
+reproducible from the recipe, the model and the calibration speech alone.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from math import inf
+from typing import Any, Literal, Self, get_args
+
+from common.errors import InputError
+from common.files import sha256_of_text
+from compression.dimensions import Dimensions
+
+FORMAT_VERSION = 1
+WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+"""Stored bits per weight: 2 to 8 are integer grids with float16 scales, 16 and 32 are floating point."""
+ACTIVATION_BITS = (8, 16, 32)
+MAX_WINDOW_S = 30.0
+MIN_WINDOW_S = 1.0
+
+ActivationRanges = Literal["dynamic", "static"]
+ImportanceMeasure = Literal["norm", "activation", "taylor"]
+IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise InputError(f"recipe: {rule} must hold, but got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderLayer:
+    """What stays of an encoder layer: self-attention heads, FFN channels, and their weight bits."""
+
+    heads: int
+    ffn_channels: int
+    attention_bits: int
+    ffn_bits: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_bits"):
+                _require(value in WEIGHT_BITS, f"{field.name} in {WEIGHT_BITS}", value)
+            else:
+                _require(value >= 1, f"{field.name} >= 1", value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderLayer(EncoderLayer):
+    """What stays of a decoder layer; `heads` are those of self-attention."""
+
+    cross_heads: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """One candidate.
+
+    `encoder`, `decoder`: one entry per layer of the original; None where the layer is dropped.
+    `group_size`: weights per scale along the input of a linear layer; 0 means one scale per output channel.
+    `symmetric`: integer grids without zero points.
+    `activation_bits`: 32 leaves activations alone; 16 and 8 quantise the input of every linear layer.
+    `activation_ranges`: from each input itself (dynamic) or from calibration speech (static).
+    `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
+    `importance`: the measure that decides which heads and channels stay.
+    `refit`: whether the projections behind removed units are refitted by least squares.
+    """
+
+    encoder: tuple[EncoderLayer | None, ...]
+    decoder: tuple[DecoderLayer | None, ...]
+    embedding_bits: int
+    convolution_bits: int
+    activation_bits: int = 32
+    activation_ranges: ActivationRanges = "dynamic"
+    group_size: int = 0
+    symmetric: bool = True
+    window_s: float = MAX_WINDOW_S
+    importance: ImportanceMeasure = "taylor"
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_bits", "convolution_bits"):
+            _require(getattr(self, name) in WEIGHT_BITS, f"{name} in {WEIGHT_BITS}", getattr(self, name))
+        _require(
+            self.activation_bits in ACTIVATION_BITS,
+            f"activation_bits in {ACTIVATION_BITS}",
+            self.activation_bits,
+        )
+        for name, choices in (
+            ("activation_ranges", get_args(ActivationRanges)),
+            ("importance", IMPORTANCE_MEASURES),
+        ):
+            _require(getattr(self, name) in choices, f"{name} in {choices}", getattr(self, name))
+        _require(self.group_size >= 0, "group_size >= 0", self.group_size)
+        _require(
+            MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S,
+            f"{MIN_WINDOW_S:g} <= window_s <= {MAX_WINDOW_S:g}",
+            self.window_s,
+        )
+        for name in ("encoder", "decoder"):
+            _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
+
+    @classmethod
+    def original(cls, dimensions: Dimensions, *, stored_bits: int = 16) -> Self:
+        """The recipe that changes nothing; `stored_bits` is the checkpoint's precision, 16 or 32."""
+        encoder = EncoderLayer(
+            heads=dimensions.n_audio_head,
+            ffn_channels=dimensions.audio_ffn,
+            attention_bits=stored_bits,
+            ffn_bits=stored_bits,
+        )
+        decoder = DecoderLayer(
+            heads=dimensions.n_text_head,
+            cross_heads=dimensions.n_text_head,
+            ffn_channels=dimensions.text_ffn,
+            attention_bits=stored_bits,
+            ffn_bits=stored_bits,
+        )
+        return cls(
+            encoder=(encoder,) * dimensions.n_audio_layer,
+            decoder=(decoder,) * dimensions.n_text_layer,
+            embedding_bits=stored_bits,
+            convolution_bits=stored_bits,
+        ).canonical(dimensions)
+
+    @property
+    def weight_bits(self) -> tuple[int, ...]:
+        """Every weight precision in the recipe: kept layers first, then embedding and convolutions."""
+        layers = [layer for layer in (*self.encoder, *self.decoder) if layer]
+        bits = [b for layer in layers for b in (layer.attention_bits, layer.ffn_bits)]
+        return (*bits, self.embedding_bits, self.convolution_bits)
+
+    @property
+    def is_quantised(self) -> bool:
+        return any(bits <= 8 for bits in self.weight_bits)
+
+    def is_pruned(self, dimensions: Dimensions) -> bool:
+        """Whether heads or channels of a kept layer are removed."""
+        encoder = any(
+            e.heads < dimensions.n_audio_head or e.ffn_channels < dimensions.audio_ffn for e in self.encoder if e
+        )
+        decoder = any(
+            min(d.heads, d.cross_heads) < dimensions.n_text_head or d.ffn_channels < dimensions.text_ffn
+            for d in self.decoder
+            if d
+        )
+        return encoder or decoder
+
+    def check(self, dimensions: Dimensions) -> None:
+        """Raise InputError unless the recipe fits a model of these dimensions."""
+        _require(
+            len(self.encoder) == dimensions.n_audio_layer,
+            f"{dimensions.n_audio_layer} encoder layers",
+            len(self.encoder),
+        )
+        _require(
+            len(self.decoder) == dimensions.n_text_layer,
+            f"{dimensions.n_text_layer} decoder layers",
+            len(self.decoder),
+        )
+        for layer in filter(None, self.encoder):
+            _require(layer.heads <= dimensions.n_audio_head, f"heads <= {dimensions.n_audio_head}", layer.heads)
+            _require(
+                layer.ffn_channels <= dimensions.audio_ffn,
+                f"ffn_channels <= {dimensions.audio_ffn}",
+                layer.ffn_channels,
+            )
+        for layer in filter(None, self.decoder):
+            heads = max(layer.heads, layer.cross_heads)
+            _require(heads <= dimensions.n_text_head, f"heads <= {dimensions.n_text_head}", heads)
+            _require(
+                layer.ffn_channels <= dimensions.text_ffn,
+                f"ffn_channels <= {dimensions.text_ffn}",
+                layer.ffn_channels,
+            )
+
+    def canonical(self, dimensions: Dimensions) -> Self:
+        """The same compression with every field that has no effect at its default.
+
+        Two recipes that make the same model are then equal and share one id.
+        """
+        changes: dict[str, Any] = {"window_s": float(self.window_s)}
+        if not self.is_quantised:
+            changes |= {"group_size": 0, "symmetric": True}
+        if not self.is_pruned(dimensions):
+            changes |= {"importance": "taylor", "refit": True}
+        if self.activation_bits == 32:
+            changes["activation_ranges"] = "dynamic"
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, a format version."""
+        return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises InputError when the text is no recipe of this format version."""
+        try:
+            values = json.loads(text)
+            version = values.pop("version")
+            if version != FORMAT_VERSION:
+                raise InputError(
+                    f"recipe: format version {version} is not {FORMAT_VERSION}, the one this program reads"
+                )
+            encoder = tuple(layer and EncoderLayer(**layer) for layer in values.pop("encoder"))
+            decoder = tuple(layer and DecoderLayer(**layer) for layer in values.pop("decoder"))
+            return cls(encoder=encoder, decoder=decoder, **values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"recipe: not a valid recipe ({error})") from error
+
+    @property
+    def id(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        return sha256_of_text(self.to_json())[:12]
+
+    def at_least_as_compressed_as(self, other: "Recipe") -> bool:
+        """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
+
+        Fewer layers, heads, channels and bits, larger groups, no zero points and a shorter window are more
+        compressed; recipes that choose or repair differently are incomparable.
+        """
+        if len(self.encoder) != len(other.encoder) or len(self.decoder) != len(other.decoder):
+            return False
+        if self._choices() != other._choices():
+            return False
+        return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
+
+    def _choices(self) -> tuple[object, ...]:
+        return (self.activation_ranges, self.importance, self.refit)
+
+    def _amounts(self) -> tuple[float, ...]:
+        """One number per gene, smaller where more compressed."""
+        layers: list[float] = []
+        for stack, kind in ((self.encoder, EncoderLayer), (self.decoder, DecoderLayer)):
+            for layer in stack:
+                layers += [getattr(layer, field.name) if layer else 0 for field in fields(kind)]
+        grid = (-(self.group_size or inf), -float(self.symmetric)) if self.is_quantised else (0.0, 0.0)
+        return (
+            *layers,
+            self.embedding_bits,
+            self.convolution_bits,
+            self.activation_bits,
+            self.window_s,
+            *grid,
+        )
+
+    def summary(self) -> str:
+        """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
+
+        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points.
+        """
+        encoder = [layer for layer in self.encoder if layer]
+        decoder = [layer for layer in self.decoder if layer]
+        heads = f"{sum(e.heads for e in decoder)}+{sum(e.cross_heads for e in decoder)}"
+        stacks = (
+            f"enc {_stack_summary(encoder, str(sum(e.heads for e in encoder)))}",
+            f"dec {_stack_summary(decoder, heads)}",
+        )
+        group = f" g{self.group_size or 'channel'}{'' if self.symmetric else 'z'}" if self.is_quantised else ""
+        static = "s" if self.activation_ranges == "static" else ""
+        activations = f"a{self.activation_bits}{static}"
+        model = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
+        return " | ".join((*stacks, model))
+
+
+def _stack_summary(layers: list[Any], heads: str) -> str:
+    channels = sum(layer.ffn_channels for layer in layers)
+    attention, ffn = (
+        ",".join(str(b) for b in sorted({getattr(layer, name) for layer in layers}))
+        for name in ("attention_bits", "ffn_bits")
+    )
+    return f"{len(layers)}L {heads}h ffn{channels} w{attention}/{ffn}"

@@ -1,0 +1,1 @@
+"""Knows hardware: device profiles, latency tables, the latency predictor."""

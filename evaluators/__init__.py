@@ -1,0 +1,1 @@
+"""Scores models: costs from one inventory of operations, speech sets, decoding, word error rate."""

@@ -1,0 +1,1 @@
+"""Decides: search space, engines, run loop, front, report, command line."""

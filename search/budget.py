@@ -1,0 +1,74 @@
+"""What a run minimises and the limits it must respect."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from common.errors import InputError
+from search.trial import TrialCosts
+
+_PERCENT = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(\.\d+)?)\s*%")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WerBudget:
+    """The largest WER: a fraction of its own, or a share above the baseline's (gamma)."""
+
+    value: float
+    is_relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`8.5%` is absolute, `+10%` relative to the baseline. Raises InputError for anything else."""
+        match = _PERCENT.fullmatch(text.strip())
+        if not match:
+            raise InputError(f"WER budget {text!r}: write 8.5% (absolute) or +10% (above the baseline)")
+        if match["sign"] == "-":
+            raise InputError(f"WER budget {text!r} is negative: write 8.5% (absolute) or +10% (above the baseline)")
+        return cls(value=float(match["number"]) / 100, is_relative=match["sign"] == "+")
+
+    def limit(self, baseline_wer: float) -> float:
+        """The largest WER allowed, as a fraction: (1 + gamma) x baseline, or the absolute budget."""
+        return baseline_wer * (1 + self.value) if self.is_relative else self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """alpha x size / original size + beta x FLOPs / original FLOPs; smaller is better."""
+
+    alpha: float
+    beta: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`0.5,0.5`. Raises InputError unless both are >= 0 and one is positive."""
+        try:
+            alpha, beta = (float(part) for part in text.split(","))
+        except ValueError:
+            raise InputError(f"objective {text!r}: write two weights, of size and of FLOPs, such as 0.5,0.5") from None
+        if not (alpha >= 0 and beta >= 0 and 0 < alpha + beta < float("inf")):
+            raise InputError(f"objective {text!r}: the weights must be >= 0 and one of them > 0")
+        return cls(alpha=alpha, beta=beta)
+
+    def value(self, costs: TrialCosts, original: TrialCosts) -> float:
+        return self.alpha * costs.size_mb / original.size_mb + self.beta * costs.flops_g / original.flops_g
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostLimits:
+    """Largest costs for the reference utterance; None where there is no limit."""
+
+    max_memory_mb: float
+    max_size_mb: float | None = None
+    max_latency_ms: float | None = None
+    max_rtf: float | None = None
+
+    def violations(self, costs: TrialCosts) -> dict[str, float]:
+        """By limit, (cost - limit) / limit: positive where the limit is broken."""
+        pairs = {
+            "memory": (costs.peak_memory_mb, self.max_memory_mb),
+            "size": (costs.size_mb, self.max_size_mb),
+            "latency": (costs.latency_ms, self.max_latency_ms),
+            "rtf": (costs.rtf, self.max_rtf),
+        }
+        return {name: cost / limit - 1 for name, (cost, limit) in pairs.items() if limit is not None}

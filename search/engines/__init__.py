@@ -1,0 +1,1 @@
+"""Propose recipes and keep what became of them."""

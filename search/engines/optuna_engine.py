@@ -1,0 +1,119 @@
+"""Optuna 5 by ask and tell: two objectives (cost, WER), constraints, everything in one SQLite file.
+
+Genes are integers in Optuna, the index of a value in its list, because the lists are ordered from the least to
+the most compressed and samplers can use that order. Trials that were scored on the whole set are COMPLETE;
+those that were stopped, rejected or failed are PRUNED with their constraint violations, so that no WER is ever
+made up for them. A proposal that repeats a recipe is completed with that recipe's values.
+"""
+
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.errors import InputError
+from search.config import SamplerName
+from search.engines.base import Proposal
+from search.space import Genes, Space
+from search.trial import Trial
+
+STUDY_NAME = "whisperfit"
+_RECORD = "record"
+_POPULATION = 16
+"""NSGA-II's: a night has hundreds of trials, not thousands."""
+_STARTUP_TRIALS = 12
+"""TPE's: the enqueued starting points and a few random ones."""
+
+
+def _sampler(name: SamplerName, seed: int) -> BaseSampler:
+    if name == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
+    return NSGAIISampler(seed=seed, population_size=_POPULATION) if name == "nsga2" else RandomSampler(seed=seed)
+
+
+class OptunaEngine:
+    """See `search.engines.base.Engine`.
+
+    With one worker, the same seed and the same answers, the proposals are the same; a resumed run draws from
+    a seed of its own, made of the run's seed and the number of trials so far.
+    """
+
+    def __init__(self, space: Space, *, sampler: SamplerName, seed: int, file: Path) -> None:
+        """Open or create the study. Raises InputError when the file cannot be written or is no study."""
+        self._space = space
+        self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+            self._study = optuna.create_study(
+                study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
+            )
+        except (SQLAlchemyError, RuntimeError, ValueError) as error:
+            raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
+        self._study.set_metric_names(["objective", "wer"])
+        finished = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = _sampler(sampler, seed + 7919 * finished)
+        self._asked: dict[int, optuna.Trial] = {}
+        self._retry_interrupted()
+
+    def _retry_interrupted(self) -> None:
+        """A trial that was running when its process died failed, and its genes are proposed again.
+
+        One that already has its record only lacks the last word, and gets it.
+        """
+        for frozen in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if _RECORD in frozen.user_attrs:
+                asked = optuna.Trial(self._study, frozen._trial_id)
+                self._finish(asked, Trial.from_json(frozen.user_attrs[_RECORD]))
+            else:
+                self._study.tell(frozen.number, state=TrialState.FAIL)
+                self._study.enqueue_trial(frozen.params)
+
+    def enqueue(self, genes: Genes) -> None:
+        self._study.enqueue_trial(self._indices(genes), skip_if_exists=True)
+
+    def _indices(self, genes: Genes) -> dict[str, int]:
+        return {name: values.index(genes[name]) for name, values in self._choices.items()}
+
+    def ask(self) -> Proposal:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = self._study.ask()
+            genes = dict(self._space.default_genes)
+            for name, values in self._choices.items():
+                genes[name] = values[trial.suggest_int(name, 0, len(values) - 1)]
+        self._asked[trial.number] = trial
+        return Proposal(number=trial.number, genes=genes)
+
+    def tell(self, proposal: Proposal, trial: Trial) -> None:
+        asked = self._asked.pop(proposal.number)
+        asked.set_user_attr(_RECORD, trial.to_json())
+        asked.set_user_attr("summary", trial.recipe.summary())
+        self._finish(asked, trial)
+
+    def drop(self, proposal: Proposal, trial: Trial) -> None:
+        asked = self._asked.pop(proposal.number)
+        asked.set_user_attr("repeats_trial", trial.number)
+        self._finish(asked, trial)
+
+    def _finish(self, asked: optuna.Trial, trial: Trial) -> None:
+        for name, violation in trial.violations.items():
+            if name not in asked.constraints:
+                asked.set_constraint(name, violation)
+        if trial.state == "complete" and trial.accuracy is not None:
+            self._study.tell(asked, [trial.objective, trial.accuracy.wer])
+        else:
+            self._study.tell(asked, state=TrialState.PRUNED)
+
+    def trials(self) -> tuple[Trial, ...]:
+        frozen = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+        return tuple(Trial.from_json(one.user_attrs[_RECORD]) for one in frozen if _RECORD in one.user_attrs)
+
+    def remember(self, key: str, value: str) -> None:
+        self._study.set_user_attr(key, value)
+
+    def recall(self, key: str) -> str | None:
+        return self._study.user_attrs.get(key)

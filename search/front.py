@@ -1,0 +1,36 @@
+"""The front of a run and the pick that the report recommends."""
+
+from collections.abc import Iterable, Sequence
+
+from search.trial import Trial
+
+
+def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The non-dominated feasible trials, cheapest first.
+
+    A trial is dominated when another one has an objective and a WER that are no larger, and one of them smaller;
+    of equal ones the first stays.
+    """
+    candidates = [
+        (trial.objective, trial.accuracy.wer, trial.number, trial)
+        for trial in trials
+        if trial.feasible and trial.accuracy is not None
+    ]
+    kept: list[Trial] = []
+    best_wer = float("inf")
+    for _, wer, _, trial in sorted(candidates, key=lambda candidate: candidate[:3]):
+        if wer < best_wer:
+            kept.append(trial)
+            best_wer = wer
+    return tuple(kept)
+
+
+def least_violating(trials: Sequence[Trial]) -> Trial | None:
+    """The trial nearest to the limits, by the sum of its relative violations; the cheapest among equals.
+
+    Only trials with a WER on the whole set count, as nothing is known about the others.
+    """
+    scored = [trial for trial in trials if trial.state == "complete"]
+    if not scored:
+        return None
+    return min(scored, key=lambda t: (sum(max(0.0, v) for v in t.violations.values()), t.objective))

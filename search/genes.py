@@ -1,0 +1,204 @@
+"""Genes: named values that a recipe is decoded from.
+
+A gene is named after the recipe's field that it sets. Alone it holds for the whole model (`embedding_bits`),
+behind a stack for all of its layers (`encoder.ffn_bits`), behind a layer's number for that layer only
+(`encoder.3.ffn_bits`; `encoder.3.kept` drops it). `encoder.heads_removed` says how many units leave the whole
+stack and `encoder.layers_removed` how many layers; importance decides which.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UnknownNameError
+from compression.dimensions import Dimensions
+from compression.importance import allocate
+from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+
+Value = int | float | bool
+Importance = Mapping[str, NDArray[np.float32]]
+"""Importance of each unit by site key, such as `encoder.0.heads` (see `compression.calibration`)."""
+Stack = Literal["encoder", "decoder"]
+STACKS: tuple[Stack, ...] = get_args(Stack)
+
+MODEL_FIELDS = ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "symmetric", "window_s")
+
+
+def units_of(stack: Stack) -> tuple[str, ...]:
+    """The fields of a layer that count prunable units."""
+    return ("heads", "ffn_channels") if stack == "encoder" else ("heads", "cross_heads", "ffn_channels")
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """A recipe being decoded: a list of layers per stack, and the changed fields of the model."""
+
+    layers: dict[Stack, list[Any]]
+    model: dict[str, Value]
+    importance: Importance
+    channel_block: int
+
+    def kept(self, stack: Stack) -> Iterator[int]:
+        return (index for index, layer in enumerate(self.layers[stack]) if layer is not None)
+
+    def change(self, stack: Stack, index: int, name: str, value: Value) -> None:
+        if self.layers[stack][index] is not None:
+            self.layers[stack][index] = replace(self.layers[stack][index], **{name: value})
+
+
+class Gene(ABC):
+    """What one gene does to a draft, and how its value is read off a finished recipe."""
+
+    rank: int
+    """Genes are applied in this order: the more particular one has the last word."""
+
+    @abstractmethod
+    def apply(self, draft: Draft, value: Value) -> None: ...
+
+    @abstractmethod
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        """The value that decodes to this recipe, or None when any one does."""
+
+
+@dataclass(frozen=True)
+class ModelGene(Gene):
+    """A field of the whole model."""
+
+    name: str
+    rank = 0
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        draft.model[self.name] = value
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        if self.name in ("group_size", "symmetric") and not recipe.is_quantised:
+            return None
+        value: Value = getattr(recipe, self.name)
+        return value
+
+
+@dataclass(frozen=True)
+class LayersRemovedGene(Gene):
+    """How many layers of a stack are dropped: those whose units matter least together."""
+
+    stack: Stack
+    rank = 1
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        layers = draft.layers[self.stack]
+        totals = [
+            sum(float(draft.importance[f"{self.stack}.{index}.{units}"].sum()) for units in units_of(self.stack))
+            for index in range(len(layers))
+        ]
+        for index in np.argsort(totals, kind="stable")[: int(value)]:
+            layers[int(index)] = None
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        return sum(layer is None for layer in getattr(recipe, self.stack))
+
+
+@dataclass(frozen=True)
+class StackGene(Gene):
+    """A field of every layer of a stack; `layer` narrows it to one."""
+
+    stack: Stack
+    name: str
+    layer: int | None = None
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        return 2 if self.layer is None else 4
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        for index in range(len(draft.layers[self.stack])) if self.layer is None else (self.layer,):
+            draft.change(self.stack, index, self.name, value)
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        layers = getattr(recipe, self.stack)
+        chosen = layers if self.layer is None else (layers[self.layer],)
+        return next((getattr(layer, self.name) for layer in chosen if layer is not None), None)
+
+
+@dataclass(frozen=True)
+class KeptGene(Gene):
+    """Whether one layer stays."""
+
+    stack: Stack
+    layer: int
+    rank = 1
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        if not value:
+            draft.layers[self.stack][self.layer] = None
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        return getattr(recipe, self.stack)[self.layer] is not None
+
+
+@dataclass(frozen=True)
+class UnitsRemovedGene(Gene):
+    """How many heads or channels leave a whole stack, the least important of the kept layers first."""
+
+    stack: Stack
+    units: str
+    rank = 3
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        if not value:
+            return
+        keys = {f"{self.stack}.{index}.{self.units}": index for index in draft.kept(self.stack)}
+        block = draft.channel_block if self.units == "ffn_channels" else 1
+        kept = allocate({key: draft.importance[key] for key in keys}, int(value), block=block)
+        for key, index in keys.items():
+            draft.change(self.stack, index, self.units, kept[key])
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        pairs = zip(getattr(original, self.stack), getattr(recipe, self.stack), strict=True)
+        return sum(getattr(before, self.units) - getattr(after, self.units) for before, after in pairs if after)
+
+
+_STACK_GENE = re.compile(r"(?P<stack>encoder|decoder)\.((?P<layer>\d+)\.)?(?P<name>[a-z_]+)")
+
+
+def gene(name: str, dimensions: Dimensions) -> Gene:
+    """The gene of a name, for a model of these dimensions. Raises UnknownNameError."""
+    if name in MODEL_FIELDS:
+        return ModelGene(name)
+    match = _STACK_GENE.fullmatch(name)
+    if match:
+        stack: Stack = "encoder" if match["stack"] == "encoder" else "decoder"
+        layers = dimensions.n_audio_layer if stack == "encoder" else dimensions.n_text_layer
+        found = _stack_gene(stack, match["layer"], match["name"], layers)
+        if found:
+            return found
+    raise UnknownNameError("gene", name, _known_names(dimensions))
+
+
+def _stack_gene(stack: Stack, layer: str | None, name: str, layers: int) -> Gene | None:
+    known = {field.name for field in fields(EncoderLayer if stack == "encoder" else DecoderLayer)}
+    if layer is not None:
+        if int(layer) >= layers:
+            return None
+        if name == "kept":
+            return KeptGene(stack, int(layer))
+        return StackGene(stack, name, int(layer)) if name in known else None
+    if name == "layers_removed":
+        return LayersRemovedGene(stack)
+    if name.removesuffix("_removed") in units_of(stack) and name.endswith("_removed"):
+        return UnitsRemovedGene(stack, name.removesuffix("_removed"))
+    return StackGene(stack, name) if name in known else None
+
+
+def _known_names(dimensions: Dimensions) -> list[str]:
+    names = list(MODEL_FIELDS)
+    for stack in STACKS:
+        in_layer = [field.name for field in fields(EncoderLayer if stack == "encoder" else DecoderLayer)]
+        names += [f"{stack}.{name}" for name in in_layer]
+        names += [f"{stack}.{units}_removed" for units in ("layers", *units_of(stack))]
+        names += [f"{stack}.0.{name}" for name in (*in_layer, "kept")]
+    return names

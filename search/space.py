@@ -1,0 +1,196 @@
+"""The search space: which genes a recipe is made of, and the values that each may take on a device."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import InputError
+from compression.dimensions import Dimensions
+from compression.recipe import Recipe
+from devices.facts import RuntimeSupport
+from search.genes import STACKS, Draft, Importance, Stack, Value, gene, units_of
+
+Genes = Mapping[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """`choices`: by gene, its values from the least to the most compressed; the first one is the default.
+
+    `importance` decides which units leave where a gene only says how many; `channel_block` is the multiple in
+    which FFN channels leave.
+    """
+
+    original: Recipe
+    dimensions: Dimensions
+    choices: Mapping[str, tuple[Value, ...]]
+    importance: Importance = field(repr=False)
+    channel_block: int = 1
+
+    @property
+    def combinations(self) -> int:
+        """Combinations of gene values; some make the same recipe."""
+        return prod(len(values) for values in self.choices.values())
+
+    @property
+    def default_genes(self) -> dict[str, Value]:
+        """The least compressed value of every gene."""
+        return {name: values[0] for name, values in self.choices.items()}
+
+    def decode(self, genes: Genes) -> Recipe:
+        """The canonical recipe of these genes; those that are not given leave the original alone.
+
+        Raises UnknownNameError for a gene that the model does not have, InputError for a value that no recipe
+        has and CompressionError when more is removed than there is.
+        """
+        draft = Draft(
+            layers={stack: list(getattr(self.original, stack)) for stack in STACKS},
+            model={},
+            importance=self.importance,
+            channel_block=self.channel_block,
+        )
+        named = [(gene(name, self.dimensions), value) for name, value in genes.items()]
+        for one, value in sorted(named, key=lambda pair: pair[0].rank):
+            one.apply(draft, value)
+        changes: dict[str, Any] = {stack: tuple(draft.layers[stack]) for stack in STACKS} | draft.model
+        recipe = replace(self.original, **changes)
+        recipe.check(self.dimensions)
+        return recipe.canonical(self.dimensions)
+
+    def encode(self, recipe: Recipe) -> dict[str, Value] | None:
+        """Genes that decode to this recipe, or None when it is not in this space."""
+        genes: dict[str, Value] = {}
+        for name, values in self.choices.items():
+            value = gene(name, self.dimensions).read(recipe, self.original)
+            genes[name] = values[0] if value is None or value not in values else value
+        return genes if self.decode(genes) == recipe else None
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Value]:
+        """Every gene uniformly over its values, independently."""
+        return {name: values[int(rng.integers(len(values)))] for name, values in self.choices.items()}
+
+
+Preset = Callable[[Dimensions, RuntimeSupport, int], dict[str, tuple[Value, ...]]]
+
+
+def _model_choices(runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
+    return {
+        "embedding_bits": _bits(runtime.embedding_bits, stored_bits),
+        "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
+        "activation_bits": tuple(sorted({32, *runtime.activation_bits}, reverse=True)),
+        "group_size": tuple(sorted(runtime.group_sizes)),
+        "symmetric": (False, True),
+        "window_s": (30.0, 20.0, 15.0),
+    }
+
+
+def _bits(executed: tuple[int, ...], stored_bits: int) -> tuple[int, ...]:
+    """Bit-widths that the runtime executes, down from the checkpoint's own precision."""
+    return (stored_bits, *sorted((bits for bits in executed if bits < stored_bits), reverse=True))
+
+
+def _shares(total: int, most: float, steps: int, block: int = 1) -> tuple[int, ...]:
+    """`steps` + 1 numbers of units from 0 to the share `most` of the total, in whole blocks."""
+    return tuple(sorted({round(total * most * step / steps / block) * block for step in range(steps + 1)}))
+
+
+def coarse(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
+    """One value per stack; importance spreads what is removed over the layers."""
+    bits = _bits(runtime.weight_bits, stored_bits)
+    choices: dict[str, tuple[Value, ...]] = {}
+    for stack in STACKS:
+        layers, heads, channels = _shape(dimensions, stack)
+        choices |= {f"{stack}.attention_bits": bits, f"{stack}.ffn_bits": bits}
+        choices[f"{stack}.layers_removed"] = tuple(range(layers // 3 + 1))
+        for units in units_of(stack):
+            if units == "ffn_channels":
+                removed = _shares(layers * channels, 0.3, 6, runtime.channel_multiple)
+            else:
+                removed = _shares(layers * heads, 0.4, 8)
+            choices[f"{stack}.{units}_removed"] = removed
+    return choices | _model_choices(runtime, stored_bits)
+
+
+def fine(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
+    """One value per layer."""
+    bits = _bits(runtime.weight_bits, stored_bits)
+    choices: dict[str, tuple[Value, ...]] = {}
+    for stack in STACKS:
+        layers, heads, channels = _shape(dimensions, stack)
+        for layer in range(layers):
+            prefix = f"{stack}.{layer}."
+            choices |= {f"{prefix}kept": (True, False), f"{prefix}attention_bits": bits, f"{prefix}ffn_bits": bits}
+            for units in units_of(stack):
+                if units == "ffn_channels":
+                    removed = _shares(channels, 0.4, 4, runtime.channel_multiple)
+                    choices[prefix + units] = tuple(channels - r for r in removed)
+                else:
+                    choices[prefix + units] = tuple(heads - r for r in range(heads // 2 + 1))
+    return choices | _model_choices(runtime, stored_bits)
+
+
+PRESETS: dict[str, Preset] = {"coarse": coarse, "fine": fine}
+
+
+def _shape(dimensions: Dimensions, stack: Stack) -> tuple[int, int, int]:
+    """Layers, heads per layer and FFN channels per layer of a stack."""
+    if stack == "encoder":
+        return dimensions.n_audio_layer, dimensions.n_audio_head, dimensions.audio_ffn
+    return dimensions.n_text_layer, dimensions.n_text_head, dimensions.text_ffn
+
+
+def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
+    """A user's space: a TOML table `[genes]` of gene = [values], the least compressed value first.
+
+    Raises InputError naming the file and the gene.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("genes")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"space {path}: cannot be read ({error})") from error
+    if not isinstance(table, dict) or not table:
+        raise InputError(f'space {path}: needs a table [genes] with lines such as "encoder.ffn_bits" = [8, 4]')
+    choices: dict[str, tuple[Value, ...]] = {}
+    for name, values in table.items():
+        numbers = isinstance(values, list) and values and all(isinstance(v, int | float) for v in values)
+        if not numbers or len(set(values)) < len(values):
+            raise InputError(
+                f"space {path}: gene {name!r} needs a list of different numbers or booleans, got {values!r}"
+            )
+        choices[name] = tuple(values)
+    return choices
+
+
+def check_choices(space: Space, runtime: RuntimeSupport) -> None:
+    """Raise InputError when a gene or one of its values is not executable: each is decoded on its own."""
+    for name, values in space.choices.items():
+        for value in values:
+            recipe = space.decode({name: value})
+            unsupported = runtime_violation(recipe, runtime, original=space.original)
+            if unsupported:
+                raise InputError(f"space: {name} = {value!r} does not run on this device: {unsupported}")
+
+
+def runtime_violation(recipe: Recipe, runtime: RuntimeSupport, *, original: Recipe) -> str | None:
+    """Why the runtime cannot execute a recipe, or None when it can."""
+    stored = original.embedding_bits
+    checks = (
+        ("weight bits", set(recipe.weight_bits[:-2]), runtime.weight_bits, stored),
+        ("embedding bits", {recipe.embedding_bits}, runtime.embedding_bits, stored),
+        ("convolution bits", {recipe.convolution_bits}, runtime.convolution_bits, stored),
+        ("activation bits", {recipe.activation_bits}, runtime.activation_bits, 32),
+        ("group size", {recipe.group_size} if recipe.is_quantised else set(), runtime.group_sizes, 0),
+    )
+    for what, used, executed, unchanged in checks:
+        if not used <= {*executed, unchanged}:
+            return f"{runtime.name} executes {what} {sorted(executed)}, not {sorted(used - {*executed, unchanged})}"
+    multiple = runtime.channel_multiple
+    odd = [
+        layer.ffn_channels for layer in (*recipe.encoder, *recipe.decoder) if layer and layer.ffn_channels % multiple
+    ]
+    return f"FFN channels must be multiples of {multiple}, not {odd[0]}" if odd else None

@@ -1,0 +1,90 @@
+"""A trial: one recipe with its costs, its accuracy or the reason it has none, and its timings."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
+
+from compression.recipe import Recipe
+
+TrialState = Literal["complete", "stopped", "rejected", "failed"]
+"""complete: scored on the whole set. stopped: the evaluation ended early, surely over the budget or dominated.
+rejected: its costs alone break a limit. failed: it could not be compressed or scored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialCosts:
+    """What the recipe costs on the device for the reference utterance, in the CSV's units (MB = 10^6 bytes)."""
+
+    size_mb: float
+    flops_g: float
+    latency_ms: float
+    latency_low_ms: float
+    latency_high_ms: float
+    rtf: float
+    peak_memory_mb: float
+    energy_mj: float
+    parameters_m: float
+    source: Literal["measured", "estimated"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UtteranceErrors:
+    """Errors of one utterance: insertions, deletions, substitutions against its number of words."""
+
+    id: str
+    insertions: int
+    deletions: int
+    substitutions: int
+    words: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialAccuracy:
+    """Pooled WER (a fraction) with its 95 % interval and counts, over the utterances that were scored."""
+
+    wer: float
+    wer_low: float
+    wer_high: float
+    insertions: int
+    deletions: int
+    substitutions: int
+    words: int
+    utterances: tuple[UtteranceErrors, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One row of `trials.csv`, and the truth that the study's storage keeps."""
+
+    number: int
+    recipe: Recipe
+    state: TrialState
+    objective: float
+    costs: TrialCosts
+    accuracy: TrialAccuracy | None
+    violations: dict[str, float]
+    """By limit, how far above it, relative to the limit; <= 0 where kept. Empty values mean not known."""
+    seconds: float
+    note: str = ""
+
+    @property
+    def feasible(self) -> bool:
+        """Scored on the whole set and within every limit."""
+        return self.state == "complete" and all(violation <= 0 for violation in self.violations.values())
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "recipe": self.recipe.to_json()}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        values = json.loads(text)
+        accuracy = values.pop("accuracy")
+        if accuracy:
+            utterances = tuple(UtteranceErrors(**errors) for errors in accuracy.pop("utterances"))
+            accuracy = TrialAccuracy(**accuracy, utterances=utterances)
+        return cls(
+            recipe=Recipe.from_json(values.pop("recipe")),
+            costs=TrialCosts(**values.pop("costs")),
+            accuracy=accuracy,
+            **values,
+        )
