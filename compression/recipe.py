@@ -217,6 +217,13 @@ class Recipe:
         """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
         return sha256_of_text(self.to_json())[:12]
 
+    @property
+    def encoder_key(self) -> str:
+        """Identifies all that decides the encoder's output: recipes that share it share their encoder."""
+        values = asdict(self)
+        del values["decoder"], values["embedding_bits"]
+        return sha256_of_text(json.dumps(values, sort_keys=True))
+
     def at_least_as_compressed_as(self, other: "Recipe") -> bool:
         """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 

@@ -1,0 +1,208 @@
+"""The schema of a device's TOML: what is known about it, each number with its unit, kind and source."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import InputError
+
+FactKind = Literal["measured", "derived", "estimated"]
+"""Measured by the named source, derived from such a measurement, or our best estimate."""
+ProfileSource = Literal["estimated", "measured"]
+"""Whether a profile's latencies come from the roofline model or from runs on the device."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fact(_Frozen):
+    """One number about a device; `source` says where to check it."""
+
+    value: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    unit: str
+    kind: FactKind
+    source: Annotated[str, Field(min_length=1)]
+
+
+def _in_unit(unit: str) -> AfterValidator:
+    def check(fact: Fact) -> Fact:
+        if fact.unit != unit:
+            raise ValueError(f"the unit must be {unit!r}, but got {fact.unit!r}")
+        return fact
+
+    return AfterValidator(check)
+
+
+def _whole(fact: Fact) -> Fact:
+    if fact.value != int(fact.value):
+        raise ValueError(f"the value must be whole, but got {fact.value:g}")
+    return fact
+
+
+def _fraction(fact: Fact) -> Fact:
+    if fact.value > 1:
+        raise ValueError(f"the value must be at most 1, but got {fact.value:g}")
+    return fact
+
+
+def _factor(fact: Fact) -> Fact:
+    if fact.value < 1:
+        raise ValueError(f"the value must be at least 1, but got {fact.value:g}")
+    return fact
+
+
+Cores = Annotated[Fact, _in_unit("cores"), AfterValidator(_whole)]
+Threads = Annotated[Fact, _in_unit("threads"), AfterValidator(_whole)]
+Megahertz = Annotated[Fact, _in_unit("MHz")]
+Megabytes = Annotated[Fact, _in_unit("MB")]
+Kilobytes = Annotated[Fact, _in_unit("KB")]
+Watts = Annotated[Fact, _in_unit("W")]
+GigabytesPerSecond = Annotated[Fact, _in_unit("GB/s")]
+Microseconds = Annotated[Fact, _in_unit("us")]
+MacsPerCycle = Annotated[Fact, _in_unit("MAC/cycle")]
+Fraction = Annotated[Fact, _in_unit("fraction"), AfterValidator(_fraction)]
+Factor = Annotated[Fact, _in_unit("factor"), AfterValidator(_factor)]
+
+Bits = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class RuntimeSupport(_Frozen):
+    """What the device's runtime executes, and so what a search space may offer.
+
+    Bits are stored bits per weight (16: float16 storage, float32 arithmetic) and bits of activations.
+    `group_sizes`: weights per scale; `head_multiple`, `channel_multiple`: granularity of pruning that stays fast.
+    """
+
+    name: str
+    weight_bits: Bits
+    embedding_bits: Bits
+    convolution_bits: Bits
+    activation_bits: Bits
+    group_sizes: Bits
+    head_multiple: Annotated[int, Field(ge=1)]
+    channel_multiple: Annotated[int, Field(ge=1)]
+    source: Annotated[str, Field(min_length=1)]
+
+
+class CoreSet(_Frozen):
+    """Equal cores that run together."""
+
+    core: str
+    count: Cores
+    clock_mhz: Megahertz
+    float_macs_per_cycle: MacsPerCycle
+    int8_macs_per_cycle: MacsPerCycle
+
+
+class Execution(_Frozen):
+    """Where the latency table was, or would be, measured: threads pinned to one core set."""
+
+    core_set: str
+    threads: Threads
+
+
+class DeviceFacts(_Frozen):
+    """What costs need beside the latency table.
+
+    `interval_factor`: the true latency is believed to lie within mean / factor and mean x factor.
+    """
+
+    ram_mb: Megabytes
+    ram_available_mb: Megabytes
+    active_power_w: Watts
+    idle_power_w: Watts
+    interval_factor: Factor
+
+
+class RooflineFacts(_Frozen):
+    """The constants of `devices.roofline`; efficiencies are fractions of peak with all threads running."""
+
+    memory_bandwidth_gb_s: GigabytesPerSecond
+    last_level_cache_kb: Kilobytes
+    float_efficiency: Fraction
+    int8_efficiency: Fraction
+    attention_efficiency: Fraction
+    activation16_slowdown: Factor
+    operation_overhead_us: Microseconds
+    session_overhead_us: Microseconds
+
+
+class DeviceDescription(_Frozen):
+    """A device's whole TOML."""
+
+    title: str
+    source: ProfileSource
+    note: str
+    runtime: RuntimeSupport
+    execution: Execution
+    core_sets: Annotated[dict[str, CoreSet], Field(min_length=1)]
+    facts: DeviceFacts
+    roofline: RooflineFacts
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DeviceDescription":
+        name, threads = self.execution.core_set, self.execution.threads.value
+        if name not in self.core_sets:
+            raise ValueError(f"execution.core_set {name!r} is not among core_sets: {', '.join(self.core_sets)}")
+        if threads > (cores := self.core_sets[name].count.value):
+            raise ValueError(f"execution.threads ({threads:g}) is more than the cores of {name!r} ({cores:g})")
+        if self.facts.ram_available_mb.value > self.facts.ram_mb.value:
+            raise ValueError("facts.ram_available_mb is more than facts.ram_mb")
+        return self
+
+    @property
+    def threads(self) -> int:
+        return int(self.execution.threads.value)
+
+    @property
+    def active_cores(self) -> CoreSet:
+        return self.core_sets[self.execution.core_set]
+
+    @property
+    def cores_summary(self) -> str:
+        """Such as `4 x Cortex-A53 @ 1.80 GHz`, one part per core set."""
+        return " + ".join(
+            f"{cores.count.value:.0f} x {cores.core} @ {cores.clock_mhz.value / 1000:.2f} GHz"
+            for cores in self.core_sets.values()
+        )
+
+    def named_facts(self) -> tuple["NamedFact", ...]:
+        """Every number with its source, named by its path in the TOML."""
+        sections: dict[str, _Frozen] = {"execution": self.execution}
+        sections |= {f"core_sets.{name}": cores for name, cores in self.core_sets.items()}
+        sections |= {"facts": self.facts, "roofline": self.roofline}
+        return tuple(
+            NamedFact(name=f"{path}.{field}", fact=fact)
+            for path, section in sections.items()
+            for field, fact in _facts_of(section)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedFact:
+    """A fact with its path in the TOML, such as `facts.ram_mb`."""
+
+    name: str
+    fact: Fact
+
+
+def _facts_of(section: _Frozen) -> Iterator[tuple[str, Fact]]:
+    return ((name, value) for name, value in section if isinstance(value, Fact))
+
+
+def parse_description(text: str, *, file: Path) -> DeviceDescription:
+    """Raise InputError naming `file` and the first wrong key unless `text` follows the schema."""
+    try:
+        return DeviceDescription.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "profile"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}{more}") from error

@@ -1,0 +1,168 @@
+"""Device profiles: a TOML of facts and a latency table, found by name or by path."""
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from common.errors import InputError, UnknownNameError
+from common.files import sha256_of_text
+from devices.facts import DeviceDescription, ProfileSource, RuntimeSupport, parse_description
+from devices.host import fill_in_host
+from devices.operation import Operation
+from devices.roofline import model_rows, precisions
+from devices.table import LatencyTable, format_table, parse_table
+
+HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperationLatency:
+    """A predicted time and the interval in which the true one is believed to lie."""
+
+    mean_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """A target device. `digest` is the SHA-256 over the texts of the TOML and of the latency table."""
+
+    name: str
+    description: DeviceDescription
+    table: LatencyTable
+    digest: str
+    _latencies: dict[Operation, OperationLatency] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        return self.description.title
+
+    @property
+    def source(self) -> ProfileSource:
+        """Whether latencies are modelled (`estimated`) or were taken on the device (`measured`)."""
+        return self.description.source
+
+    @property
+    def runtime(self) -> RuntimeSupport:
+        return self.description.runtime
+
+    @property
+    def ram_available_mb(self) -> float:
+        """What an application may use of the device's memory."""
+        return self.description.facts.ram_available_mb.value
+
+    @property
+    def active_power_w(self) -> float:
+        """What the board draws while it computes, its idle share included."""
+        return self.description.facts.active_power_w.value
+
+    @property
+    def idle_power_w(self) -> float:
+        return self.description.facts.idle_power_w.value
+
+    def latency(self, operation: Operation) -> OperationLatency:
+        """The time of one run of one operation; remembered, since searches ask the same ones again and again.
+
+        Interpolated between the table's shapes; group sizes are not told apart. Raises InputError for a
+        precision that the table does not hold.
+        """
+        known = self._latencies.get(operation)
+        if known is None:
+            known = self._latencies[operation] = self._predict(operation)
+        return known
+
+    def _predict(self, operation: Operation) -> OperationLatency:
+        description = self.description
+        mean_ms = self.table.mean_ms(operation, threads=description.threads, core_set=description.execution.core_set)
+        factor = description.facts.interval_factor.value
+        return OperationLatency(mean_ms=mean_ms, low_ms=mean_ms / factor, high_ms=mean_ms * factor)
+
+
+def known_profiles() -> tuple[str, ...]:
+    """The names of the profiles that come with whisperfit, sorted."""
+    resources = files("devices.profiles").iterdir()
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in resources if entry.name.endswith(".toml")))
+
+
+def load_description(name_or_path: str) -> DeviceDescription:
+    """A device's facts without its latency table; errors as for `load_profile`."""
+    return _describe(_find(name_or_path))
+
+
+def load_profile(name_or_path: str) -> DeviceProfile:
+    """A profile by its name, or from the path of a TOML with, beside it, a CSV of the same name.
+
+    Without the CSV the table of an `estimated` profile is made by the roofline model. Raises UnknownNameError
+    for an unknown name, InputError for a file that cannot be read or is not valid.
+    """
+    found = _find(name_or_path)
+    description = _describe(found)
+    table_file = found.file.with_suffix(".csv")
+    if found.table_text is not None:
+        table, table_text = parse_table(found.table_text, file=table_file), found.table_text
+    elif description.source == "measured":
+        raise InputError(f"{found.file}: source is 'measured', but its latency table {table_file} does not exist")
+    else:
+        table = LatencyTable(rows=tuple(model_rows(description)), file=table_file)
+        table_text = format_table(table.rows)
+    _check_coverage(description, table)
+    digest = sha256_of_text(found.facts_text + table_text)
+    return DeviceProfile(name=found.name, description=description, table=table, digest=digest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The texts of a profile; `file` is its TOML as error messages name it."""
+
+    name: str
+    file: Path
+    facts_text: str
+    table_text: str | None
+
+
+def _find(name_or_path: str) -> _Found:
+    if name_or_path in known_profiles():
+        folder = files("devices.profiles")
+        table = folder / f"{name_or_path}.csv"
+        return _Found(
+            name=name_or_path,
+            file=Path("devices/profiles") / f"{name_or_path}.toml",
+            facts_text=(folder / f"{name_or_path}.toml").read_text(encoding="utf-8"),
+            table_text=table.read_text(encoding="utf-8") if table.is_file() else None,
+        )
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise UnknownNameError("device", name_or_path, known_profiles())
+    try:
+        table_path = path.with_suffix(".csv")
+        return _Found(
+            name=path.stem,
+            file=path,
+            facts_text=path.read_text(encoding="utf-8"),
+            table_text=table_path.read_text(encoding="utf-8") if table_path.exists() else None,
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"device profile {path} cannot be read: {error}") from error
+
+
+def _describe(found: _Found) -> DeviceDescription:
+    description = parse_description(found.facts_text, file=found.file)
+    return fill_in_host(description) if found.name == HOST else description
+
+
+def _check_coverage(description: DeviceDescription, table: LatencyTable) -> None:
+    """Raise InputError unless the table prices every product that the runtime section offers."""
+    held = {
+        (key.op, key.weight_bits, key.activation_bits)
+        for key in table.lattices
+        if (key.threads, key.core_set) == (description.threads, description.execution.core_set)
+    }
+    for kind in ("linear", "convolution", "embedding"):
+        for weight_bits, activation_bits in precisions(kind, description):
+            if (kind, weight_bits, activation_bits) not in held:
+                raise InputError(
+                    f"{table.file}: no rows for {kind} with {weight_bits}-bit weights and {activation_bits}-bit "
+                    f"activations on {description.threads} threads of {description.execution.core_set!r}, "
+                    "which the profile's runtime offers"
+                )

@@ -1,0 +1,141 @@
+"""The `whisperfit` command. Every sub-command imports what it needs when it runs, so that --help is immediate."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common.errors import WhisperfitError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Hardware-aware compression search for OpenAI's Whisper.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
+Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Evaluation speech: a manifest or a folder; default: the sample speech.")
+]
+Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
+
+
+@app.command()
+def devices(
+    name: Annotated[str | None, typer.Argument(help="Show this device in detail.")] = None, json: Json = False
+) -> None:
+    """List the device profiles, or one of them with every number's source."""
+    from search.commands.devices import show_devices
+
+    show_devices(name, json)
+
+
+@app.command()
+def baseline(
+    model: Model = "tiny.en",
+    data: Data = None,
+    recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by.")] = None,
+    calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
+    language: Language = None,
+    skip_broken: SkipBroken = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Measure the WER of a model, or of one recipe of it, on a speech set."""
+    from search.commands.baseline import run_baseline
+
+    run_baseline(
+        model=model,
+        data=data,
+        recipe_file=recipe,
+        calibration=calibration,
+        calibration_utterances=calibration_utterances,
+        language=language,
+        skip_broken=skip_broken,
+        threads=threads,
+        as_json=json,
+    )
+
+
+@app.command()
+def search(
+    out: Annotated[Path, typer.Option(help="The run's folder; made anew.")],
+    model: Annotated[
+        str | None, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="A device profile's name, or your own TOML.")] = None,
+    data: Data = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
+    wer_budget: Annotated[str | None, typer.Option(help="+10% above the baseline, or 8.5% absolute.")] = None,
+    hours: Annotated[float | None, typer.Option(help="End after this time, confirmation included.")] = None,
+    trials: Annotated[int | None, typer.Option(help="End after this many scored trials.")] = None,
+    confirm: Annotated[
+        Path | None, typer.Option(help="Speech that the search never sees, to confirm the front on.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Speech for importance and ranges; default: the search's.")
+    ] = None,
+    calibration_utterances: Annotated[int | None, typer.Option(help="How many of them; default 32.")] = None,
+    language: Language = None,
+    skip_broken: SkipBroken = False,
+    space: Annotated[str | None, typer.Option(help="coarse, fine, or a TOML file of genes.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
+    objective: Annotated[str | None, typer.Option(help="Weights of size and FLOPs; default 0.5,0.5.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option()] = None,
+    max_latency_ms: Annotated[float | None, typer.Option()] = None,
+    max_rtf: Annotated[float | None, typer.Option()] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="Default: what the device has.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Search the cheapest compression of a model that keeps within a WER budget on a device."""
+    from search.commands.search import run_new_search
+
+    flags: dict[str, Any] = {
+        "model": model, "device": device, "data": data, "wer_budget": wer_budget, "hours": hours, "trials": trials,
+        "confirm": confirm, "calibration": calibration, "calibration_utterances": calibration_utterances,
+        "language": language, "skip_broken": skip_broken or None, "space": space, "sampler": sampler,
+        "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms, "max_rtf": max_rtf,
+        "max_memory_mb": max_memory_mb, "seed": seed, "threads": threads,
+    }  # fmt: skip
+    run_new_search(out=out, config_file=config, flags=flags, as_json=json)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    hours: Annotated[float | None, typer.Option(help="Time for this continuation; default: what is left.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Scored trials in all; default: the run's own number.")] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a run that was interrupted, or that should go further."""
+    from search.commands.search import resume_search
+
+    resume_search(run, hours=hours, trials=trials, as_json=json)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json: Json = False) -> None:
+    """Write a run's CSV files and report again, from what its study holds."""
+    from search.commands.report import write_report_again
+
+    write_report_again(run, as_json=json)
+
+
+def main() -> None:
+    """Entry point: prints errors as one line and exits 2; Ctrl-C exits 130."""
+    try:
+        app()
+    except WhisperfitError as error:
+        typer.echo(f"whisperfit: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("whisperfit: interrupted", err=True)
+        sys.exit(130)

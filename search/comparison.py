@@ -1,0 +1,185 @@
+"""The baseline against the pick, in words: what the summary prints and the report's cards show."""
+
+from dataclasses import dataclass
+
+from search.outcome import Confirmation, Outcome
+from search.trial import Trial, TrialAccuracy
+
+_FLAGS = {
+    "wer": "--wer-budget",
+    "size_mb": "--max-size-mb",
+    "latency_ms": "--max-latency-ms",
+    "rtf": "--max-rtf",
+    "peak_memory_mb": "--max-memory-mb",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantity:
+    """A measured or predicted value with its 95 % interval, both as text; no interval is an empty text."""
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One quantity of the baseline and of the pick; `change` is from the first to the second."""
+
+    label: str
+    baseline: Quantity
+    pick: Quantity
+    change: str
+    note: str = ""
+
+
+def shown_trial(outcome: Outcome) -> Trial:
+    """What a reader looks at: the recommended trial, else the least violating one, else the baseline."""
+    return outcome.recommended or outcome.least_violating or outcome.baseline
+
+
+def compare(outcome: Outcome) -> tuple[Comparison, ...]:
+    """The baseline against the shown trial: size, FLOPs, latency, memory, WER, WER on the confirm set if there is one."""
+    baseline, pick = outcome.baseline, shown_trial(outcome)
+    before, after = baseline.costs, pick.costs
+    rows = (
+        Comparison(
+            label="Size",
+            baseline=Quantity(value=f"{before.size_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.size_mb:,.1f} MB"),
+            change=_smaller(before.size_mb, after.size_mb),
+        ),
+        Comparison(
+            label="FLOPs",
+            baseline=Quantity(value=f"{before.flops_g:,.2f} G"),
+            pick=Quantity(value=f"{after.flops_g:,.2f} G"),
+            change=_less(before.flops_g, after.flops_g),
+        ),
+        Comparison(
+            label="Latency",
+            baseline=_latency(baseline),
+            pick=_latency(pick),
+            change=_less(before.latency_ms, after.latency_ms),
+            note=after.source,
+        ),
+        Comparison(
+            label="Peak memory",
+            baseline=Quantity(value=f"{before.peak_memory_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.peak_memory_mb:,.1f} MB"),
+            change=_smaller(before.peak_memory_mb, after.peak_memory_mb),
+        ),
+    )
+    return (*rows, *_word_errors(outcome, pick))
+
+
+def problems(outcome: Outcome) -> tuple[str, ...]:
+    """What a reader must know before believing the pick, one sentence or two each; most important first."""
+    found = [] if outcome.recommended else [_relaxation(outcome)]
+    pick = outcome.recommended
+    confirmation = outcome.confirmations.get(pick.recipe.id) if pick else None
+    if confirmation and not confirmation.within_budget:
+        found.append(
+            f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, its WER of "
+            f"{percent(confirmation.wer)} is over the budget taken over the baseline there."
+        )
+    if pick and not confirmation:
+        found.append(
+            "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
+            "on one set, its WER is likely to be a little optimistic."
+        )
+    for set_name, count in (
+        (outcome.speech, outcome.broken_lines),
+        (outcome.confirm_speech, outcome.confirm_broken_lines),
+    ):
+        if count:
+            found.append(f"{count} broken line{'s' if count > 1 else ''} of {set_name} skipped: not part of any WER.")
+    return tuple(found)
+
+
+def budget(outcome: Outcome) -> str:
+    """The WER limit as text, with its distance from the baseline when that is known: `6.23 %, baseline +10 %`."""
+    accuracy = outcome.baseline.accuracy
+    if accuracy is None or accuracy.wer == 0:
+        return percent(outcome.wer_limit)
+    return f"{percent(outcome.wer_limit)}, baseline {100 * (outcome.wer_limit / accuracy.wer - 1):+.3g} %"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as `5.66 %`."""
+    return f"{100 * fraction:.2f} %"
+
+
+def _relaxation(outcome: Outcome) -> str:
+    nearest = outcome.least_violating
+    broken = {limit: over for limit, over in nearest.violations.items() if over > 0} if nearest else {}
+    if nearest is None or not broken:
+        return "No recipe met the limits, and none was scored on the whole set: allow more trials or more time."
+    limit, over = max(broken.items(), key=lambda item: item[1])
+    others = ", ".join(f"{name} by {100 * broken[name]:.3g} %" for name in broken if name != limit)
+    return (
+        f"No recipe met the limits. The nearest, trial {nearest.number}, exceeds {limit} by {100 * over:.3g} %"
+        f"{f' (and {others})' if others else ''}: relax {_FLAGS.get(limit, limit)} first."
+    )
+
+
+def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    before, after = outcome.baseline.accuracy, pick.accuracy
+    rows = [
+        Comparison(
+            label="WER",
+            baseline=_wer(before),
+            pick=_wer(after),
+            change=_points(before, after),
+            note=f"budget {budget(outcome)}",
+        )
+    ]
+    if outcome.confirm_speech:
+        confirmed_before = outcome.confirmations.get(outcome.baseline.recipe.id)
+        confirmed_after = outcome.confirmations.get(pick.recipe.id)
+        within = "" if confirmed_after is None else "within budget" if confirmed_after.within_budget else "over budget"
+        rows.append(
+            Comparison(
+                label="WER, confirmed",
+                baseline=_wer(confirmed_before),
+                pick=_wer(confirmed_after),
+                change=_points(confirmed_before, confirmed_after),
+                note=within,
+            )
+        )
+    return tuple(rows)
+
+
+def _wer(accuracy: TrialAccuracy | Confirmation | None) -> Quantity:
+    if accuracy is None:
+        return Quantity(value="not measured")
+    return Quantity(
+        value=percent(accuracy.wer), interval=f"{100 * accuracy.wer_low:.2f} to {100 * accuracy.wer_high:.2f} %"
+    )
+
+
+def _points(before: TrialAccuracy | Confirmation | None, after: TrialAccuracy | Confirmation | None) -> str:
+    return f"{100 * (after.wer - before.wer):+.2f} points" if before and after else ""
+
+
+def _latency(trial: Trial) -> Quantity:
+    costs = trial.costs
+    return Quantity(
+        value=f"{costs.latency_ms:,.0f} ms", interval=f"{costs.latency_low_ms:,.0f} to {costs.latency_high_ms:,.0f} ms"
+    )
+
+
+def _smaller(before: float, after: float) -> str:
+    change = 100 * (after / before - 1)
+    if abs(change) < 0.05:
+        return "the same"
+    return f"{abs(change):.1f} % {'smaller' if change < 0 else 'larger'}"
+
+
+def _less(before: float, after: float) -> str:
+    ratio = before / after
+    if abs(ratio - 1) < 0.005:
+        return "the same"
+    return f"{ratio:.2f}x less" if ratio > 1 else f"{1 / ratio:.2f}x more"

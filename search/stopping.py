@@ -1,0 +1,47 @@
+"""When a candidate's evaluation may end early: once it is surely over the WER budget."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from search.trial import UtteranceErrors
+
+MIN_UTTERANCES = 16
+"""Fewer utterances say too little for the bootstrap."""
+CONFIDENCE = 0.995
+RESAMPLES = 2000
+
+
+def surely_over_budget(
+    scored: Sequence[UtteranceErrors],
+    baseline: dict[str, UtteranceErrors],
+    *,
+    wer_limit: float,
+    rng: np.random.Generator,
+) -> str | None:
+    """Why a candidate cannot keep within `wer_limit` any more, or None while it may.
+
+    Certain: its errors so far are already more than the limit allows on the whole set. Confident: when it is
+    compared with the baseline on the utterances that both have, its excess over the limit, relative to the
+    baseline's WER, is above zero in 99.5 % of bootstrap resamples of utterances (paired, one-sided).
+    `baseline` holds the baseline's errors of every utterance by id.
+    """
+    total_words = sum(errors.words for errors in baseline.values())
+    seen = sum(_errors(one) for one in scored)
+    if seen > wer_limit * total_words:
+        return f"over the budget after {len(scored)} of {len(baseline)} utterances, whatever the rest"
+    if len(scored) < MIN_UTTERANCES:
+        return None
+    baseline_total = sum(_errors(one) for one in baseline.values())
+    ratio = wer_limit * total_words / baseline_total if baseline_total else np.inf
+    if not np.isfinite(ratio):
+        return None
+    excess = np.array([_errors(one) - ratio * _errors(baseline[one.id]) for one in scored])
+    resampled = excess[rng.integers(len(excess), size=(RESAMPLES, len(excess)))].sum(1)
+    if np.quantile(resampled, 1 - CONFIDENCE) > 0:
+        return f"over the budget after {len(scored)} of {len(baseline)} utterances with {CONFIDENCE:.1%} confidence"
+    return None
+
+
+def _errors(one: UtteranceErrors) -> int:
+    return one.insertions + one.deletions + one.substitutions

@@ -1,0 +1,237 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from whisper.model import Linear, Whisper
+
+from common.errors import CompressionError, InputError
+from compression.activations import DynamicLinear, StaticLinear
+from compression.calibration import Calibration, CalibrationSample, calibration_loss, measure
+from compression.compress import compress
+from compression.models import LoadedModel, load_model
+from compression.network import encode
+from compression.pruning import repaired_projection
+from compression.quantisation import Grid, stored
+from compression.recipe import Recipe
+from compression.sites import output_projection, sites
+
+
+@pytest.fixture(scope="module")
+def model(small_checkpoint: Path) -> LoadedModel:
+    return load_model(str(small_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[CalibrationSample]:
+    generator = torch.Generator().manual_seed(3)
+    return [
+        CalibrationSample(
+            mel=torch.randn(80, 200, generator=generator),
+            tokens=torch.randint(0, 300, (12,), generator=generator),
+            prompt_length=2,
+        )
+        for _ in range(6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def calibration(model: LoadedModel, samples: list[CalibrationSample]) -> Calibration:
+    return measure(model, samples)
+
+
+def original(model: LoadedModel) -> Recipe:
+    return Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+
+
+def pruned(model: LoadedModel, *, heads: int = 1, ffn_channels: int = 96) -> Recipe:
+    recipe = original(model)
+    return replace(
+        recipe,
+        encoder=tuple(e and replace(e, heads=heads, ffn_channels=ffn_channels) for e in recipe.encoder),
+        decoder=tuple(
+            d and replace(d, heads=heads, cross_heads=heads, ffn_channels=ffn_channels) for d in recipe.decoder
+        ),
+    )
+
+
+def logits(network: Whisper, sample: CalibrationSample) -> torch.Tensor:
+    with torch.inference_mode():
+        return network.decoder(sample.tokens[None], encode(network, sample.mel[None]))
+
+
+def test_original_recipe_gives_the_original_logits(model: LoadedModel, samples: list[CalibrationSample]) -> None:
+    network = compress(model, original(model))
+    assert torch.equal(logits(network, samples[0]), logits(model.network, samples[0]))
+
+
+def test_the_model_is_left_alone(model: LoadedModel, calibration: Calibration) -> None:
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    compress(model, replace(pruned(model), embedding_bits=4, activation_bits=8), calibration)
+    after = model.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_tensors_really_shrink(model: LoadedModel, calibration: Calibration) -> None:
+    recipe = pruned(model)
+    recipe = replace(recipe, decoder=(None, recipe.decoder[1]))
+    network = compress(model, recipe, calibration)
+    assert len(network.decoder.blocks) == 1
+    block = network.decoder.blocks[0]
+    for attention in (block.attn, block.cross_attn):
+        assert attention.query.weight.shape == attention.key.weight.shape == attention.value.weight.shape == (32, 64)
+        assert attention.out.weight.shape == (64, 32)
+        assert attention.n_head == 1
+    assert block.mlp[0].weight.shape == (96, 64)
+    assert block.mlp[2].weight.shape == (64, 96)
+    assert logits(network, CalibrationSample(mel=torch.zeros(80, 100), tokens=torch.arange(4), prompt_length=1)).shape
+
+
+def test_units_that_contribute_a_constant_leave_without_a_trace(
+    model: LoadedModel, samples: list[CalibrationSample], small_network: Whisper
+) -> None:
+    """Channels with no incoming weights give GELU(bias), a constant that folding must move into the bias."""
+    dead = load_from(model, small_network)
+    for site in sites(dead.network):
+        if site.units == "ffn_channels":
+            block = getattr(dead.network, site.stack).blocks[site.layer]
+            block.mlp[0].weight.data[::4] = 0.0
+    calibration = measure(dead, samples)
+    recipe = replace(pruned(dead, heads=2, ffn_channels=192), importance="activation", refit=False)
+    network = compress(dead, recipe, calibration)
+    assert torch.allclose(logits(network, samples[0]), logits(dead.network, samples[0]), atol=1e-3)
+    assert network.encoder.blocks[0].mlp[0].weight.shape[0] == 192
+
+
+def load_from(model: LoadedModel, network: Whisper) -> LoadedModel:
+    copy = Whisper(network.dims).eval()
+    copy.load_state_dict(network.state_dict())
+    return replace(model, network=copy)
+
+
+def test_refit_is_the_least_squares_solution(model: LoadedModel, samples: list[CalibrationSample]) -> None:
+    """Against numpy's lstsq on the raw activations, for the encoder's FFN."""
+    calibration = measure(model, samples)
+    site = next(s for s in sites(model.network) if s.units == "ffn_channels")
+    projection = output_projection(model.network, site)
+    inputs: list[torch.Tensor] = []
+    with projection.register_forward_pre_hook(lambda _, x: inputs.append(x[0].flatten(0, 1))), torch.no_grad():
+        for sample in samples:
+            encode(model.network, sample.mel[None])
+    x = torch.cat(inputs).double()
+    target = x @ projection.weight.detach().double().T + projection.bias.detach().double()
+    columns = torch.arange(0, 256, 8)
+    with_one = np.concatenate([x[:, columns].numpy(), np.ones((len(x), 1))], 1)
+    exact = np.linalg.lstsq(with_one, target.detach().numpy(), rcond=None)[0]
+    best = float(((with_one @ exact - target.numpy()) ** 2).mean())
+
+    def error(*, refit: bool) -> float:
+        layer = repaired_projection(projection, columns, calibration.statistics[site.key], refit=refit).double()
+        with torch.no_grad():
+            return float((layer(x[:, columns]) - target).square().mean())
+
+    assert best <= error(refit=True) <= 1.02 * best
+    assert error(refit=True) < error(refit=False)
+
+
+def test_taylor_importance_is_the_slope_of_the_loss(
+    model: LoadedModel, samples: list[CalibrationSample], calibration: Calibration
+) -> None:
+    """Against a finite difference: the loss's change when a head's output is scaled by 1 - epsilon."""
+    scores = calibration.importance("taylor")
+    epsilon = 0.01
+    for site in sites(model.network):
+        if site.units == "ffn_channels":
+            continue
+        projection = output_projection(model.network, site)
+        for head in range(2):
+
+            def scale(_: Linear, x: tuple[torch.Tensor], head: int = head) -> tuple[torch.Tensor]:
+                scaled = x[0].clone()
+                scaled[..., head * 32 : head * 32 + 32] *= 1 - epsilon
+                return (scaled,)
+
+            slopes = []
+            with torch.no_grad():
+                for sample in samples:
+                    before = calibration_loss(model.network, sample)
+                    with projection.register_forward_pre_hook(scale):
+                        slopes.append(float((calibration_loss(model.network, sample) - before).abs()) / epsilon)
+            assert scores[site.key][head] == pytest.approx(np.mean(slopes), rel=0.15, abs=2e-3)
+
+
+def test_activation_importance_of_a_channel_is_its_spread_times_its_column(
+    model: LoadedModel, calibration: Calibration
+) -> None:
+    for site in sites(model.network):
+        statistics = calibration.statistics[site.key]
+        weight = output_projection(model.network, site).weight.detach().numpy()
+        if site.units == "ffn_channels":
+            expected = np.sqrt(np.diag(statistics.covariance)) * np.linalg.norm(weight, axis=0)
+        else:
+            parts = [(slice(32 * h, 32 * h + 32)) for h in range(2)]
+            expected = [np.sqrt(np.trace(weight[:, p] @ statistics.covariance[p, p] @ weight[:, p].T)) for p in parts]
+        assert np.allclose(statistics.importance["activation"], expected, rtol=1e-3)
+
+
+def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
+    recipe = original(model)
+    recipe = replace(
+        recipe,
+        encoder=(replace(recipe.encoder[0], attention_bits=8, ffn_bits=3),),
+        decoder=(replace(recipe.decoder[0], attention_bits=2), recipe.decoder[1]),
+        embedding_bits=5,
+        convolution_bits=7,
+        group_size=16,
+        symmetric=False,
+    )
+    network, source = compress(model, recipe), model.network
+    expected = {
+        "encoder.blocks.0.attn.query": Grid(bits=8, group_size=16, symmetric=False),
+        "encoder.blocks.0.mlp.2": Grid(bits=3, group_size=16, symmetric=False),
+        "decoder.blocks.0.cross_attn.out": Grid(bits=2, group_size=16, symmetric=False),
+        "decoder.blocks.0.mlp.0": Grid(bits=16),
+        "decoder.blocks.1.attn.key": Grid(bits=16),
+        "decoder.token_embedding": Grid(bits=5, group_size=16, symmetric=False),
+        "encoder.conv2": Grid(bits=7, symmetric=False),
+    }
+    for name, grid in expected.items():
+        weight = source.get_submodule(name).weight.detach()
+        assert torch.equal(network.get_submodule(name).weight, stored(weight, grid)), name
+
+
+def test_activations_are_quantised_where_the_runtime_does(model: LoadedModel, calibration: Calibration) -> None:
+    recipe = replace(original(model), decoder=(None, original(model).decoder[1]), activation_bits=8)
+    dynamic = compress(model, recipe)
+    linears = {name: layer for name, layer in dynamic.named_modules() if isinstance(layer, Linear)}
+    assert all(isinstance(layer, DynamicLinear) for layer in linears.values())
+    assert linears["decoder.blocks.0.cross_attn.key"].range_dimensions == (-2, -1)
+    assert linears["decoder.blocks.0.cross_attn.query"].range_dimensions == (-1,)
+    static = compress(model, replace(recipe, activation_ranges="static"), calibration)
+    layer = static.get_submodule("decoder.blocks.0.mlp.0")
+    assert isinstance(layer, StaticLinear)
+    assert (layer.low, layer.high) == pytest.approx(calibration.input_ranges["decoder.blocks.1.mlp.0"])
+
+
+def test_calibration_survives_the_disk(calibration: Calibration, tmp_path: Path) -> None:
+    calibration.save(tmp_path / "calibration.npz")
+    loaded = Calibration.load(tmp_path / "calibration.npz")
+    assert loaded.input_ranges == calibration.input_ranges
+    assert loaded.statistics.keys() == calibration.statistics.keys()
+    for key, statistics in calibration.statistics.items():
+        assert np.array_equal(loaded.statistics[key].covariance, statistics.covariance)
+        for measure_name, scores in statistics.importance.items():
+            assert np.array_equal(loaded.statistics[key].importance[measure_name], scores)
+
+
+def test_what_cannot_be_done_is_said(model: LoadedModel) -> None:
+    with pytest.raises(CompressionError, match="needs calibration speech"):
+        compress(model, pruned(model))
+    with pytest.raises(CompressionError, match="static activation ranges"):
+        compress(model, replace(original(model), activation_bits=8, activation_ranges="static"))
+    with pytest.raises(InputError, match="2 decoder layers"):
+        compress(model, replace(original(model), decoder=original(model).decoder[:1]))
+    with pytest.raises(CompressionError, match="no speech"):
+        measure(model, [])
