@@ -5,7 +5,7 @@ mean and covariance of the units' activations, from which the projection behind 
 closed form. For each linear layer: the range of its input.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
 
 def measure(
     model: LoadedModel,
-    samples: Iterable[CalibrationSample],
+    samples: Sequence[CalibrationSample],
     *,
     on_sample: Callable[[int], None] = lambda _: None,
 ) -> Calibration:

@@ -39,7 +39,7 @@ def _set_weight(module: nn.Module, grid: Grid) -> None:
 
 
 def _store_weights(network: Whisper, recipe: Recipe) -> None:
-    """Round every stored tensor in place, stack by stack."""
+    """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
 
     def grid(bits: int) -> Grid:
         return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric)
@@ -51,6 +51,10 @@ def _store_weights(network: Whisper, recipe: Recipe) -> None:
                 if isinstance(module, Linear):
                     bits = layer.ffn_bits if name.startswith("mlp") else layer.attention_bits
                     _set_weight(module, grid(bits))
+    if min(recipe.weight_bits) < 32:
+        for name, parameter in network.named_parameters():
+            if parameter.dim() == 1 or name.endswith("positional_embedding"):
+                parameter.copy_(parameter.half().float())
     for module in network.encoder.children():
         if isinstance(module, Conv1d):
             _set_weight(module, Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric))

@@ -43,6 +43,7 @@ class EncoderLayer:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            _require(type(value) is int, f"{field.name} whole", value)
             if field.name.endswith("_bits"):
                 _require(value in WEIGHT_BITS, f"{field.name} in {WEIGHT_BITS}", value)
             else:
@@ -83,6 +84,10 @@ class Recipe:
     refit: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
+            _require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
+        for name in ("symmetric", "refit"):
+            _require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
         for name in ("embedding_bits", "convolution_bits"):
             _require(getattr(self, name) in WEIGHT_BITS, f"{name} in {WEIGHT_BITS}", getattr(self, name))
         _require(
@@ -101,6 +106,7 @@ class Recipe:
             f"{MIN_WINDOW_S:g} <= window_s <= {MAX_WINDOW_S:g}",
             self.window_s,
         )
+        object.__setattr__(self, "window_s", float(self.window_s))  # 15 and 15.0 are equal: so are their ids
         for name in ("encoder", "decoder"):
             _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
 
@@ -137,6 +143,12 @@ class Recipe:
     @property
     def is_quantised(self) -> bool:
         return any(bits <= 8 for bits in self.weight_bits)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether the group size has an effect: convolutions have one scale per channel whatever it is."""
+        *grouped, _convolutions = self.weight_bits
+        return any(bits <= 8 for bits in grouped)
 
     def is_pruned(self, dimensions: Dimensions) -> bool:
         """Whether heads or channels of a kept layer are removed."""
@@ -183,9 +195,11 @@ class Recipe:
 
         Two recipes that make the same model are then equal and share one id.
         """
-        changes: dict[str, Any] = {"window_s": float(self.window_s)}
+        changes: dict[str, Any] = {}
+        if not self.has_groups:
+            changes["group_size"] = 0
         if not self.is_quantised:
-            changes |= {"group_size": 0, "symmetric": True}
+            changes["symmetric"] = True
         if not self.is_pruned(dimensions):
             changes |= {"importance": "taylor", "refit": True}
         if self.activation_bits == 32:
@@ -206,8 +220,8 @@ class Recipe:
                 raise InputError(
                     f"recipe: format version {version} is not {FORMAT_VERSION}, the one this program reads"
                 )
-            encoder = tuple(layer and EncoderLayer(**layer) for layer in values.pop("encoder"))
-            decoder = tuple(layer and DecoderLayer(**layer) for layer in values.pop("decoder"))
+            encoder = tuple(None if layer is None else EncoderLayer(**layer) for layer in values.pop("encoder"))
+            decoder = tuple(None if layer is None else DecoderLayer(**layer) for layer in values.pop("decoder"))
             return cls(encoder=encoder, decoder=decoder, **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"recipe: not a valid recipe ({error})") from error
@@ -245,7 +259,8 @@ class Recipe:
         for stack, kind in ((self.encoder, EncoderLayer), (self.decoder, DecoderLayer)):
             for layer in stack:
                 layers += [getattr(layer, field.name) if layer else 0 for field in fields(kind)]
-        grid = (-(self.group_size or inf), -float(self.symmetric)) if self.is_quantised else (0.0, 0.0)
+        group = -(self.group_size or inf) if self.has_groups else 0.0
+        grid = (group, -float(self.symmetric) if self.is_quantised else 0.0)
         return (
             *layers,
             self.embedding_bits,

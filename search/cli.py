@@ -17,9 +17,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
-Data = Annotated[
-    Path | None, typer.Option(help="Evaluation speech: a manifest or a folder; default: the sample speech.")
-]
+Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
@@ -38,7 +36,7 @@ def devices(
 @app.command()
 def baseline(
     model: Model = "tiny.en",
-    data: Data = None,
+    data: Data = Path("sample"),
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by.")] = None,
     calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
@@ -48,9 +46,9 @@ def baseline(
     json: Json = False,
 ) -> None:
     """Measure the WER of a model, or of one recipe of it, on a speech set."""
-    from search.commands.baseline import run_baseline
+    from search.commands.baseline import BaselineOptions, run_baseline
 
-    run_baseline(
+    options = BaselineOptions(
         model=model,
         data=data,
         recipe_file=recipe,
@@ -59,8 +57,8 @@ def baseline(
         language=language,
         skip_broken=skip_broken,
         threads=threads,
-        as_json=json,
     )
+    run_baseline(options, as_json=json)
 
 
 @app.command()
@@ -70,7 +68,7 @@ def search(
         str | None, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="A device profile's name, or your own TOML.")] = None,
-    data: Data = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation speech; default: the built-in sample.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
     wer_budget: Annotated[str | None, typer.Option(help="+10% above the baseline, or 8.5% absolute.")] = None,
     hours: Annotated[float | None, typer.Option(help="End after this time, confirmation included.")] = None,

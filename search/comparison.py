@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from search.outcome import Confirmation, Outcome
 from search.trial import Trial, TrialAccuracy
 
-_FLAGS = {
-    "wer": "--wer-budget",
-    "size_mb": "--max-size-mb",
-    "latency_ms": "--max-latency-ms",
-    "rtf": "--max-rtf",
-    "peak_memory_mb": "--max-memory-mb",
+_LIMITS = {
+    "wer": ("the WER budget", "--wer-budget"),
+    "size": ("the size limit", "--max-size-mb"),
+    "latency": ("the latency limit", "--max-latency-ms"),
+    "rtf": ("the real-time factor limit", "--max-rtf"),
+    "memory": ("the memory limit", "--max-memory-mb"),
 }
+"""By name of a violation: what the limit is called and the flag that sets it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ def shown_trial(outcome: Outcome) -> Trial:
 
 
 def compare(outcome: Outcome) -> tuple[Comparison, ...]:
-    """The baseline against the shown trial: size, FLOPs, latency, memory, WER, WER on the confirm set if there is one."""
+    """The baseline against the shown trial: costs, WER, and WER on the confirm set if there is one."""
     baseline, pick = outcome.baseline, shown_trial(outcome)
     before, after = baseline.costs, pick.costs
     rows = (
@@ -79,13 +80,15 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
     """What a reader must know before believing the pick, one sentence or two each; most important first."""
     found = [] if outcome.recommended else [_relaxation(outcome)]
     pick = outcome.recommended
+    if pick and pick.number == outcome.baseline.number:
+        found.append("The pick is the original model: no compressed recipe kept every limit at a lower cost.")
     confirmation = outcome.confirmations.get(pick.recipe.id) if pick else None
     if confirmation and not confirmation.within_budget:
         found.append(
             f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, its WER of "
             f"{percent(confirmation.wer)} is over the budget taken over the baseline there."
         )
-    if pick and not confirmation:
+    if pick and pick.number != outcome.baseline.number and not confirmation:
         found.append(
             "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
             "on one set, its WER is likely to be a little optimistic."
@@ -117,11 +120,12 @@ def _relaxation(outcome: Outcome) -> str:
     broken = {limit: over for limit, over in nearest.violations.items() if over > 0} if nearest else {}
     if nearest is None or not broken:
         return "No recipe met the limits, and none was scored on the whole set: allow more trials or more time."
-    limit, over = max(broken.items(), key=lambda item: item[1])
-    others = ", ".join(f"{name} by {100 * broken[name]:.3g} %" for name in broken if name != limit)
+    worst = max(broken, key=broken.__getitem__)
+    listed = " and ".join(f"{_LIMITS[limit][0]} by {100 * over:.3g} %" for limit, over in broken.items())
+    first = "" if len(broken) == 1 else " first"
     return (
-        f"No recipe met the limits. The nearest, trial {nearest.number}, exceeds {limit} by {100 * over:.3g} %"
-        f"{f' (and {others})' if others else ''}: relax {_FLAGS.get(limit, limit)} first."
+        f"No recipe met the limits. The nearest, trial {nearest.number}, is over {listed}: "
+        f"relax {_LIMITS[worst][1]}{first}."
     )
 
 
@@ -133,7 +137,7 @@ def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             baseline=_wer(before),
             pick=_wer(after),
             change=_points(before, after),
-            note=f"budget {budget(outcome)}",
+            note=f"budget {percent(outcome.wer_limit)}",
         )
     ]
     if outcome.confirm_speech:
@@ -156,7 +160,7 @@ def _wer(accuracy: TrialAccuracy | Confirmation | None) -> Quantity:
     if accuracy is None:
         return Quantity(value="not measured")
     return Quantity(
-        value=percent(accuracy.wer), interval=f"{100 * accuracy.wer_low:.2f} to {100 * accuracy.wer_high:.2f} %"
+        value=percent(accuracy.wer), interval=f"{100 * accuracy.wer_low:.2f} to {100 * accuracy.wer_high:.2f}"
     )
 
 
@@ -167,7 +171,7 @@ def _points(before: TrialAccuracy | Confirmation | None, after: TrialAccuracy | 
 def _latency(trial: Trial) -> Quantity:
     costs = trial.costs
     return Quantity(
-        value=f"{costs.latency_ms:,.0f} ms", interval=f"{costs.latency_low_ms:,.0f} to {costs.latency_high_ms:,.0f} ms"
+        value=f"{costs.latency_ms:,.0f} ms", interval=f"{costs.latency_low_ms:,.0f} to {costs.latency_high_ms:,.0f}"
     )
 
 

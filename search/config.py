@@ -29,7 +29,7 @@ class SearchConfig(BaseModel):
 
     model: str
     device: str
-    data: Path
+    data: Path = Path("sample")
     wer_budget: str = "+10%"
     confirm: Path | None = None
     calibration: Path | None = None

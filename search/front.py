@@ -1,7 +1,8 @@
 """The front of a run and the pick that the report recommends."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from search.outcome import Confirmation
 from search.trial import Trial
 
 
@@ -34,3 +35,13 @@ def least_violating(trials: Sequence[Trial]) -> Trial | None:
     if not scored:
         return None
     return min(scored, key=lambda t: (sum(max(0.0, v) for v in t.violations.values()), t.objective))
+
+
+def recommend(front: Sequence[Trial], confirmations: Mapping[str, Confirmation]) -> Trial | None:
+    """The cheapest trial of the front that kept its promise on the confirm set, else the cheapest one.
+
+    The best of many candidates on one set looks better than it is; so a trial whose WER on unseen utterances is
+    over the budget there gives way to the next one. Without confirmations the cheapest trial is taken.
+    """
+    kept = [trial for trial in front if (c := confirmations.get(trial.recipe.id)) and c.within_budget]
+    return next(iter(kept), None) or next(iter(front), None)

@@ -76,7 +76,8 @@ class ModelGene(Gene):
         draft.model[self.name] = value
 
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
-        if self.name in ("group_size", "symmetric") and not recipe.is_quantised:
+        has_effect = {"group_size": recipe.has_groups, "symmetric": recipe.is_quantised}
+        if not has_effect.get(self.name, True):
             return None
         value: Value = getattr(recipe, self.name)
         return value

@@ -1,6 +1,7 @@
 """`trials.csv` and `pareto.csv`: what scripts outside the project read."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from common.files import write_text_whole
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
+from evaluators.inventory import InventoryItem, operations
 from search.outcome import Outcome
 from search.trial import Trial
 
@@ -20,8 +22,14 @@ COLUMNS = (
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
 )
 """The columns of both files, in the order of the contract."""
+CACHED_RECIPES = 2**14
+"""A run rewrites its files after every trial; what only depends on a recipe is worked out once."""
 _ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
-_COUNTS = ("insertions", "deletions", "substitutions", "words")
+_TYPES = {
+    **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm"), "float64"),
+    **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
+}
+"""Of the columns that may be empty: all empty must read as numbers too."""
 _COSTS = (
     *("size_mb", "flops_g", "latency_ms", "latency_low_ms", "latency_high_ms", "rtf"),
     *("peak_memory_mb", "energy_mj", "parameters_m", "source"),
@@ -56,37 +64,39 @@ def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> Non
         write_text_whole(folder / name, text)
 
 
+@lru_cache(maxsize=CACHED_RECIPES)
 def mean_weight_bits(recipe: Recipe, dimensions: Dimensions) -> float:
-    """Stored bits per weight: the mean over the weights of all kept matrices, scales and zero points left out.
+    """Stored bits per weight: the mean over all weights of the matrices in the inventory.
 
-    Matrices are the attention projections, the FFN, the convolutions and the token embedding.
+    Matrices are the attention projections, the FFN, the convolutions and the token embedding; scales, zero points
+    and what always stays in floating point (biases, normalisations, positions) are left out.
     """
-    audio, text = dimensions.n_audio_state, dimensions.n_text_state
-    weights = [
-        (recipe.convolution_bits, 3 * audio * (dimensions.n_mels + audio)),
-        (recipe.embedding_bits, dimensions.n_vocab * text),
-    ]
-    for encoder in filter(None, recipe.encoder):
-        weights.append((encoder.attention_bits, 4 * audio * encoder.heads * dimensions.audio_head_width))
-        weights.append((encoder.ffn_bits, 2 * audio * encoder.ffn_channels))
-    for decoder in filter(None, recipe.decoder):
-        heads = decoder.heads + decoder.cross_heads
-        weights.append((decoder.attention_bits, 4 * text * heads * dimensions.text_head_width))
-        weights.append((decoder.ffn_bits, 2 * text * decoder.ffn_channels))
+    stored = [item for item in operations(dimensions, recipe) if item.parameters and _is_matrix(item)]
+    weights = [(item.operation.weight_bits, _weights(item)) for item in stored]
     return sum(bits * count for bits, count in weights) / sum(count for _, count in weights)
+
+
+def _is_matrix(item: InventoryItem) -> bool:
+    return item.operation.kind in ("linear", "convolution") or item.name == "decoder.token_embedding"
+
+
+def _weights(item: InventoryItem) -> int:
+    """Without the bias."""
+    return item.parameters if item.operation.kind == "embedding" else item.operation.k * item.operation.n
 
 
 def _frame(trials: Iterable[Trial], outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
     rows = [_row(trial, outcome, dimensions) for trial in trials]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
 
 
 def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
-    confirmation = outcome.confirmations.get(trial.recipe.id)
+    recipe_id, recipe_json = _identity(trial.recipe)
+    confirmation = outcome.confirmations.get(recipe_id)
     accuracy = {name: getattr(trial.accuracy, name) for name in _ACCURACY} if trial.accuracy else {}
     return {
         "trial": trial.number,
-        "recipe_id": trial.recipe.id,
+        "recipe_id": recipe_id,
         "state": trial.state,
         "feasible": trial.feasible,
         "recommended": outcome.recommended is not None and trial.number == outcome.recommended.number,
@@ -96,9 +106,15 @@ def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, ob
         **{name: getattr(trial.costs, name) for name in _COSTS},
         **_structure(trial.recipe, dimensions),
         "seconds": trial.seconds,
-        "note": _note(trial, outcome),
-        "recipe": trial.recipe.to_json(),
+        "note": _note(trial, outcome, is_confirmed=confirmation is not None),
+        "recipe": recipe_json,
     }
+
+
+@lru_cache(maxsize=CACHED_RECIPES)
+def _identity(recipe: Recipe) -> tuple[str, str]:
+    """Id and canonical JSON."""
+    return recipe.id, recipe.to_json()
 
 
 def _structure(recipe: Recipe, dimensions: Dimensions) -> dict[str, float]:
@@ -116,11 +132,11 @@ def _structure(recipe: Recipe, dimensions: Dimensions) -> dict[str, float]:
     }
 
 
-def _note(trial: Trial, outcome: Outcome) -> str:
+def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
     """The trial's own note on one line, and the reason for every empty cell."""
     parts = [" ".join(trial.note.split())]
     if trial.state == "stopped" and trial.accuracy:
         parts.append(f"WER over the first {len(trial.accuracy.utterances)} of {outcome.utterances} utterances")
-    if trial.state == "complete" and trial.recipe.id not in outcome.confirmations:
+    if trial.state == "complete" and not is_confirmed:
         parts.append("not confirmed" if outcome.confirm_speech else "no confirm set")
     return "; ".join(filter(None, parts))

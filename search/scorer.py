@@ -1,18 +1,170 @@
 """From a recipe to a trial: price it, compress the model, score it on speech."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from whisper.model import Whisper
 
-from common.errors import CompressionError, EvaluationError
+from common.errors import CompressionError, EvaluationError, InputError
 from compression.compress import compress
 from compression.recipe import Recipe
-from evaluators.accuracy import Accuracy
+from evaluators.accuracy import ErrorCounts
 from evaluators.costs import price
-from search.budget import WerBudget
+from evaluators.evaluator import Evaluation
 from search.session import Session
 from search.space import runtime_violation
-from search.stopping import surely_over_budget
+from search.stopping import surely_over_budget, wer_violation
 from search.trial import Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What every other trial is compared with: the original model on the same speech."""
+
+    accuracy: TrialAccuracy
+    wer_limit: float
+
+    @property
+    def errors(self) -> dict[str, UtteranceErrors]:
+        return {one.id: one for one in self.accuracy.utterances}
+
+
+class Scorer:
+    """Turns recipes into trials; only `compress` and the evaluator touch the model."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._drafts: Evaluation | None = None
+        self._confirm_drafts: Evaluation | None = None
+        self._original_costs = self.costs(session.original)
+
+    def costs(self, recipe: Recipe) -> TrialCosts:
+        """What a recipe costs on the run's device, for the reference utterance."""
+        config = self._session.config
+        costs = price(
+            self._session.model.dimensions,
+            recipe,
+            self._session.profile,
+            audio_s=config.reference_seconds,
+            tokens=config.reference_tokens,
+        )
+        return TrialCosts(
+            size_mb=costs.size_bytes / 1e6,
+            flops_g=costs.flops / 1e9,
+            latency_ms=costs.latency_ms,
+            latency_low_ms=costs.latency_low_ms,
+            latency_high_ms=costs.latency_high_ms,
+            rtf=costs.rtf,
+            peak_memory_mb=costs.peak_memory_bytes / 1e6,
+            energy_mj=costs.energy_mj,
+            parameters_m=costs.parameters / 1e6,
+            source=costs.source,
+        )
+
+    def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
+        """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set."""
+        started = perf_counter()
+        costs = self.costs(recipe)
+        violations = self._session.limits.violations(costs)
+        state, accuracy, note = self._measure(recipe, violations, baseline)
+        if accuracy:
+            errors = {one.id: one for one in accuracy.utterances} if baseline is None else baseline.errors
+            limit = self.wer_limit(accuracy.wer) if baseline is None else baseline.wer_limit
+            violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
+        if state in ("rejected", "failed") and not any(over > 0 for over in violations.values()):
+            violations[state] = 1.0
+        return Trial(
+            number=number,
+            recipe=recipe,
+            state=state,
+            objective=self._session.config.parsed_objective.value(costs, self._original_costs),
+            costs=costs,
+            accuracy=accuracy,
+            violations=violations,
+            seconds=perf_counter() - started,
+            note=note,
+        )
+
+    def _measure(
+        self, recipe: Recipe, violations: dict[str, float], baseline: Baseline | None
+    ) -> tuple[TrialState, TrialAccuracy | None, str]:
+        """State, accuracy and note of a recipe with these violations of the cost limits."""
+        reason = self._rejection(recipe, violations) if baseline else None
+        if reason:
+            return "rejected", None, reason
+        try:
+            evaluation = self._evaluate(recipe, baseline)
+        except (CompressionError, EvaluationError) as error:
+            return "failed", None, str(error)
+        return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), evaluation.stopped or ""
+
+    def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
+        rng = np.random.default_rng(self._session.config.seed)
+
+        def should_stop(counts: Sequence[ErrorCounts]) -> str | None:
+            if baseline is None:
+                return None
+            scored = [utterance_errors(one) for one in counts]
+            return surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit, rng=rng)
+
+        evaluation = self._session.evaluator.evaluate(
+            compress(self._session.model, recipe, self._session.calibration),
+            window_s=recipe.window_s,
+            encoder_key=recipe.encoder_key,
+            drafts=self._drafts,
+            should_stop=should_stop,
+        )
+        if self._drafts is None and evaluation.stopped is None:
+            self._drafts = evaluation
+        return evaluation
+
+    def confirm(self, recipe: Recipe) -> TrialAccuracy:
+        """The accuracy of a recipe on the confirm set. Raises EvaluationError."""
+        if self._session.confirm is None:
+            raise InputError("this run has no confirm set")
+        network = compress(self._session.model, recipe, self._session.calibration)
+        evaluation = self._session.confirm.evaluate(network, window_s=recipe.window_s, drafts=self._confirm_drafts)
+        self._confirm_drafts = self._confirm_drafts or evaluation
+        return trial_accuracy(evaluation)
+
+    def baseline(self, trial: Trial) -> Baseline:
+        """The baseline that the run's first trial measured. Raises EvaluationError when that trial failed."""
+        if trial.accuracy is None:
+            raise EvaluationError(f"the original model cannot be scored: {trial.note}")
+        return Baseline(accuracy=trial.accuracy, wer_limit=self.wer_limit(trial.accuracy.wer))
+
+    def wer_limit(self, baseline_wer: float) -> float:
+        """The largest WER, as a fraction, on speech where the original model has this one."""
+        return self._session.config.parsed_wer_budget.limit(baseline_wer)
+
+    def _rejection(self, recipe: Recipe, violations: dict[str, float]) -> str | None:
+        broken = [f"{name} is {over:.1%} over its limit" for name, over in violations.items() if over > 0]
+        unsupported = runtime_violation(recipe, self._session.profile.runtime, original=self._session.original)
+        return unsupported or ", ".join(broken) or None
+
+
+def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
+    """What a trial keeps of an evaluation."""
+    accuracy = evaluation.accuracy
+    return TrialAccuracy(
+        wer=accuracy.wer,
+        wer_low=accuracy.wer_low,
+        wer_high=accuracy.wer_high,
+        insertions=accuracy.insertions,
+        deletions=accuracy.deletions,
+        substitutions=accuracy.substitutions,
+        words=accuracy.words,
+        utterances=tuple(utterance_errors(one) for one in evaluation.counts),
+    )
+
+
+def utterance_errors(counts: ErrorCounts) -> UtteranceErrors:
+    """What a trial keeps of an utterance's errors."""
+    return UtteranceErrors(
+        id=counts.utterance_id,
+        insertions=counts.insertions,
+        deletions=counts.deletions,
+        substitutions=counts.substitutions,
+        words=counts.words,
+    )

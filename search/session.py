@@ -5,20 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from common.errors import InputError
 from compression.calibration import Calibration
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from devices.profile import DeviceProfile, load_profile
 from evaluators.calibration_speech import calibrate
 from evaluators.evaluator import Evaluator
-from evaluators.sample_speech import sample_speech
+from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet, load_speech_set
 from search.budget import CostLimits
 from search.config import SearchConfig
+from search.findings import RunFacts
 from search.space import PRESETS, Space, check_choices, load_choices
 
 Say = Callable[[str], None]
@@ -39,19 +38,52 @@ class Session:
     evaluator: Evaluator
     confirm: Evaluator | None
 
+    @property
+    def facts(self) -> RunFacts:
+        """What the run's memory keeps about it."""
+        speech, confirm = self.evaluator.speech, self.confirm.speech if self.confirm else None
+        return RunFacts(
+            model=self.model.name,
+            device=self.profile.name,
+            speech=speech.name,
+            confirm_speech=confirm.name if confirm else None,
+            normaliser=self.evaluator.normaliser,
+            wer_budget=self.config.wer_budget,
+            utterances=len(speech.utterances),
+            broken_lines=len(speech.broken),
+            confirm_broken_lines=len(confirm.broken) if confirm else 0,
+            dimensions=self.model.dimensions,
+        )
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of everything outside the configuration that the results depend on."""
+        digests = {
+            "model_sha256": self.model.digest,
+            "speech_sha256": self.evaluator.speech.digest,
+            "device_sha256": self.profile.digest,
+        }
+        return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
+
 
 def open_session(config: SearchConfig, say: Say) -> Session:
     """Load and check everything; the errors that a user can cause come from here, before any trial."""
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    use_threads(config.threads)
     profile = load_profile(config.device)
     space_choices = None if config.space in PRESETS else load_choices(Path(config.space))
-    speech = _speech(config, config.data)
-    confirm = _speech(config, config.confirm) if config.confirm else None
-    calibration_speech = _speech(config, config.calibration) if config.calibration else speech
     say(f"Loading {config.model}")
     model = load_model(config.model)
-    say(f"Calibrating on {min(config.calibration_utterances, len(calibration_speech.utterances))} utterances (cached)")
-    calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances)
+
+    def load(path: Path) -> SpeechSet:
+        return load_speech(path, model, language=config.language, skip_broken=config.skip_broken)
+
+    speech = load(config.data)
+    confirm = load(config.confirm) if config.confirm else None
+    calibration_speech = load(config.calibration) if config.calibration else speech
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    count = min(config.calibration_utterances, len(calibration_speech.utterances))
+    say(f"Calibrating on {count} utterances of {calibration_speech.name} (once: the result is cached)")
+    calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances, features=features)
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
     space = Space(
@@ -70,6 +102,19 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         space=space,
         calibration=calibration,
         limits=config.cost_limits(profile.ram_available_mb),
-        evaluator=Evaluator(speech, model, seed=config.seed),
-        confirm=Evaluator(confirm, model, seed=config.seed) if confirm else None,
+        evaluator=Evaluator(speech, dimensions=model.dimensions, features=features, seed=config.seed),
+        confirm=Evaluator(confirm, dimensions=model.dimensions, features=features, seed=config.seed)
+        if confirm
+        else None,
     )
+
+
+def load_speech(path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool) -> SpeechSet:
+    """A speech set for a model; what states no language is English for an English-only model."""
+    stated = language or (None if model.dimensions.is_multilingual else "en")
+    return load_speech_set(path, language=stated, skip_broken=skip_broken)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many threads; by default one per core."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)

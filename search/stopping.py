@@ -43,5 +43,22 @@ def surely_over_budget(
     return None
 
 
+def wer_violation(
+    scored: Sequence[UtteranceErrors], baseline: dict[str, UtteranceErrors], *, wer_limit: float
+) -> float:
+    """How far the WER is over its limit, relative to it; on a part of the set, over the limit's share there.
+
+    That share is the baseline's share of its errors, since some utterances are harder than others.
+    """
+    words = sum(one.words for one in scored)
+    total_words = sum(one.words for one in baseline.values())
+    baseline_total = sum(map(_errors, baseline.values()))
+    baseline_seen = sum(_errors(baseline[one.id]) for one in scored)
+    share = baseline_seen / baseline_total if baseline_seen else words / total_words
+    allowed = wer_limit * total_words * share
+    errors = sum(map(_errors, scored))
+    return errors / allowed - 1 if allowed else float(errors > 0)
+
+
 def _errors(one: UtteranceErrors) -> int:
     return one.insertions + one.deletions + one.substitutions

@@ -1,13 +1,17 @@
 """The readable end of a run: baseline against pick, what to mind, and where the files are."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from search.comparison import compare, problems, shown_trial
 from search.outcome import Outcome
+from search.trial import Trial
 
 
 def print_summary(outcome: Outcome, console: Console, *, folder: Path) -> None:
@@ -21,10 +25,51 @@ def print_summary(outcome: Outcome, console: Console, *, folder: Path) -> None:
     console.print(Text(f"every trial in {folder / 'trials.csv'}, the report in {folder / 'report.html'}."))
 
 
+def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """The same for scripts, ready for JSON: fractions, and the units of `trials.csv`; null where there is none."""
+
+    def values(trial: Trial | None) -> dict[str, Any] | None:
+        return _trial_values(trial, outcome) if trial else None
+
+    return {
+        "run": str(folder),
+        "model": outcome.model,
+        "device": outcome.device,
+        "speech": outcome.speech,
+        "confirm_speech": outcome.confirm_speech,
+        "wer_limit": outcome.wer_limit,
+        "trials": len(outcome.trials),
+        "front": [trial.number for trial in outcome.front],
+        "baseline": values(outcome.baseline),
+        "recommended": values(outcome.recommended),
+        "least_violating": values(outcome.least_violating),
+        "problems": list(problems(outcome)),
+    }
+
+
+def _trial_values(trial: Trial, outcome: Outcome) -> dict[str, Any]:
+    accuracy, confirmation = trial.accuracy, outcome.confirmations.get(trial.recipe.id)
+    return {
+        "trial": trial.number,
+        "recipe_id": trial.recipe.id,
+        "summary": trial.recipe.summary(),
+        "feasible": trial.feasible,
+        "objective": trial.objective,
+        "wer": accuracy and accuracy.wer,
+        "wer_low": accuracy and accuracy.wer_low,
+        "wer_high": accuracy and accuracy.wer_high,
+        "wer_confirm": confirmation and confirmation.wer,
+        **asdict(trial.costs),
+        "violations": trial.violations,
+    }
+
+
 def _table(outcome: Outcome) -> Table:
     pick = shown_trial(outcome)
     role = "Pick" if outcome.recommended else "Nearest"
-    table = Table(title=Text(f"{outcome.model} on {outcome.device}, {outcome.speech}"), title_justify="left")
+    table = Table(
+        title=Text(f"{outcome.model} on {outcome.device}, {outcome.speech}"), title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("")
     for heading in ("Baseline", f"{role}: trial {pick.number}", "Change"):
         table.add_column(heading, justify="right")

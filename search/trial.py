@@ -63,7 +63,7 @@ class Trial:
     costs: TrialCosts
     accuracy: TrialAccuracy | None
     violations: dict[str, float]
-    """By limit, how far above it, relative to the limit; <= 0 where kept. Empty values mean not known."""
+    """By limit, how far above it, relative to the limit; <= 0 where kept. A missing key means not known."""
     seconds: float
     note: str = ""
 

@@ -16,7 +16,7 @@ class Proposal:
 
 
 class Engine(Protocol):
-    """Proposes genes, and remembers every trial on disk before `tell` returns.
+    """Proposes genes, and puts every trial into the run's memory before `tell` returns.
 
     A proposal that is neither told nor dropped when the process dies is proposed again after the next start.
     """
@@ -30,12 +30,3 @@ class Engine(Protocol):
 
     def drop(self, proposal: Proposal, trial: Trial) -> None:
         """The proposal makes the recipe of an earlier trial; the engine learns from that one."""
-
-    def trials(self) -> tuple[Trial, ...]:
-        """Every trial that was told, in number order."""
-
-    def remember(self, key: str, value: str) -> None:
-        """Keep a text with the run."""
-
-    def recall(self, key: str) -> str | None:
-        """A text that was kept, or None."""

@@ -7,21 +7,17 @@ made up for them. A proposal that repeats a recipe is completed with that recipe
 """
 
 import warnings
-from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from common.errors import InputError
 from search.config import SamplerName
 from search.engines.base import Proposal
+from search.engines.memory import RECORD, Memory
 from search.space import Genes, Space
 from search.trial import Trial
 
-STUDY_NAME = "whisperfit"
-_RECORD = "record"
 _POPULATION = 16
 """NSGA-II's: a night has hundreds of trials, not thousands."""
 _STARTUP_TRIALS = 12
@@ -41,18 +37,10 @@ class OptunaEngine:
     a seed of its own, made of the run's seed and the number of trials so far.
     """
 
-    def __init__(self, space: Space, *, sampler: SamplerName, seed: int, file: Path) -> None:
-        """Open or create the study. Raises InputError when the file cannot be written or is no study."""
+    def __init__(self, memory: Memory, space: Space, *, sampler: SamplerName, seed: int) -> None:
         self._space = space
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-            self._study = optuna.create_study(
-                study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
-            )
-        except (SQLAlchemyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
+        self._study = memory.study
         self._study.set_metric_names(["objective", "wer"])
         finished = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = _sampler(sampler, seed + 7919 * finished)
@@ -65,9 +53,9 @@ class OptunaEngine:
         One that already has its record only lacks the last word, and gets it.
         """
         for frozen in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if _RECORD in frozen.user_attrs:
+            if RECORD in frozen.user_attrs:
                 asked = optuna.Trial(self._study, frozen._trial_id)
-                self._finish(asked, Trial.from_json(frozen.user_attrs[_RECORD]))
+                self._finish(asked, Trial.from_json(frozen.user_attrs[RECORD]))
             else:
                 self._study.tell(frozen.number, state=TrialState.FAIL)
                 self._study.enqueue_trial(frozen.params)
@@ -90,7 +78,7 @@ class OptunaEngine:
 
     def tell(self, proposal: Proposal, trial: Trial) -> None:
         asked = self._asked.pop(proposal.number)
-        asked.set_user_attr(_RECORD, trial.to_json())
+        asked.set_user_attr(RECORD, trial.to_json())
         asked.set_user_attr("summary", trial.recipe.summary())
         self._finish(asked, trial)
 
@@ -107,13 +95,3 @@ class OptunaEngine:
             self._study.tell(asked, [trial.objective, trial.accuracy.wer])
         else:
             self._study.tell(asked, state=TrialState.PRUNED)
-
-    def trials(self) -> tuple[Trial, ...]:
-        frozen = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        return tuple(Trial.from_json(one.user_attrs[_RECORD]) for one in frozen if _RECORD in one.user_attrs)
-
-    def remember(self, key: str, value: str) -> None:
-        self._study.set_user_attr(key, value)
-
-    def recall(self, key: str) -> str | None:
-        return self._study.user_attrs.get(key)

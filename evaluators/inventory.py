@@ -1,0 +1,233 @@
+"""The one list of operations behind every cost; formulas and conventions are in docs/costs.md.
+
+FLOPs, bytes, memory, latency and energy are sums (or maxima) over the same items, so they cannot disagree.
+The list is made of parts, one per sub-layer, which are built once and shared between recipes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from common.errors import InputError
+from compression.dimensions import Dimensions
+from compression.recipe import Recipe
+from devices.operation import FLOAT_BITS, Operation
+from evaluators.items import ACTIVATION_BYTES, InventoryItem, ItemBuilder, Setting, Stage
+from evaluators.window import WINDOW_LIMIT_S, encoder_frames
+
+__all__ = ["InventoryItem", "Part", "Stage", "operations", "parts", "prompt_length"]
+
+CACHED_PARTS = 2**15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Part:
+    """The items of one sub-layer, their names without its place.
+
+    Compared by identity, which makes it a cheap key for sums over it.
+    """
+
+    stage: Stage
+    items: tuple[InventoryItem, ...]
+
+
+def operations(
+    dimensions: Dimensions, recipe: Recipe, *, audio_s: float = 10.0, tokens: int = 30
+) -> tuple[InventoryItem, ...]:
+    """Every operation of one utterance of `audio_s` seconds and `tokens` generated tokens, batch 1.
+
+    Raises InputError when the recipe does not fit the dimensions or the utterance does not fit Whisper.
+    """
+    placed = parts(dimensions, recipe, audio_s=audio_s, tokens=tokens)
+    return tuple(replace(item, name=f"{place}.{item.name}") for place, part in placed for item in part.items)
+
+
+def parts(
+    dimensions: Dimensions, recipe: Recipe, *, audio_s: float = 10.0, tokens: int = 30
+) -> Iterator[tuple[str, Part]]:
+    """The inventory by sub-layer with its place (`encoder.0`); equal sub-layers are the same object.
+
+    Raises as `operations` does.
+    """
+    recipe.check(dimensions)
+    setting = _interned(_setting(dimensions, recipe, audio_s, tokens))
+    yield "encoder", _convolutions(setting, recipe.convolution_bits)
+    for index, encoder in enumerate(recipe.encoder):
+        if encoder:
+            place = f"encoder.{index}"
+            yield place, _encoder_attention(setting, encoder.heads, encoder.attention_bits)
+            yield place, _ffn(setting, "encoder", encoder.ffn_channels, encoder.ffn_bits)
+    for index, decoder in enumerate(recipe.decoder):
+        if decoder:
+            place = f"decoder.{index}"
+            yield place, _self_attention(setting, decoder.heads, decoder.attention_bits)
+            yield place, _cross_attention(setting, decoder.cross_heads, decoder.attention_bits)
+            yield place, _ffn(setting, "decoder", decoder.ffn_channels, decoder.ffn_bits)
+    yield "decoder", _vocabulary(setting, recipe.embedding_bits)
+
+
+def prompt_length(dimensions: Dimensions) -> int:
+    """Tokens fed before the first word: start and no-timestamps, and language and task when multilingual."""
+    return 4 if dimensions.is_multilingual else 2
+
+
+def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int) -> Setting:
+    if not 0 < audio_s <= WINDOW_LIMIT_S:
+        raise InputError(
+            f"reference utterance of {audio_s:g} s: must be longer than 0 s and at most {WINDOW_LIMIT_S:g} s"
+        )
+    prompt = prompt_length(dimensions)
+    if not 1 <= tokens <= dimensions.n_text_ctx - prompt:
+        raise InputError(f"reference utterance of {tokens} tokens: must be 1 to {dimensions.n_text_ctx - prompt}")
+    return Setting(
+        dimensions=dimensions,
+        frames=encoder_frames(recipe.window_s, audio_s),
+        steps=prompt + tokens,
+        group_size=recipe.group_size,
+        symmetric=recipe.symmetric,
+        activation_bits=recipe.activation_bits,
+        float_bits=32 if min(recipe.weight_bits) == 32 else 16,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _interned(setting: Setting) -> Setting:
+    """The first equal setting: the caches below then compare by identity, which is faster."""
+    return setting
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _convolutions(setting: Setting, bits: int) -> Part:
+    """The encoder outside its layers. Sinusoidal positions are computed, not stored; adding them is free."""
+    dimensions = setting.dimensions
+    first = ItemBuilder(setting=setting, stage="encoder", rows=setting.frames, count=1, bits=bits)
+    second = replace(first, rows=setting.positions)
+    items = (
+        first.item("session", Operation(kind="session")),
+        first.convolution("conv1", dimensions.n_mels, input_rows=setting.frames),
+        first.gelu("conv1_gelu", dimensions.n_audio_state),
+        second.convolution("conv2", dimensions.n_audio_state, input_rows=setting.frames),
+        second.gelu("conv2_gelu", dimensions.n_audio_state),
+        second.layer_norm("ln_post"),
+    )
+    return Part(stage="encoder", items=items)
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _encoder_attention(setting: Setting, heads: int, bits: int) -> Part:
+    rows = setting.positions
+    build = ItemBuilder(
+        setting=setting,
+        stage="encoder",
+        group="attention",
+        rows=rows,
+        count=1,
+        bits=bits,
+    )
+    state, inner = build.state, heads * build.head_width
+    items = (
+        build.layer_norm("ln"),
+        build.linear("query", state, inner, alive=rows * state),
+        build.linear("key", state, inner, alive=rows * (state + inner), bias=False),
+        build.linear("value", state, inner, alive=rows * (state + 2 * inner)),
+        *build.attention(heads, rows, values_alive=rows * inner),
+        build.linear("out", inner, state, alive=rows * state),
+    )
+    return Part(stage="encoder", items=items)
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _ffn(setting: Setting, stage: Stage, channels: int, bits: int) -> Part:
+    rows, count = (setting.positions, 1) if stage == "encoder" else (1, setting.steps)
+    build = ItemBuilder(setting=setting, stage=stage, group="ffn", rows=rows, count=count, bits=bits)
+    residual = rows * build.state
+    items = (
+        build.layer_norm("ln"),
+        build.linear("0", build.state, channels, alive=residual),
+        build.gelu("gelu", channels, alive=residual),
+        build.linear("2", channels, build.state, alive=residual),
+    )
+    return Part(stage=stage, items=items)
+
+
+def _mean_lengths(steps: int) -> tuple[tuple[int, int], ...]:
+    """(keys, executions) for causal attention over steps that see 1, 2, ..., `steps` keys.
+
+    The mean length (steps + 1) / 2, half of the executions at either neighbour when it is no integer: the sum
+    over the steps is exact.
+    """
+    if steps % 2:
+        return (((steps + 1) // 2, steps),)
+    return ((steps // 2, steps // 2), (steps // 2 + 1, steps // 2))
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _self_attention(setting: Setting, heads: int, bits: int) -> Part:
+    steps = setting.steps
+    build = ItemBuilder(setting=setting, stage="decoder", group="attention", rows=1, count=steps, bits=bits)
+    state, inner = build.state, heads * build.head_width
+    attention = (
+        item for length, count in _mean_lengths(steps) for item in replace(build, count=count).attention(heads, length)
+    )
+    items = (
+        build.layer_norm("ln"),
+        build.linear("query", state, inner, alive=state),
+        build.linear("key", state, inner, alive=state + inner, bias=False),
+        build.linear("value", state, inner, alive=state + 2 * inner),
+        build.cache_append("key_cache", inner, alive=state + 3 * inner),
+        build.cache_append("value_cache", inner, alive=state + 2 * inner),
+        *attention,
+        build.linear("out", inner, state, alive=state),
+    )
+    return Part(stage="decoder", items=items)
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
+    """Keys and values are projected once per utterance, straight into their caches."""
+    rows = setting.positions
+    step = ItemBuilder(
+        setting=setting,
+        stage="decoder",
+        group="cross_attention",
+        rows=1,
+        count=setting.steps,
+        bits=bits,
+    )
+    once = replace(step, rows=rows, count=1)
+    state, inner = step.state, heads * step.head_width
+    cache_bytes = rows * inner * ACTIVATION_BYTES
+    items = (
+        replace(once.linear("key", state, inner, bias=False), cache_bytes=cache_bytes),
+        replace(once.linear("value", state, inner), cache_bytes=cache_bytes),
+        step.layer_norm("ln"),
+        step.linear("query", state, inner, alive=state),
+        *step.attention(heads, rows),
+        step.linear("out", inner, state, alive=state),
+    )
+    return Part(stage="decoder", items=items)
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _vocabulary(setting: Setting, bits: int) -> Part:
+    """The decoder outside its layers. Look-up and logits share one table, which the look-up holds."""
+    dimensions = setting.dimensions
+    build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=bits)
+    state, vocabulary = dimensions.n_text_state, dimensions.n_vocab
+    logits = Operation(
+        kind="linear",
+        k=state,
+        n=vocabulary,
+        weight_bits=bits,
+        activation_bits=FLOAT_BITS,
+        group_size=build.group_size,
+    )
+    positions = build.floats(dimensions.n_text_ctx * state)
+    items = (
+        build.item("session", Operation(kind="session")),
+        build.embedding("token_embedding", build.matrix(vocabulary, state)),
+        replace(build, bits=setting.float_bits).embedding("positional_embedding", positions),
+        build.layer_norm("ln"),
+        build.item("logits", logits, activations=state + vocabulary),
+    )
+    return Part(stage="decoder", items=items)

@@ -1,0 +1,26 @@
+"""Which language an utterance is decoded and normalised in."""
+
+from whisper.tokenizer import LANGUAGES
+
+from common.errors import InputError
+from compression.dimensions import Dimensions
+from evaluators.speech_set import SpeechSet, Utterance
+
+
+def language_of(utterance: Utterance) -> str:
+    """The language that the speech set states. Raises InputError when it states none."""
+    if utterance.language is None:
+        raise InputError(f"utterance {utterance.id} states no language: give --language")
+    return utterance.language
+
+
+def check_languages(speech: SpeechSet, dimensions: Dimensions) -> None:
+    """Raise InputError unless a model of these dimensions knows the language of every utterance."""
+    known = set(LANGUAGES) if dimensions.is_multilingual else {"en"}
+    for utterance in speech.utterances:
+        if language_of(utterance) not in known:
+            model = "Whisper" if dimensions.is_multilingual else "this English-only model"
+            raise InputError(
+                f"speech set {speech.name}: {model} does not know the language {utterance.language!r} of "
+                f"utterance {utterance.id}; use a multilingual model, or --language if the manifest is wrong"
+            )

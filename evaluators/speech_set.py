@@ -1,0 +1,175 @@
+"""Speech sets: utterances with their transcripts, every one checked before anything is scored."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from common.errors import InputError
+from common.files import sha256_of_file, sha256_of_text
+from evaluators.audio import SAMPLE_RATE, read_audio, stated_duration_s
+from evaluators.sample_speech import sample_speech
+from evaluators.speech_formats import BrokenLine, Entry, Line, read_lines
+
+MIN_DURATION_S = 0.1
+MAX_DURATION_S = 30.0
+
+DURATION_TOLERANCE_S = 0.5
+SHOWN_LINES = 20
+SAMPLES = {
+    "sample": sample_speech("search"),
+    "sample-search": sample_speech("search"),
+    "sample-confirm": sample_speech("confirm"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Utterance:
+    """A clip and what is said in it. `language` is None where nothing states it.
+
+    `speaker` groups the utterances that an interval resamples together; the utterance's own id when unknown.
+    """
+
+    id: str
+    audio: Path
+    text: str
+    language: str | None
+    duration_s: float
+    speaker: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechSet:
+    """Utterances in the manifest's order, at least one; `broken` holds the lines that were left out.
+
+    `digest` is the SHA-256 over each utterance's id, text and audio file.
+    """
+
+    name: str
+    utterances: tuple[Utterance, ...]
+    broken: tuple[BrokenLine, ...]
+    digest: str
+
+
+def load_speech_set(path: Path, *, language: str | None = None, skip_broken: bool = False) -> SpeechSet:
+    """Read and check a manifest or a corpus folder (see `speech_formats`), or one of the built-in SAMPLES by its name.
+
+    `language` (a code such as `en`) holds for the lines that state none; a line that states another one is broken.
+    Raises InputError when the set is missing or empty, when no line can be used, or, without `skip_broken`, when
+    any line cannot: the message then lists the broken lines.
+    """
+    lines = read_lines(SAMPLES[str(path)] if str(path) in SAMPLES and not path.exists() else path)
+    if not lines:
+        raise InputError(f"speech set {path} is empty: it has no utterance")
+    utterances, broken = _check(lines, language=_language_code(language) if language else None)
+    if not utterances:
+        raise InputError(f"no line of speech set {path} can be used: {_listed(broken)}")
+    if broken and not skip_broken:
+        raise InputError(
+            f"speech set {path} has {len(broken)} broken among {len(lines)} lines (mend them, or leave them out with "
+            f"--skip-broken): {_listed(broken)}"
+        )
+    return SpeechSet(
+        name=path.resolve().name if path.is_dir() else path.stem,
+        utterances=tuple(utterances),
+        broken=tuple(broken),
+        digest=_digest(utterances),
+    )
+
+
+def _check(lines: Sequence[Line], *, language: str | None) -> tuple[list[Utterance], list[BrokenLine]]:
+    utterances: list[Utterance] = []
+    broken: list[BrokenLine] = []
+    first_lines: dict[str, int] = {}
+    for line in lines:
+        if isinstance(line, BrokenLine):
+            broken.append(line)
+            continue
+        try:
+            utterances.append(_utterance(line, first_lines, language))
+        except InputError as error:
+            broken.append(BrokenLine(line=line.line, reason=str(error)))
+    return utterances, broken
+
+
+def _utterance(entry: Entry, first_lines: dict[str, int], language: str | None) -> Utterance:
+    """The entry, checked; its id is added to `first_lines`. Raises InputError with the reason why it is unusable."""
+    if not isinstance(entry.audio, str) or not PurePosixPath(entry.audio).name:
+        raise InputError("states no audio file")
+    identity = _name(entry.id, "id") or str(PurePosixPath(entry.audio).with_suffix(""))
+    if identity in first_lines:
+        raise InputError(f"the id {identity!r} stands on line {first_lines[identity]} already")
+    first_lines[identity] = entry.line
+    if not isinstance(entry.text, str) or not any(character.isalnum() for character in entry.text):
+        raise InputError(f"{identity!r} has no text")
+    audio = entry.folder / entry.audio
+    return Utterance(
+        id=identity,
+        audio=audio,
+        text=entry.text.strip(),
+        language=_agreed_language(entry.language, language),
+        duration_s=_checked_duration_s(audio, entry),
+        speaker=_name(entry.speaker, "speaker") or identity,
+    )
+
+
+def _name(value: object, what: str) -> str | None:
+    """A label given as text or as a whole number; None when it is absent or blank."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"its {what} is neither text nor a whole number: {value!r}")
+    return str(value).strip() or None
+
+
+def _agreed_language(stated: object, asked: str | None) -> str | None:
+    if stated is None:
+        return asked
+    if not isinstance(stated, str):
+        raise InputError(f"its language is not text: {stated!r}")
+    code = _language_code(stated)
+    if asked and code != asked:
+        raise InputError(f"its language is {stated!r}, but {asked!r} was asked for")
+    return code
+
+
+def _language_code(locale: str) -> str:
+    """Whisper's code of a locale: `pt` of `pt-BR`."""
+    return locale.strip().lower().replace("_", "-").partition("-")[0]
+
+
+def _checked_duration_s(audio: Path, entry: Entry) -> float:
+    """Seconds that really decode. Raises InputError when the audio is broken, too short, too long or not as stated."""
+    if entry.offset_s not in (None, 0):
+        raise InputError("it is a segment (`offset`) of a longer file: cut the file into one per utterance")
+    stated_s = stated_duration_s(audio)
+    if stated_s > MAX_DURATION_S:
+        raise InputError(f"audio file {audio} lasts {stated_s:.1f} s, Whisper hears {MAX_DURATION_S:g} s: split it")
+    duration_s = len(read_audio(audio)) / SAMPLE_RATE
+    if duration_s < MIN_DURATION_S:
+        raise InputError(f"audio file {audio} lasts only {duration_s:.3f} s, at least {MIN_DURATION_S:g} s are needed")
+    _check_stated_duration(entry.duration_s, duration_s)
+    return duration_s
+
+
+def _check_stated_duration(stated: object, duration_s: float) -> None:
+    if stated is None:
+        return
+    try:
+        stated_s = float(str(stated))
+    except ValueError as error:
+        raise InputError(f"its duration is not a number: {stated!r}") from error
+    if not abs(stated_s - duration_s) <= DURATION_TOLERANCE_S:
+        raise InputError(f"its duration is given as {stated_s:g} s, but the audio lasts {duration_s:.2f} s")
+
+
+def _listed(broken: Sequence[BrokenLine]) -> str:
+    """The lines with their reasons, in one line of text."""
+    shown = "; ".join(f"line {line.line}: {line.reason}" for line in broken[:SHOWN_LINES])
+    more = len(broken) - SHOWN_LINES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _digest(utterances: Sequence[Utterance]) -> str:
+    rows = [[one.id, one.text, sha256_of_file(one.audio)] for one in utterances]
+    return sha256_of_text(json.dumps(rows))

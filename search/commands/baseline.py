@@ -1,0 +1,70 @@
+"""`whisperfit baseline`: the WER of a model, or of one recipe of it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from common.errors import InputError
+from compression.compress import compress
+from compression.models import load_model
+from compression.recipe import Recipe
+from evaluators.calibration_speech import calibrate
+from evaluators.evaluator import Evaluator
+from evaluators.features import CachedFeatures
+from search.comparison import percent
+from search.session import load_speech, use_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineOptions:
+    """The command's options; `recipe_file` None means the original model, `calibration` None the data itself."""
+
+    model: str
+    data: Path
+    recipe_file: Path | None
+    calibration: Path | None
+    calibration_utterances: int
+    language: str | None
+    skip_broken: bool
+    threads: int | None
+
+
+def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
+    """Score the whole speech set and print WER with its interval, errors and normaliser."""
+    use_threads(options.threads)
+    console = Console(stderr=True)
+    model = load_model(options.model)
+    recipe = _recipe(options.recipe_file) or Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    recipe.check(model.dimensions)
+
+    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    calibration = None
+    if recipe.is_pruned(model.dimensions) or recipe.activation_ranges == "static":
+        spoken = options.calibration or options.data
+        calibration_speech = load_speech(spoken, model, language=options.language, skip_broken=options.skip_broken)
+        calibration = calibrate(model, calibration_speech, limit=options.calibration_utterances, features=features)
+    console.print(f"Scoring {model.name} on {len(speech.utterances)} utterances of {speech.name}", highlight=False)
+    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+    evaluation = evaluator.evaluate(compress(model, recipe, calibration), window_s=recipe.window_s)
+    accuracy = evaluation.accuracy
+    if as_json:
+        identity = {"model": model.name, "speech": speech.name, "recipe_id": recipe.id}
+        print(json.dumps(identity | asdict(accuracy) | {"broken_lines": len(speech.broken)}))
+        return
+    print(
+        f"WER {percent(accuracy.wer)} (95 %: {percent(accuracy.wer_low)} to {percent(accuracy.wer_high)}), "
+        f"{accuracy.insertions} insertions, {accuracy.deletions} deletions, {accuracy.substitutions} substitutions "
+        f"in {accuracy.words} words; normaliser {accuracy.normaliser}"
+    )
+
+
+def _recipe(file: Path | None) -> Recipe | None:
+    if file is None:
+        return None
+    try:
+        return Recipe.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {file}: cannot be read ({error})") from error

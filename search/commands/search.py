@@ -1,0 +1,95 @@
+"""`whisperfit search` and `whisperfit resume`."""
+
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+
+from common.errors import InputError
+from search.commands.report import write_all
+from search.config import SearchConfig
+from search.engines.memory import Memory
+from search.engines.optuna_engine import OptunaEngine
+from search.findings import recall_elapsed, remember_facts
+from search.folder import RunFolder
+from search.outcome import Outcome
+from search.progress import Progress
+from search.results import write_results
+from search.run import End, Run
+from search.session import Session, open_session
+
+NO_RECIPE_EXIT = 3
+INTERRUPTED_EXIT = 130
+
+
+class _Recorder:
+    """Passes what happens on to the progress display, and rewrites the CSV files after every trial."""
+
+    def __init__(self, progress: Progress, folder: RunFolder, session: Session) -> None:
+        self._progress = progress
+        self._folder = folder
+        self._dimensions = session.model.dimensions
+        self.started = progress.started
+        self.confirming = progress.confirming
+        self.interrupted = progress.interrupted
+
+    def finished(self, outcome: Outcome, elapsed_s: float) -> None:
+        write_results(self._folder.path, outcome, self._dimensions)
+        self._progress.finished(outcome, elapsed_s)
+
+
+def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
+    """Start a run in a new folder and see it through."""
+    started = monotonic()
+    config = SearchConfig.build(config_file, flags)
+    RunFolder.check_free(out, config)
+    session = open_session(config, Console(stderr=True).print)
+    folder = RunFolder.create(out, config)
+    folder.write_environment(session.digests)
+    memory = Memory(folder.study_file)
+    remember_facts(memory, session.facts)
+    end = End(seconds=_seconds(config.hours), trials=config.trials)
+    _see_through(folder, session, memory, end, started=started, as_json=as_json)
+
+
+def resume_search(path: Path, *, hours: float | None, trials: int | None, as_json: bool) -> None:
+    """Go on with a run: `hours` from now on, `trials` in all; without either, what the run still has left.
+
+    Raises InputError when the model, the speech or the device profile changed since the run began.
+    """
+    started = monotonic()
+    folder = RunFolder.open(path)
+    config = folder.config()
+    session = open_session(config, Console(stderr=True).print)
+    before = folder.environment()
+    changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
+    if changed:
+        raise InputError(f"{path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
+    memory = Memory(folder.study_file)
+    end = End(seconds=_seconds(config.hours), trials=config.trials)
+    if hours is not None or trials is not None:
+        end = End(seconds=None if hours is None else recall_elapsed(memory) + hours * 3600, trials=trials)
+    _see_through(folder, session, memory, end, started=started, as_json=as_json)
+
+
+def _seconds(hours: float | None) -> float | None:
+    return None if hours is None else hours * 3600
+
+
+def _see_through(  # noqa: PLR0913 - the parts of a run
+    folder: RunFolder, session: Session, memory: Memory, end: End, *, started: float, as_json: bool
+) -> None:
+    config = session.config
+    engine = OptunaEngine(memory, session.space, sampler=config.sampler, seed=config.seed)
+    with Progress(Console(stderr=True), end) as progress:
+        recorder = _Recorder(progress, folder, session)
+        run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
+        finished = run.search(end) and run.confirm()
+    outcome = write_all(folder, memory, as_json=as_json)
+    if not finished:
+        sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
+        sys.exit(INTERRUPTED_EXIT)
+    if outcome.recommended is None:
+        sys.exit(NO_RECIPE_EXIT)

@@ -1,0 +1,93 @@
+"""What a run's memory holds beside its trials, and the outcome that follows from all of it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.errors import InputError
+from compression.dimensions import Dimensions
+from compression.recipe import Recipe
+from search.budget import WerBudget
+from search.engines.memory import Memory
+from search.front import front, least_violating, recommend
+from search.outcome import Confirmation, Outcome
+
+_FACTS, _ELAPSED, _CONFIRMATION = "facts", "elapsed_s", "confirmation/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What was known before the first trial: names, and what the speech sets hold."""
+
+    model: str
+    device: str
+    speech: str
+    confirm_speech: str | None
+    normaliser: str
+    wer_budget: str
+    utterances: int
+    broken_lines: int
+    confirm_broken_lines: int
+    dimensions: Dimensions
+
+
+def remember_facts(memory: Memory, facts: RunFacts) -> None:
+    """Keep them with the run."""
+    memory.remember(_FACTS, json.dumps(asdict(facts)))
+
+
+def recall_facts(memory: Memory) -> RunFacts:
+    """Raises InputError when the run ended before its first trial."""
+    text = memory.recall(_FACTS)
+    if text is None:
+        raise InputError("this run ended before its first trial")
+    values: dict[str, Any] = json.loads(text)
+    return RunFacts(**values | {"dimensions": Dimensions(**values["dimensions"])})
+
+
+def remember_elapsed(memory: Memory, seconds: float) -> None:
+    """Keep how long the run has taken so far."""
+    memory.remember(_ELAPSED, repr(seconds))
+
+
+def recall_elapsed(memory: Memory) -> float:
+    """Seconds that the run's earlier sessions took."""
+    return float(memory.recall(_ELAPSED) or 0.0)
+
+
+def remember_confirmation(memory: Memory, recipe: Recipe, confirmation: Confirmation) -> None:
+    """Keep what the confirm set said of a recipe."""
+    memory.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
+
+
+def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
+    """What the confirm set said of a recipe, or None."""
+    text = memory.recall(_CONFIRMATION + recipe.id)
+    return Confirmation(**json.loads(text)) if text else None
+
+
+def read_outcome(memory: Memory) -> Outcome:
+    """What the run has found so far. Raises InputError when not even the baseline was scored."""
+    facts, trials = recall_facts(memory), memory.trials()
+    if not trials or trials[0].accuracy is None:
+        raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
+    found = front(trials)
+    pairs = [(trial.recipe.id, recall_confirmation(memory, trial.recipe)) for trial in (trials[0], *found)]
+    confirmations = {recipe_id: confirmation for recipe_id, confirmation in pairs if confirmation}
+    recommended = recommend(found, confirmations)
+    return Outcome(
+        model=facts.model,
+        device=facts.device,
+        speech=facts.speech,
+        confirm_speech=facts.confirm_speech,
+        normaliser=facts.normaliser,
+        wer_limit=WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer),
+        trials=trials,
+        front=found,
+        recommended=recommended,
+        least_violating=None if recommended else least_violating(trials),
+        confirmations=confirmations,
+        utterances=facts.utterances,
+        broken_lines=facts.broken_lines,
+        confirm_broken_lines=facts.confirm_broken_lines,
+    )

@@ -1,0 +1,112 @@
+"""A run's folder: made once for one configuration, opened again to go on."""
+
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import write_text_whole
+from search.config import SearchConfig
+
+PACKAGES = ("whisperfit", "torch", "openai-whisper", "optuna", "jiwer", "fvcore", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run's files lie; see docs/architecture.md."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.db"
+
+    @classmethod
+    def check_free(cls, path: Path, config: SearchConfig) -> None:
+        """Raise InputError unless a run of this configuration can begin in the folder.
+
+        It must be new or empty: not hold a run (of this or of another configuration) nor other files.
+        """
+        folder = cls(path)
+        if folder.config_file.exists():
+            raise folder._occupied(config)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"--out {path}: exists and is no run; give a new or an empty folder")
+        writable = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+        if not os.access(writable, os.W_OK):
+            raise InputError(f"--out {path}: cannot be written (no permission to write in {writable})")
+
+    @classmethod
+    def create(cls, path: Path, config: SearchConfig) -> "RunFolder":
+        """Make the folder and write its configuration. Raises InputError when it cannot be written."""
+        folder = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text_whole(folder.config_file, config.to_toml(path))
+        except OSError as error:
+            raise InputError(f"--out {path}: cannot be written ({error.strerror})") from error
+        return folder
+
+    def _occupied(self, config: SearchConfig) -> InputError:
+        there = tomllib.loads(self.config().to_toml(self.path))
+        asked = tomllib.loads(config.to_toml(self.path))
+        if there == asked:
+            return InputError(f"--out {self.path}: this run exists; go on with it: whisperfit resume {self.path}")
+        differing = sorted(key for key in there.keys() | asked.keys() if there.get(key) != asked.get(key))
+        return InputError(
+            f"--out {self.path}: holds a run with another configuration (it differs in {', '.join(differing)}); "
+            "give a new folder"
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Raises InputError when there is no run in the folder."""
+        folder = cls(path)
+        if not (folder.config_file.is_file() and folder.study_file.is_file()):
+            raise InputError(f"{path} holds no run (no config.toml and study.db): start one with whisperfit search")
+        return folder
+
+    def config(self) -> SearchConfig:
+        return SearchConfig.build(self.config_file, {})
+
+    def write_environment(self, digests: Mapping[str, str]) -> None:
+        """Versions, machine and the digests of everything that the results depend on."""
+        environment = {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "processor": _processor(),
+            **digests,
+        }
+        write_text_whole(self.environment_file, json.dumps(environment, indent=2) + "\n")
+
+    def environment(self) -> dict[str, str]:
+        """What `write_environment` wrote; empty before."""
+        if not self.environment_file.exists():
+            return {}
+        loaded: dict[str, str] = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        return loaded
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, else as Python does."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

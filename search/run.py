@@ -1,0 +1,181 @@
+"""The run loop: ask, score, tell, until the time or the trials are used up; then confirm and report."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Protocol
+
+from evaluators.speech_set import SpeechSet
+from search.engines.base import Engine
+from search.engines.memory import Memory
+from search.findings import (
+    read_outcome,
+    recall_confirmation,
+    recall_elapsed,
+    remember_confirmation,
+    remember_elapsed,
+)
+from search.front import front
+from search.outcome import Confirmation, Outcome
+from search.scorer import Baseline, Scorer
+from search.session import Session
+from search.starts import starting_genes
+from search.trial import Trial
+
+MAX_REPEATS = 300
+"""Proposals in a row that bring no new recipe, after which the space counts as used up."""
+SCORED = ("complete", "stopped", "failed")
+Clock = Callable[[], float]
+
+
+class Watcher(Protocol):
+    """Is told what happens, to show it or to write files."""
+
+    def started(self, recipe_summary: str) -> None: ...
+
+    def finished(self, outcome: Outcome, elapsed_s: float) -> None: ...
+
+    def confirming(self, trial: Trial) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """When a run ends: seconds (confirmation included) and scored trials; None where unlimited.
+
+    Both count from the beginning of the run's first session.
+    """
+
+    seconds: float | None
+    trials: int | None
+
+
+class Run:
+    """One run over its sessions: a new one and its continuations share the engine's memory."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a run
+        self, session: Session, memory: Memory, engine: Engine, *, clock: Clock, started: float, watcher: Watcher
+    ) -> None:
+        """`started`: the clock's time at which this session began, set-up included."""
+        self._session = session
+        self._memory = memory
+        self._engine = engine
+        self._clock = clock
+        self._watcher = watcher
+        self._scorer = Scorer(session)
+        self._before_s = recall_elapsed(memory)
+        self._started = started
+        self._trials = list(memory.trials())
+        self._by_recipe = {trial.recipe.id: trial for trial in self._trials}
+        self._interrupted = False
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that this run has taken, earlier sessions included."""
+        return self._before_s + self._clock() - self._started
+
+    def search(self, end: End) -> bool:
+        """Try recipes until the end is reached; False when the user interrupted it."""
+        for genes in starting_genes(self._session.space):
+            self._engine.enqueue(genes)
+        repeats = 0
+        with self._catching_interrupts():
+            while not (self._interrupted or self._is_over(end)) and repeats < MAX_REPEATS:
+                repeats = 0 if self._step() else repeats + 1
+        return not self._interrupted
+
+    def _step(self) -> bool:
+        """One proposal; whether it was a new recipe."""
+        proposal = self._engine.ask()
+        recipe = self._session.space.decode(proposal.genes)
+        known = self._by_recipe.get(recipe.id)
+        if known:
+            self._engine.drop(proposal, known)
+            return False
+        self._watcher.started(recipe.summary())
+        trial = self._scorer.score(proposal.number, recipe, self._baseline)
+        self._engine.tell(proposal, trial)
+        remember_elapsed(self._memory, self.elapsed_s)
+        self._trials.append(trial)
+        self._by_recipe[recipe.id] = trial
+        self._watcher.finished(read_outcome(self._memory), self.elapsed_s)
+        return True
+
+    @property
+    def _baseline(self) -> Baseline | None:
+        """From the first trial; None before it."""
+        return self._scorer.baseline(self._trials[0]) if self._trials else None
+
+    def _is_over(self, end: End) -> bool:
+        scored = [trial for trial in self._trials if trial.state in SCORED]
+        if not scored:
+            return False
+        if end.trials is not None and len(scored) >= end.trials:
+            return True
+        if end.seconds is None:
+            return False
+        next_trial_s = sum(trial.seconds for trial in scored) / len(scored)
+        return self.elapsed_s + next_trial_s + self._confirmation_s() > end.seconds
+
+    def _confirmation_s(self) -> float:
+        """What confirming the front will take, from the baseline's time on the search set."""
+        session = self._session
+        if session.confirm is None:
+            return 0.0
+        share = _seconds(session.confirm.speech) / _seconds(session.evaluator.speech)
+        waiting = [t for t in self._to_confirm() if recall_confirmation(self._memory, t.recipe) is None]
+        return len(waiting) * share * self._trials[0].seconds
+
+    def confirm(self) -> bool:
+        """Score the baseline and the front on the confirm set, if there is one; False when interrupted.
+
+        What was confirmed before is not scored again.
+        """
+        if self._session.confirm is None:
+            return True
+        with self._catching_interrupts():
+            for trial in self._to_confirm():
+                if recall_confirmation(self._memory, trial.recipe) is None and not self._interrupted:
+                    self._watcher.confirming(trial)
+                    self._confirm(trial)
+        remember_elapsed(self._memory, self.elapsed_s)
+        return not self._interrupted
+
+    def _confirm(self, trial: Trial) -> None:
+        accuracy = self._scorer.confirm(trial.recipe)
+        baseline = recall_confirmation(self._memory, self._trials[0].recipe)
+        limit = self._scorer.wer_limit(baseline.wer if baseline else accuracy.wer)
+        confirmation = Confirmation(
+            wer=accuracy.wer,
+            wer_low=accuracy.wer_low,
+            wer_high=accuracy.wer_high,
+            words=accuracy.words,
+            within_budget=accuracy.wer <= limit,
+        )
+        remember_confirmation(self._memory, trial.recipe, confirmation)
+
+    def _to_confirm(self) -> list[Trial]:
+        return [*self._trials[:1], *(trial for trial in front(self._trials) if trial.number != self._trials[0].number)]
+
+    @contextmanager
+    def _catching_interrupts(self) -> Iterator[None]:
+        """The first Ctrl-C lets the trial in flight finish, the second one drops it."""
+
+        def interrupt(_: int, __: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            self._watcher.interrupted()
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _seconds(speech: SpeechSet) -> float:
+    return sum(utterance.duration_s for utterance in speech.utterances)

@@ -1,0 +1,302 @@
+"""Recipes as values: round trips, identity, canonical form, partial order, refusals."""
+
+import hashlib
+import json
+from dataclasses import fields, replace
+from itertools import pairwise, permutations
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from common.errors import InputError
+from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from evaluators.inventory import operations
+from tests.strategies import recipes, small_dimensions
+
+DIMENSIONS = small_dimensions()
+TINY = small_dimensions(layers=1, state=4, heads=2)
+"""One layer a stack and few values: random recipes can often be compared."""
+FIELDS = {field.name for field in fields(Recipe)}
+
+
+def comparable_recipes() -> st.SearchStrategy[Recipe]:
+    return recipes(TINY, bits=(8, 16), coarse=True).map(lambda recipe: recipe.canonical(TINY))
+
+
+@st.composite
+def compressed_further(draw: st.DrawFn, recipe: Recipe) -> Recipe:
+    """A recipe with some gene brought down to a value that is surely at least as compressed."""
+    encoder = replace(recipe.encoder[0], heads=1, ffn_bits=8)
+    changes = draw(
+        st.sampled_from(
+            (
+                {},
+                {"encoder": (encoder,)},
+                {"embedding_bits": 8},
+                {"convolution_bits": 8},
+                {"window_s": 15.0},
+                {"embedding_bits": 8, "group_size": 0},
+            )
+        )
+    )
+    return replace(recipe, **changes).canonical(TINY)
+
+
+@given(recipes(DIMENSIONS))
+def test_json_round_trip_keeps_the_recipe_and_its_id(recipe: Recipe) -> None:
+    restored = Recipe.from_json(recipe.to_json())
+    assert restored == recipe
+    assert restored.to_json() == recipe.to_json()
+    assert restored.id == recipe.id
+    assert hash(restored) == hash(recipe)
+
+
+@given(recipes(DIMENSIONS))
+def test_key_order_and_spaces_of_the_json_do_not_matter(recipe: Recipe) -> None:
+    backwards = dict(reversed(json.loads(recipe.to_json()).items()))
+    assert Recipe.from_json(json.dumps(backwards, indent=2)).id == recipe.id
+
+
+@given(recipes(TINY, bits=(8, 16), coarse=True), recipes(TINY, bits=(8, 16), coarse=True))
+def test_ids_are_equal_exactly_for_equal_recipes(first: Recipe, second: Recipe) -> None:
+    assert (first.id == second.id) == (first == second)
+
+
+def test_json_and_id_of_a_known_recipe_never_change() -> None:
+    """Run folders and CSVs rely on them: another text or id needs another FORMAT_VERSION."""
+    text = (
+        '{"activation_bits":32,"activation_ranges":"dynamic","convolution_bits":16,'
+        '"decoder":[{"attention_bits":16,"cross_heads":2,"ffn_bits":16,"ffn_channels":16,"heads":2}],'
+        '"embedding_bits":16,"encoder":[{"attention_bits":16,"ffn_bits":16,"ffn_channels":16,"heads":2}],'
+        '"group_size":0,"importance":"taylor","refit":true,"symmetric":true,"version":1,"window_s":30.0}'
+    )
+    assert Recipe.original(TINY).to_json() == text
+    assert Recipe.original(TINY).id == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def test_whole_and_fractional_seconds_are_one_recipe() -> None:
+    original = Recipe.original(DIMENSIONS)
+    first, second = replace(original, window_s=15), replace(original, window_s=15.0)
+    assert first == second
+    assert first.id == second.id
+
+
+@given(recipes(DIMENSIONS))
+def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) -> None:
+    canonical = recipe.canonical(DIMENSIONS)
+    assert canonical.canonical(DIMENSIONS) == canonical
+    changed = {name for name in FIELDS if getattr(canonical, name) != getattr(recipe, name)}
+    allowed = {
+        "group_size": all(bits > 8 for bits in recipe.weight_bits[:-1]),
+        "symmetric": all(bits > 8 for bits in recipe.weight_bits),
+        "activation_ranges": recipe.activation_bits == 32,
+        "importance": not recipe.is_pruned(DIMENSIONS),
+        "refit": not recipe.is_pruned(DIMENSIONS),
+    }
+    assert changed <= {name for name, has_no_effect in allowed.items() if has_no_effect}
+
+
+@given(recipes(DIMENSIONS))
+def test_canonical_keeps_every_operation_and_byte(recipe: Recipe) -> None:
+    assert operations(DIMENSIONS, recipe.canonical(DIMENSIONS)) == operations(DIMENSIONS, recipe)
+
+
+@given(recipes(DIMENSIONS), st.sampled_from((16, 32)), st.booleans(), st.sampled_from(("norm", "activation")))
+def test_fields_without_effect_do_not_make_another_recipe(
+    recipe: Recipe, group_size: int, symmetric: bool, importance
+) -> None:
+    changes: dict[str, object] = {}
+    if not any(bits <= 8 for bits in recipe.weight_bits[:-1]):
+        changes["group_size"] = group_size
+    if not any(bits <= 8 for bits in recipe.weight_bits):
+        changes["symmetric"] = symmetric
+    if not recipe.is_pruned(DIMENSIONS):
+        changes |= {"importance": importance, "refit": False}
+    event(f"{len(changes)} fields without effect")
+    assert replace(recipe, **changes).canonical(DIMENSIONS).id == recipe.canonical(DIMENSIONS).id
+
+
+def test_group_size_has_no_effect_when_only_convolutions_are_quantised() -> None:
+    recipe = replace(Recipe.original(DIMENSIONS), convolution_bits=8)
+    grouped = replace(recipe, group_size=32)
+    assert grouped.canonical(DIMENSIONS) == recipe.canonical(DIMENSIONS)
+    assert replace(grouped, symmetric=False).canonical(DIMENSIONS) != recipe.canonical(DIMENSIONS)
+
+
+@given(comparable_recipes())
+def test_order_is_reflexive(recipe: Recipe) -> None:
+    assert recipe.at_least_as_compressed_as(recipe)
+
+
+@given(comparable_recipes(), comparable_recipes())
+def test_order_is_antisymmetric(first: Recipe, second: Recipe) -> None:
+    both = first.at_least_as_compressed_as(second) and second.at_least_as_compressed_as(first)
+    assert both == (first == second)
+
+
+@given(comparable_recipes(), comparable_recipes(), comparable_recipes())
+def test_order_is_transitive(one: Recipe, two: Recipe, three: Recipe) -> None:
+    for first, second, third in permutations((one, two, three)):
+        if first.at_least_as_compressed_as(second) and second.at_least_as_compressed_as(third):
+            assert first.at_least_as_compressed_as(third)
+
+
+@given(st.data())
+def test_order_holds_along_chains_of_compression(data: st.DataObject) -> None:
+    """Non-vacuous transitivity: bringing genes down stays below every ancestor."""
+    chain = [Recipe.original(TINY)]
+    for _ in range(3):
+        chain.append(data.draw(compressed_further(chain[-1])))
+    for earlier, later in pairwise(chain):
+        assert later.at_least_as_compressed_as(earlier)
+        assert later.at_least_as_compressed_as(chain[0])
+        assert later == earlier or not earlier.at_least_as_compressed_as(later)
+
+
+@given(comparable_recipes(), comparable_recipes())
+def test_smaller_in_the_order_never_has_more_flops_or_parameters(first: Recipe, second: Recipe) -> None:
+    if not first.at_least_as_compressed_as(second):
+        return
+    ours, theirs = operations(TINY, first), operations(TINY, second)
+    assert sum(item.flops for item in ours) <= sum(item.flops for item in theirs)
+    assert sum(item.parameters for item in ours) <= sum(item.parameters for item in theirs)
+
+
+@given(recipes(DIMENSIONS))
+def test_recipes_of_models_of_other_depth_are_incomparable(recipe: Recipe) -> None:
+    other = Recipe.original(small_dimensions(layers=3))
+    assert not recipe.at_least_as_compressed_as(other)
+    assert not other.at_least_as_compressed_as(recipe)
+
+
+LAYER = {"heads": 2, "ffn_channels": 512, "attention_bits": 8, "ffn_bits": 8}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("heads", 0),
+        ("heads", 1.0),
+        ("heads", True),
+        ("ffn_channels", -1),
+        ("ffn_channels", 12.5),
+        ("attention_bits", 9),
+        ("ffn_bits", 1),
+        ("ffn_bits", 8.0),
+        ("cross_heads", 0),
+    ],
+)
+def test_layer_refuses_nonsense(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"{field} .* but got {value!r}"):
+        DecoderLayer(**{**LAYER, "cross_heads": 2, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("embedding_bits", 0),
+        ("convolution_bits", 12),
+        ("activation_bits", 4),
+        ("activation_ranges", "fixed"),
+        ("group_size", -1),
+        ("group_size", 32.0),
+        ("symmetric", "yes"),
+        ("refit", None),
+        ("importance", "magic"),
+        ("window_s", 0.5),
+        ("window_s", 31),
+        ("window_s", float("nan")),
+        ("encoder", (None, None)),
+        ("decoder", ()),
+    ],
+)
+def test_recipe_refuses_nonsense(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=field):
+        replace(Recipe.original(DIMENSIONS), **{field: value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "not json",
+        '{"version":1}',
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "colour": "red"}),
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "encoder": [{}, None]}),
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "encoder": [0, LAYER]}),
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "encoder": 3}),
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "window_s": "long"}),
+        json.dumps({**json.loads(Recipe.original(DIMENSIONS).to_json()), "group_size": "32"}),
+    ],
+)
+def test_json_that_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="recipe: "):
+        Recipe.from_json(text)
+
+
+def test_json_of_another_version_says_which_one_is_read() -> None:
+    text = Recipe.original(DIMENSIONS).to_json().replace('"version":1', '"version":7')
+    with pytest.raises(InputError, match="format version 7 is not 1"):
+        Recipe.from_json(text)
+
+
+@given(recipes(DIMENSIONS))
+def test_check_accepts_every_recipe_of_the_model(recipe: Recipe) -> None:
+    recipe.check(DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes"),
+    [
+        ("encoder", {"heads": 3}),
+        ("encoder", {"ffn_channels": 513}),
+        ("decoder", {"heads": 3}),
+        ("decoder", {"cross_heads": 3}),
+        ("decoder", {"ffn_channels": 513}),
+    ],
+)
+def test_check_refuses_more_than_the_model_has(stack: str, changes: dict[str, int]) -> None:
+    original = Recipe.original(DIMENSIONS)
+    layers = getattr(original, stack)
+    recipe = replace(original, **{stack: (replace(layers[0], **changes), *layers[1:])})
+    with pytest.raises(InputError, match=str(*changes.values())):
+        recipe.check(DIMENSIONS)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_check_refuses_another_depth(stack: str) -> None:
+    original = Recipe.original(DIMENSIONS)
+    recipe = replace(original, **{stack: getattr(original, stack)[:1]})
+    with pytest.raises(InputError, match=f"2 {stack} layers"):
+        recipe.check(DIMENSIONS)
+
+
+def test_original_changes_nothing() -> None:
+    recipe = Recipe.original(DIMENSIONS, stored_bits=32)
+    layer = EncoderLayer(heads=2, ffn_channels=512, attention_bits=32, ffn_bits=32)
+    assert recipe.encoder == (layer, layer)
+    assert set(recipe.weight_bits) == {32}
+    assert not recipe.is_quantised
+    assert not recipe.is_pruned(DIMENSIONS)
+
+
+def test_summary_counts_what_is_kept() -> None:
+    recipe = Recipe(
+        encoder=(EncoderLayer(heads=5, ffn_channels=1280, attention_bits=8, ffn_bits=4), None),
+        decoder=(
+            DecoderLayer(heads=6, cross_heads=4, ffn_channels=1536, attention_bits=8, ffn_bits=8),
+            DecoderLayer(heads=3, cross_heads=6, ffn_channels=1000, attention_bits=8, ffn_bits=4),
+        ),
+        embedding_bits=8,
+        convolution_bits=16,
+        activation_bits=8,
+        activation_ranges="static",
+        group_size=32,
+        symmetric=False,
+        window_s=15,
+    )
+    assert recipe.summary() == ("enc 1L 5h ffn1280 w8/4 | dec 2L 9+10h ffn2536 w8/4,8 | emb8 conv16 a8s g32z 15s")

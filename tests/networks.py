@@ -1,0 +1,45 @@
+"""Whispers of the shapes that a recipe asks for, built without `compression`."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from torch import nn
+from whisper.model import Linear, ModelDimensions, MultiHeadAttention, ResidualAttentionBlock, Whisper
+
+from compression.dimensions import Dimensions
+from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+
+
+def random_network(dimensions: Dimensions) -> Whisper:
+    network = Whisper(ModelDimensions(**asdict(dimensions))).eval()
+    nn.init.normal_(network.decoder.positional_embedding)  # whisper leaves it uninitialised
+    return network
+
+
+def narrowed_attention(state: int, heads: int, head_width: int) -> MultiHeadAttention:
+    attention, inner = MultiHeadAttention(state, heads), heads * head_width
+    attention.query, attention.value = Linear(state, inner), Linear(state, inner)
+    attention.key, attention.out = Linear(state, inner, bias=False), Linear(inner, state)
+    return attention
+
+
+def narrowed_block(state: int, head_width: int, layer: EncoderLayer) -> ResidualAttentionBlock:
+    cross = isinstance(layer, DecoderLayer)
+    block = ResidualAttentionBlock(state, 1, cross_attention=cross)
+    block.attn = narrowed_attention(state, layer.heads, head_width)
+    if cross:
+        block.cross_attn = narrowed_attention(state, layer.cross_heads, head_width)
+    block.mlp = nn.Sequential(Linear(state, layer.ffn_channels), nn.GELU(), Linear(layer.ffn_channels, state))
+    return block
+
+
+def network_of_shape(dimensions: Dimensions, recipe: Recipe) -> Whisper:
+    """Random weights in the shapes that are left by the recipe."""
+
+    def blocks(state: int, head_width: int, layers: Iterable[EncoderLayer | None]) -> nn.ModuleList:
+        return nn.ModuleList(narrowed_block(state, head_width, layer) for layer in layers if layer)
+
+    network = random_network(dimensions)
+    network.encoder.blocks = blocks(dimensions.n_audio_state, dimensions.audio_head_width, recipe.encoder)
+    network.decoder.blocks = blocks(dimensions.n_text_state, dimensions.text_head_width, recipe.decoder)
+    return network.eval()

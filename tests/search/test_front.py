@@ -1,0 +1,96 @@
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.front import front, least_violating, recommend
+from search.outcome import Confirmation, Outcome
+
+POINTS = st.lists(
+    st.tuples(
+        st.integers(0, 6),  # objective
+        st.one_of(st.none(), st.integers(3, 9)),  # errors in a hundred words
+        st.sampled_from(["complete", "complete", "complete", "stopped", "rejected", "failed"]),
+        st.dictionaries(st.sampled_from(["wer", "size", "memory"]), st.sampled_from([-0.5, 0.0, 0.25])),
+    ),
+    max_size=14,
+)
+
+
+def _trials(points, make_trial):
+    return [
+        make_trial(number, objective=float(objective), wer=errors and errors / 100, state=state, violations=violations)
+        for number, (objective, errors, state, violations) in enumerate(points)
+    ]
+
+
+def _dominates(one, other):
+    ours, theirs = (one.objective, one.accuracy.wer), (other.objective, other.accuracy.wer)
+    return ours[0] <= theirs[0] and ours[1] <= theirs[1] and ours != theirs
+
+
+def _same_place(one, other):
+    return one.objective == other.objective and one.accuracy.wer == other.accuracy.wer
+
+
+@given(points=POINTS)
+def test_front_is_what_comparing_every_pair_leaves(points, make_trial):
+    trials = _trials(points, make_trial)
+    feasible = [
+        t for t in trials if t.state == "complete" and t.accuracy and all(v <= 0 for v in t.violations.values())
+    ]
+    expected = {
+        trial.number
+        for trial in feasible
+        if not any(_dominates(other, trial) for other in feasible)
+        and not any(_same_place(other, trial) and other.number < trial.number for other in feasible)
+    }
+    found = front(trials)
+    assert {trial.number for trial in found} == expected
+    assert [t.objective for t in found] == sorted(t.objective for t in found)
+
+
+@given(points=POINTS, data=st.data())
+def test_front_does_not_depend_on_the_order_of_trials(points, data, make_trial):
+    trials = _trials(points, make_trial)
+    assert front(data.draw(st.permutations(trials))) == front(trials)
+
+
+@given(points=POINTS)
+def test_least_violating_has_the_smallest_sum_of_broken_limits(points, make_trial):
+    trials = _trials(points, make_trial)
+    nearest = least_violating(trials)
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if nearest is None:
+        assert not complete
+        return
+
+    def key(trial):
+        return (sum(v for v in trial.violations.values() if v > 0), trial.objective)
+
+    assert nearest in complete
+    assert all(key(nearest) <= key(trial) for trial in complete)
+
+
+def _confirmation(within_budget: bool) -> Confirmation:
+    return Confirmation(wer=0.05, wer_low=0.04, wer_high=0.06, words=100, within_budget=within_budget)
+
+
+def test_the_pick_is_the_cheapest_that_kept_its_promise(outcome: Outcome):
+    cheap, middle, dear = (trial.recipe.id for trial in outcome.front)
+    for kept in permutations((True, False, False)):
+        confirmations = {name: _confirmation(within) for name, within in zip((cheap, middle, dear), kept, strict=True)}
+        assert recommend(outcome.front, confirmations) == outcome.front[kept.index(True)]
+
+
+@pytest.mark.parametrize("confirmed", [{}, "all over"])
+def test_the_pick_is_the_cheapest_when_no_promise_was_kept_or_tested(outcome: Outcome, confirmed):
+    confirmations = {t.recipe.id: _confirmation(False) for t in outcome.front} if confirmed else {}
+    assert recommend(outcome.front, confirmations) == outcome.front[0]
+
+
+def test_no_front_gives_no_pick():
+    assert front([]) == ()
+    assert recommend((), {}) is None
+    assert least_violating([]) is None

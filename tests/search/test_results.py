@@ -1,0 +1,104 @@
+from dataclasses import replace
+from io import StringIO
+
+import pandas as pd
+import pytest
+
+from compression.recipe import Recipe
+from search.outcome import Outcome
+from search.results import COLUMNS, mean_weight_bits, pareto_frame, trials_frame, write_results
+
+CONTRACT = (
+    "trial,recipe_id,state,feasible,recommended,objective,"
+    "wer,wer_low,wer_high,wer_confirm,insertions,deletions,substitutions,words,"
+    "size_mb,flops_g,latency_ms,latency_low_ms,latency_high_ms,rtf,peak_memory_mb,energy_mj,parameters_m,"
+    "encoder_layers,decoder_layers,heads,ffn_channels,mean_weight_bits,activation_bits,vocabulary,window_s,"
+    "source,seconds,note,recipe"
+)
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "pareto.csv"])
+def test_files_are_the_golden_ones(name, outcome, dimensions, tmp_path, check_golden):
+    write_results(tmp_path, outcome, dimensions)
+    check_golden(name, (tmp_path / name).read_text(encoding="utf-8"))
+
+
+def test_columns_are_those_of_the_contract(outcome, dimensions):
+    assert ",".join(COLUMNS) == CONTRACT
+    assert list(trials_frame(outcome, dimensions).columns) == list(pareto_frame(outcome, dimensions).columns)
+
+
+def test_files_read_back_as_what_was_written(outcome: Outcome, dimensions, tmp_path):
+    write_results(tmp_path, outcome, dimensions)
+    read = pd.read_csv(tmp_path / "trials.csv").set_index("trial")
+    assert list(read.index) == [trial.number for trial in outcome.trials]
+    for trial in outcome.trials:
+        row = read.loc[trial.number]
+        assert Recipe.from_json(row["recipe"]) == trial.recipe
+        assert row["recipe_id"] == trial.recipe.id
+        assert row["feasible"] == trial.feasible
+        assert row["recommended"] == (trial is outcome.recommended)
+        assert row["size_mb"] == pytest.approx(trial.costs.size_mb, rel=1e-9)
+        confirmation = outcome.confirmations.get(trial.recipe.id)
+        assert pd.isna(row["wer_confirm"]) == (confirmation is None)
+        assert pd.isna(row["wer"]) == (trial.accuracy is None)
+        if trial.accuracy and trial.state == "complete":
+            errors = row[["insertions", "deletions", "substitutions"]].sum()
+            assert row["wer"] == pytest.approx(errors / row["words"], rel=1e-9)
+
+
+def test_every_empty_cell_has_its_reason(outcome, dimensions):
+    notes = trials_frame(outcome, dimensions).set_index("trial")["note"]
+    assert notes[1] == ""
+    assert notes[3] == "not confirmed"
+    assert notes[5] == "surely over the budget; WER over the first 30 of 100 utterances"
+    assert notes[6] == "size, 72 MB > 60 MB"
+    assert notes[7] == "logits </script> are <b>not finite</b>"
+    unconfirmed = replace(outcome, confirm_speech=None, confirmations={})
+    assert trials_frame(unconfirmed, dimensions)["note"][1] == "no confirm set"
+
+
+def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, tmp_path, make_trial):
+    trials = [
+        make_trial(0, objective=0.5 + 1e-8, wer=0.05),
+        make_trial(1, objective=0.5, wer=0.051),
+    ]
+    write_results(tmp_path, replace(outcome, trials=tuple(trials), front=(trials[1], trials[0])), dimensions)
+    read = pd.read_csv(tmp_path / "pareto.csv")
+    assert read["objective"].is_monotonic_increasing
+    assert read["objective"].is_unique
+    assert (read["wer"].diff().dropna() < 0).all()
+
+
+def test_empty_front_writes_the_header(outcome, dimensions, tmp_path):
+    write_results(tmp_path, replace(outcome, front=(), recommended=None), dimensions)
+    assert (tmp_path / "pareto.csv").read_text(encoding="utf-8") == CONTRACT + "\n"
+
+
+def test_mean_weight_bits_against_the_sizes_of_whisper_s_matrices(outcome, dimensions):
+    """Recipe of trial 3: 5 of 6 self-attention heads and 8 bits; one encoder layer dropped, one decoder layer whole."""
+    recipe = outcome.trials[3].recipe
+    n, head = 384, 64
+    at_8 = 4 * n * 5 * head + 8 * n * n  # encoder layer
+    at_8 += 4 * n * 5 * head + 4 * n * n + 8 * n * n  # decoder layer
+    at_8 += 51864 * n
+    at_16 = 16 * n * n + 3 * n * (80 + n)  # the other decoder layer, convolutions
+    assert mean_weight_bits(recipe, dimensions) == pytest.approx((8 * at_8 + 16 * at_16) / (at_8 + at_16), rel=1e-12)
+    assert mean_weight_bits(Recipe.original(dimensions, stored_bits=32), dimensions) == 32
+
+
+def test_structure_counts_what_is_kept(outcome, dimensions):
+    row = trials_frame(outcome, dimensions).set_index("trial").loc[3]
+    assert (row["encoder_layers"], row["decoder_layers"]) == (1, 2)
+    assert row["heads"] == 5 + (5 + 6) + (6 + 6)
+    assert row["ffn_channels"] == 3 * 1536
+    assert row["vocabulary"] == 51864
+
+
+def test_all_unmeasured_columns_stay_numbers(outcome, dimensions):
+    rejected = replace(outcome, trials=(outcome.trials[6],), front=(), recommended=None)
+    frame = trials_frame(rejected, dimensions)
+    assert frame["wer"].dtype == "float64"
+    assert frame["words"].isna().all()
+    read = pd.read_csv(StringIO(frame.to_csv(index=False)))
+    assert read["words"].isna().all()

@@ -1,0 +1,78 @@
+"""Hypothesis strategies that several packages' tests draw from; `from tests.strategies import ...`."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from hypothesis import strategies as st
+
+from compression.dimensions import Dimensions
+from compression.recipe import (
+    ACTIVATION_BITS,
+    WEIGHT_BITS,
+    ActivationRanges,
+    DecoderLayer,
+    EncoderLayer,
+    ImportanceMeasure,
+    Recipe,
+)
+
+
+def small_dimensions(*, layers: int = 2, state: int = 128, heads: int = 2, vocabulary: int = 500) -> Dimensions:
+    """A Whisper small enough to build and trace in a test, with Whisper's own window and heads of `state / heads`."""
+    return Dimensions(
+        n_mels=80,
+        n_audio_ctx=1500,
+        n_audio_state=state,
+        n_audio_head=heads,
+        n_audio_layer=layers,
+        n_vocab=vocabulary,
+        n_text_ctx=64,
+        n_text_state=state,
+        n_text_head=heads,
+        n_text_layer=layers,
+    )
+
+
+def stacks(layers: st.SearchStrategy, count: int) -> st.SearchStrategy:
+    """Tuples of layers or None, with at least one layer."""
+    return st.tuples(*[st.none() | layers] * count).filter(any)
+
+
+def recipes(
+    dimensions: Dimensions, *, bits: Sequence[int] = WEIGHT_BITS, coarse: bool = False
+) -> st.SearchStrategy[Recipe]:
+    """Valid recipes for a model, not canonical; `coarse` draws from few values, so that many can be compared."""
+    weight_bits = st.sampled_from(bits)
+
+    def channels(most: int) -> st.SearchStrategy[int]:
+        return st.sampled_from((most // 2, most)) if coarse else st.integers(1, most)
+
+    encoder = st.builds(
+        EncoderLayer,
+        heads=st.integers(1, dimensions.n_audio_head),
+        ffn_channels=channels(dimensions.audio_ffn),
+        attention_bits=weight_bits,
+        ffn_bits=weight_bits,
+    )
+    decoder = st.builds(
+        DecoderLayer,
+        heads=st.integers(1, dimensions.n_text_head),
+        cross_heads=st.integers(1, dimensions.n_text_head),
+        ffn_channels=channels(dimensions.text_ffn),
+        attention_bits=weight_bits,
+        ffn_bits=weight_bits,
+    )
+    return st.builds(
+        Recipe,
+        encoder=stacks(encoder, dimensions.n_audio_layer),
+        decoder=stacks(decoder, dimensions.n_text_layer),
+        embedding_bits=weight_bits,
+        convolution_bits=weight_bits,
+        activation_bits=st.sampled_from(ACTIVATION_BITS),
+        activation_ranges=st.sampled_from(get_args(ActivationRanges)),
+        group_size=st.sampled_from((0, 32) if coarse else (0, 16, 32, 64, 100, 128)),
+        symmetric=st.booleans(),
+        window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
+        importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
+        refit=st.just(True) if coarse else st.booleans(),
+    )
