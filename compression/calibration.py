@@ -56,6 +56,14 @@ class Calibration:
         """Importance of each unit (units,) by site key."""
         return {key: statistics.importance[measure] for key, statistics in self.statistics.items()}
 
+    def layer_importance(self) -> dict[str, float]:
+        """First-order change of the loss when a whole layer's units leave, by stack and layer: `encoder.0`."""
+        totals: dict[str, float] = {}
+        for key, scores in self.importance("taylor").items():
+            layer = key.rpartition(".")[0]
+            totals[layer] = totals.get(layer, 0.0) + float(scores.sum())
+        return totals
+
     def save(self, path: Path) -> None:
         """Write everything as one .npz file."""
         arrays: dict[str, Any] = {}
@@ -97,6 +105,7 @@ class _SiteRecorder:
     def __init__(self, network: Whisper, site: Site) -> None:
         self.projection = output_projection(network, site)
         self.units = unit_count(network, site)
+        self.is_ffn = site.units == "ffn_channels"
         width = self.projection.in_features
         self.count = 0
         self.total = torch.zeros(width, dtype=torch.float64)
@@ -134,6 +143,7 @@ class _SiteRecorder:
             "activation": spread,
             "taylor": self.taylor / clips,
         }
+        importance["combined"] = importance["activation" if self.is_ffn else "taylor"]
         return SiteStatistics(
             mean=mean.float().numpy(),
             covariance=covariance.float().numpy(),
@@ -169,7 +179,8 @@ def measure(
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
-    removed (Michel et al. 2019). Raises CompressionError when there is no sample.
+    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels, the best pair in
+    benchmarks/pruning.py. Raises CompressionError when there is no sample.
     """
     network = model.network
     recorders = {site.key: _SiteRecorder(network, site) for site in sites(network)}

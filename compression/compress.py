@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import nn
-from whisper.model import Conv1d, Linear, Whisper
+from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
 from compression.activations import DynamicLinear, StaticLinear
@@ -44,21 +44,24 @@ def _store_weights(network: Whisper, recipe: Recipe) -> None:
     def grid(bits: int) -> Grid:
         return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric)
 
+    if min(recipe.weight_bits) < 32:
+        _halve_vectors(network)
     for stack in ("encoder", "decoder"):
         layers = [layer for layer in getattr(recipe, stack) if layer]
         for block, layer in zip(getattr(network, stack).blocks, layers, strict=True):
             for name, module in block.named_modules():
                 if isinstance(module, Linear):
-                    bits = layer.ffn_bits if name.startswith("mlp") else layer.attention_bits
-                    _set_weight(module, grid(bits))
-    if min(recipe.weight_bits) < 32:
-        for name, parameter in network.named_parameters():
-            if parameter.dim() == 1 or name.endswith("positional_embedding"):
-                parameter.copy_(parameter.half().float())
-    for module in network.encoder.children():
-        if isinstance(module, Conv1d):
-            _set_weight(module, Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric))
+                    _set_weight(module, grid(layer.ffn_bits if name.startswith("mlp") else layer.attention_bits))
+    for convolution in (network.encoder.conv1, network.encoder.conv2):
+        _set_weight(convolution, Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric))
     _set_weight(network.decoder.token_embedding, grid(recipe.embedding_bits))
+
+
+def _halve_vectors(network: Whisper) -> None:
+    """Round biases, normalisations and the decoder's positions to float16 in place."""
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 1 or name.endswith("positional_embedding"):
+            parameter.copy_(parameter.half().float())
 
 
 def _quantise_activations(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:

@@ -22,7 +22,7 @@ MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
 
 ActivationRanges = Literal["dynamic", "static"]
-ImportanceMeasure = Literal["norm", "activation", "taylor"]
+ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
 
 
@@ -80,7 +80,7 @@ class Recipe:
     group_size: int = 0
     symmetric: bool = True
     window_s: float = MAX_WINDOW_S
-    importance: ImportanceMeasure = "taylor"
+    importance: ImportanceMeasure = "combined"
     refit: bool = True
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Recipe:
         if not self.is_quantised:
             changes["symmetric"] = True
         if not self.is_pruned(dimensions):
-            changes |= {"importance": "taylor", "refit": True}
+            changes |= {"importance": "combined", "refit": True}
         if self.activation_bits == 32:
             changes["activation_ranges"] = "dynamic"
         return replace(self, **changes)

@@ -14,8 +14,8 @@ from search.budget import CostLimits, Objective, WerBudget
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SamplerName = Literal["tpe", "nsga2", "random"]
 
-PATH_KEYS = ("data", "confirm", "calibration")
-"""Keys that always hold a path; in a file it is relative to that file's folder."""
+PATH_KEYS = frozenset({"data", "confirm", "calibration", "model", "device", "space"})
+"""Keys that hold a path or a name. In a file, a path is relative to that file's folder; what is no path is a name."""
 
 
 class SearchConfig(BaseModel):
@@ -92,15 +92,10 @@ class SearchConfig(BaseModel):
     def to_toml(self, folder: Path) -> str:
         """As `config.toml` of a run's folder; paths become relative to it."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for key in (*PATH_KEYS, "model", "device", "space"):
-            if key in values and (key in PATH_KEYS or _is_path(values[key])):
+        for key in PATH_KEYS & values.keys():
+            if Path(values[key]).exists():
                 values[key] = Path(os.path.relpath(values[key], folder)).as_posix()
         return tomli_w.dumps(values)
-
-
-def _is_path(text: str) -> bool:
-    """Whether a value that may be a name or a path is a path that exists."""
-    return Path(text).exists()
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -108,9 +103,7 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"configuration {file}: cannot be read ({error})") from error
-    for key in (*PATH_KEYS, "model", "device", "space"):
-        if isinstance(values.get(key), str):
-            beside = file.parent / values[key]
-            if key in PATH_KEYS or beside.exists():
-                values[key] = os.path.normpath(beside)
+    for key in PATH_KEYS & values.keys():
+        if isinstance(values[key], str) and (beside := file.parent / values[key]).exists():
+            values[key] = os.path.normpath(beside)
     return values

@@ -69,8 +69,10 @@ def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
 def read_outcome(memory: Memory) -> Outcome:
     """What the run has found so far. Raises InputError when not even the baseline was scored."""
     facts, trials = recall_facts(memory), memory.trials()
-    if not trials or trials[0].accuracy is None:
+    if not trials:
         raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
+    if trials[0].accuracy is None:
+        raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
     found = front(trials)
     pairs = [(trial.recipe.id, recall_confirmation(memory, trial.recipe)) for trial in (trials[0], *found)]
     confirmations = {recipe_id: confirmation for recipe_id, confirmation in pairs if confirmation}

@@ -34,6 +34,10 @@ class RunFolder:
     def study_file(self) -> Path:
         return self.path / "study.db"
 
+    @property
+    def holds_run(self) -> bool:
+        return self.config_file.is_file() and self.study_file.is_file()
+
     @classmethod
     def check_free(cls, path: Path, config: SearchConfig) -> None:
         """Raise InputError unless a run of this configuration can begin in the folder.
@@ -41,11 +45,13 @@ class RunFolder:
         It must be new or empty: not hold a run (of this or of another configuration) nor other files.
         """
         folder = cls(path)
-        if folder.config_file.exists():
+        if folder.holds_run:
             raise folder._occupied(config)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"--out {path}: exists and is no run; give a new or an empty folder")
         writable = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+        if not writable.is_dir():
+            raise InputError(f"--out {path}: cannot be made, {writable} is a file")
         if not os.access(writable, os.W_OK):
             raise InputError(f"--out {path}: cannot be written (no permission to write in {writable})")
 
@@ -75,7 +81,7 @@ class RunFolder:
     def open(cls, path: Path) -> "RunFolder":
         """Raises InputError when there is no run in the folder."""
         folder = cls(path)
-        if not (folder.config_file.is_file() and folder.study_file.is_file()):
+        if not folder.holds_run:
             raise InputError(f"{path} holds no run (no config.toml and study.db): start one with whisperfit search")
         return folder
 

@@ -41,6 +41,7 @@ class Draft:
     layers: dict[Stack, list[Any]]
     model: dict[str, Value]
     importance: Importance
+    layer_importance: Mapping[str, float]
     channel_block: int
 
     def kept(self, stack: Stack) -> Iterator[int]:
@@ -88,16 +89,13 @@ class LayersRemovedGene(Gene):
     """How many layers of a stack are dropped: those whose units matter least together."""
 
     stack: Stack
-    rank = 1
+    rank = 0
 
     def apply(self, draft: Draft, value: Value) -> None:
         layers = draft.layers[self.stack]
-        totals = [
-            sum(float(draft.importance[f"{self.stack}.{index}.{units}"].sum()) for units in units_of(self.stack))
-            for index in range(len(layers))
-        ]
-        for index in np.argsort(totals, kind="stable")[: int(value)]:
-            layers[int(index)] = None
+        ascending = sorted(range(len(layers)), key=lambda index: draft.layer_importance[f"{self.stack}.{index}"])
+        for index in ascending[: int(value)]:
+            layers[index] = None
 
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
         return sum(layer is None for layer in getattr(recipe, self.stack))
@@ -127,14 +125,14 @@ class StackGene(Gene):
 
 @dataclass(frozen=True)
 class KeptGene(Gene):
-    """Whether one layer stays."""
+    """Whether one layer stays; a stack's last one always does."""
 
     stack: Stack
     layer: int
     rank = 1
 
     def apply(self, draft: Draft, value: Value) -> None:
-        if not value:
+        if not value and set(draft.kept(self.stack)) > {self.layer}:
             draft.layers[self.stack][self.layer] = None
 
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
@@ -143,7 +141,10 @@ class KeptGene(Gene):
 
 @dataclass(frozen=True)
 class UnitsRemovedGene(Gene):
-    """How many heads or channels leave a whole stack, the least important of the kept layers first."""
+    """How many heads or channels leave a whole stack, the least important of the kept layers first.
+
+    Where layers were dropped, no more leave than the others can miss.
+    """
 
     stack: Stack
     units: str
@@ -154,7 +155,10 @@ class UnitsRemovedGene(Gene):
             return
         keys = {f"{self.stack}.{index}.{self.units}": index for index in draft.kept(self.stack)}
         block = draft.channel_block if self.units == "ffn_channels" else 1
-        kept = allocate({key: draft.importance[key] for key in keys}, int(value), block=block)
+        removed = int(value)
+        if len(keys) < len(draft.layers[self.stack]):
+            removed = min(removed, sum((len(draft.importance[key]) // block - 1) * block for key in keys))
+        kept = allocate({key: draft.importance[key] for key in keys}, removed, block=block)
         for key, index in keys.items():
             draft.change(self.stack, index, self.units, kept[key])
 

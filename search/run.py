@@ -19,13 +19,15 @@ from search.findings import (
 )
 from search.front import front
 from search.outcome import Confirmation, Outcome
+from search.proposals import neighbours, starting_genes
 from search.scorer import Baseline, Scorer
 from search.session import Session
-from search.starts import starting_genes
 from search.trial import Trial
 
 MAX_REPEATS = 300
 """Proposals in a row that bring no new recipe, after which the space counts as used up."""
+LOCAL_EVERY = 2
+"""Every other trial is a step from the best one, the rest are the sampler's."""
 SCORED = ("complete", "stopped", "failed")
 Clock = Callable[[], float]
 
@@ -71,6 +73,7 @@ class Run:
         self._trials = list(memory.trials())
         self._by_recipe = {trial.recipe.id: trial for trial in self._trials}
         self._interrupted = False
+        self._starts = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -79,7 +82,9 @@ class Run:
 
     def search(self, end: End) -> bool:
         """Try recipes until the end is reached; False when the user interrupted it."""
-        for genes in starting_genes(self._session.space):
+        starts = starting_genes(self._session.space)
+        self._starts = len(starts)
+        for genes in starts:
             self._engine.enqueue(genes)
         repeats = 0
         with self._catching_interrupts():
@@ -89,6 +94,8 @@ class Run:
 
     def _step(self) -> bool:
         """One proposal; whether it was a new recipe."""
+        if len(self._trials) % LOCAL_EVERY:
+            self._enqueue_neighbour()
         proposal = self._engine.ask()
         recipe = self._session.space.decode(proposal.genes)
         known = self._by_recipe.get(recipe.id)
@@ -103,6 +110,16 @@ class Run:
         self._by_recipe[recipe.id] = trial
         self._watcher.finished(read_outcome(self._memory), self.elapsed_s)
         return True
+
+    def _enqueue_neighbour(self) -> None:
+        """Let the cheapest untried neighbour of the cheapest feasible trial come next."""
+        found = front(self._trials)
+        if not found or len(self._trials) < self._starts:
+            return
+        untried = neighbours(self._session.space, found[0], self._trials)
+        priced = [(self._scorer.objective(recipe), genes) for genes, recipe in untried]
+        if priced:
+            self._engine.enqueue(min(priced, key=lambda pair: pair[0])[1])
 
     @property
     def _baseline(self) -> Baseline | None:

@@ -62,6 +62,13 @@ class Scorer:
             source=costs.source,
         )
 
+    def objective(self, recipe: Recipe) -> float:
+        """What the run minimises: 1 for the original when the weights sum to 1."""
+        return self._objective(self.costs(recipe))
+
+    def _objective(self, costs: TrialCosts) -> float:
+        return self._session.config.parsed_objective.value(costs, self._original_costs)
+
     def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
         """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set."""
         started = perf_counter()
@@ -78,7 +85,7 @@ class Scorer:
             number=number,
             recipe=recipe,
             state=state,
-            objective=self._session.config.parsed_objective.value(costs, self._original_costs),
+            objective=self._objective(costs),
             costs=costs,
             accuracy=accuracy,
             violations=violations,

@@ -91,6 +91,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         dimensions=model.dimensions,
         choices=choices,
         importance=calibration.importance(original.importance),
+        layer_importance=calibration.layer_importance(),
         channel_block=profile.runtime.channel_multiple,
     )
     check_choices(space, profile.runtime)

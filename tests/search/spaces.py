@@ -1,0 +1,41 @@
+"""Search spaces with made-up importance."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from compression.dimensions import Dimensions
+from compression.recipe import Recipe
+from devices.profile import load_profile
+from search.genes import STACKS, Value, units_of
+from search.space import PRESETS, Space
+
+RUNTIME = load_profile("imx8mplus").runtime
+
+
+def make_space(
+    dimensions: Dimensions,
+    choices: Mapping[str, tuple[Value, ...]] | str,
+    *,
+    stored_bits: int = 16,
+    channel_block: int = RUNTIME.channel_multiple,
+    seed: int = 0,
+) -> Space:
+    """A space for i.MX 8M Plus; `choices` may be a preset's name. Importance is random but seeded."""
+    rng = np.random.default_rng(seed)
+    original = Recipe.original(dimensions, stored_bits=stored_bits)
+    importance = {
+        f"{stack}.{index}.{units}": rng.random(getattr(layer, units), dtype=np.float32)
+        for stack in STACKS
+        for index, layer in enumerate(getattr(original, stack))
+        for units in units_of(stack)
+    }
+    layers = {key.rpartition(".")[0] for key in importance}
+    return Space(
+        original=original,
+        dimensions=dimensions,
+        choices=PRESETS[choices](dimensions, RUNTIME, stored_bits) if isinstance(choices, str) else choices,
+        importance=importance,
+        layer_importance={layer: float(rng.random()) for layer in sorted(layers)},
+        channel_block=channel_block,
+    )

@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import InputError
+from search.budget import CostLimits
+from search.config import SearchConfig
+
+LEAST = {"model": "tiny.en", "device": "imx8mplus", "trials": 4}
+
+
+def write(folder: Path, **values: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.toml").write_text(tomli_w.dumps(values), encoding="utf-8")
+    return folder / "run.toml"
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
+    file = write(tmp_path, **LEAST, seed=3, sampler="nsga2", wer_budget="+5%")
+    config = SearchConfig.build(file, {"seed": 7, "wer_budget": None})
+    assert (config.seed, config.sampler, config.wer_budget, config.objective) == (7, "nsga2", "+5%", "0.5,0.5")
+
+
+def test_a_flag_of_zero_wins_too(tmp_path):
+    assert SearchConfig.build(write(tmp_path, **LEAST, seed=3), {"seed": 0}).seed == 0
+
+
+def test_paths_in_a_file_are_relative_to_its_folder_and_flags_to_the_current_one(tmp_path, monkeypatch):
+    file = write(tmp_path / "configs", **LEAST, data="../speech.jsonl", confirm="own.jsonl", space="space.toml")
+    for there in ("speech.jsonl", "configs/own.jsonl", "configs/space.toml"):
+        (tmp_path / there).touch()
+    monkeypatch.chdir(tmp_path / "configs")
+    config = SearchConfig.build(file, {"calibration": Path("here.jsonl")})
+    assert config.data == tmp_path / "speech.jsonl"
+    assert config.confirm == tmp_path / "configs/own.jsonl"
+    assert config.space == str(tmp_path / "configs/space.toml")
+    assert config.calibration == Path("here.jsonl")
+
+
+def test_names_stay_names(tmp_path):
+    config = SearchConfig.build(write(tmp_path, **LEAST, data="sample-search", space="fine"), {})
+    assert (config.model, config.device, config.space) == ("tiny.en", "imx8mplus", "fine")
+    assert config.data == Path("sample-search")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"huors": 3}, "--huors .huors in a configuration file.: extra inputs are not permitted, but got 3"),
+        ({"hours": -1.0}, "--hours .*greater than 0, but got -1.0"),
+        ({"hours": 0.0}, "--hours .*greater than 0"),
+        ({"hours": float("inf")}, "--hours .*finite"),
+        ({"trials": 0}, "--trials .*greater than or equal to 1, but got 0"),
+        ({"max_size_mb": -3.0}, "--max-size-mb .*got -3.0"),
+        ({"sampler": "tpee"}, "--sampler .*'tpe', 'nsga2' or 'random', but got 'tpee'"),
+        ({"seed": "x"}, "--seed .*integer.* got 'x'"),
+        ({"reference_seconds": 31.0}, "--reference-seconds .*less than or equal to 30"),
+        ({"wer_budget": "-3%"}, "negative"),
+        ({"objective": "0,0"}, "objective"),
+    ],
+)
+def test_a_bad_value_is_named_on_one_line(changes, complaint, tmp_path):
+    for build in (lambda: SearchConfig.build(write(tmp_path, **LEAST | changes), {}), lambda: SearchConfig.build(None, LEAST | changes)):
+        with pytest.raises(InputError, match=complaint) as raised:
+            build()
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["model", "device"])
+def test_what_is_missing_is_named(key):
+    with pytest.raises(InputError, match=f"--{key} .*field required"):
+        SearchConfig.build(None, {name: value for name, value in LEAST.items() if name != key})
+
+
+def test_a_run_needs_an_end():
+    with pytest.raises(InputError, match="give --hours, --trials or both"):
+        SearchConfig.build(None, LEAST | {"trials": None})
+
+
+@pytest.mark.parametrize("content", [None, b"model = ", b"model = '\xff'"])
+def test_a_file_that_cannot_be_read_is_named(content, tmp_path):
+    if content is not None:
+        (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(InputError, match="configuration .*run.toml: cannot be read"):
+        SearchConfig.build(tmp_path / "run.toml", LEAST)
+
+
+PATHS = st.sampled_from(["sample", "sample-confirm", "speech.jsonl", "deep/er/speech.jsonl"])
+POSITIVE = st.none() | st.floats(1e-3, 1e6)
+CONFIGS = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["tiny.en", "models/own.pt"]),
+        "device": st.sampled_from(["imx8mplus", "deep/board.toml"]),
+        "data": PATHS.map(Path),
+        "confirm": st.none() | PATHS.map(Path),
+        "space": st.sampled_from(["coarse", "space.toml"]),
+        "wer_budget": st.sampled_from(["+10%", "8.5%", "+ 0%".replace(" ", "")]),
+        "trials": st.integers(1, 10**6),
+        "hours": POSITIVE,
+        "max_size_mb": POSITIVE,
+        "seed": st.integers(0, 2**31),
+        "skip_broken": st.booleans(),
+        "language": st.none() | st.text(min_size=1),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flags=CONFIGS, absolute=st.booleans(), out=st.sampled_from(["run", "results/a/b", "."]))
+def test_config_toml_is_the_same_configuration(flags, absolute, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for there in ("speech.jsonl", "deep/er/speech.jsonl", "models/own.pt", "deep/board.toml", "space.toml"):
+        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / there).touch()
+    folder = tmp_path / out if absolute else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = SearchConfig.build(None, flags)
+    (folder / "config.toml").write_text(config.to_toml(folder), encoding="utf-8")
+    again = SearchConfig.build(folder / "config.toml", {})
+    assert located(again) == located(config)
+    monkeypatch.chdir("/")
+    if absolute:
+        assert located(SearchConfig.build(folder / "config.toml", {}), tmp_path) == located(config, tmp_path)
+
+
+def located(config: SearchConfig, folder: Path = Path()) -> dict[str, object]:
+    """Every value; those that are paths of files, absolute."""
+    values = config.model_dump()
+    for key in ("data", "confirm", "calibration", "model", "device", "space"):
+        if values[key] is not None and (folder / values[key]).exists():
+            values[key] = (folder / values[key]).resolve()
+    return {key: str(value) for key, value in values.items()}
+
+
+def test_memory_is_at_most_what_the_device_has():
+    def limits(**flags: float) -> CostLimits:
+        return SearchConfig.build(None, LEAST | flags).cost_limits(512.0)
+
+    assert limits() == CostLimits(max_memory_mb=512)
+    assert limits(max_memory_mb=100) == CostLimits(max_memory_mb=100)
+    assert limits(max_memory_mb=9999, max_rtf=0.3) == CostLimits(max_memory_mb=512, max_rtf=0.3)

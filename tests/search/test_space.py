@@ -1,0 +1,263 @@
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import CompressionError, InputError, UnknownNameError
+from compression.dimensions import Dimensions
+from compression.recipe import Recipe
+from search.genes import STACKS, units_of
+from search.space import Space, check_choices, load_choices, runtime_violation
+from tests.search.conftest import DIMENSIONS, ORIGINAL
+from tests.search.spaces import RUNTIME, make_space
+from tests.strategies import recipes, small_dimensions
+
+TINY = replace(DIMENSIONS, n_audio_layer=4, n_text_layer=4)
+LARGE = replace(small_dimensions(layers=32, state=1280, heads=20, vocabulary=51866), n_mels=128)
+TURBO = replace(LARGE, n_text_layer=4)
+SHAPES = {
+    "tiny": TINY,
+    "large": LARGE,
+    "turbo": TURBO,
+    "two heads, six layers": small_dimensions(layers=6),
+    "one head, one layer": small_dimensions(layers=1, state=64, heads=1),
+}
+USERS = """
+[genes]
+"encoder.attention_bits" = [16, 8, 4]
+"encoder.1.ffn_bits" = [16, 4]
+"encoder.0.kept" = [true, false]
+"encoder.1.kept" = [true, false]
+"decoder.layers_removed" = [0, 1]
+"decoder.heads_removed" = [0, 3, 7]
+"decoder.0.cross_heads" = [6, 4, 1]
+"decoder.ffn_channels_removed" = [0, 32, 1024]
+embedding_bits = [16, 8]
+activation_bits = [32, 8]
+group_size = [32, 64]
+symmetric = [false, true]
+window_s = [30, 12.5]
+"""
+
+
+def user_space(folder: Path, text: str = USERS, dimensions: Dimensions = DIMENSIONS) -> Space:
+    (folder / "space.toml").write_text(text, encoding="utf-8")
+    return make_space(dimensions, load_choices(folder / "space.toml"))
+
+
+@pytest.fixture(scope="module", params=[*(f"{p}: {s}" for p in ("coarse", "fine") for s in SHAPES), "user's"])
+def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Space:
+    if request.param == "user's":
+        return user_space(tmp_path_factory.mktemp("space"))
+    preset, shape = request.param.split(": ")
+    return make_space(SHAPES[shape], preset)
+
+
+def test_defaults_are_the_original(space):
+    assert space.decode(space.default_genes) == space.decode({}) == space.original
+    check_choices(space, RUNTIME)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_every_sample_is_a_recipe_that_the_device_runs(space, seed):
+    genes = space.sample(np.random.default_rng(seed))
+    recipe = space.decode(genes)
+    recipe.check(space.dimensions)
+    assert runtime_violation(recipe, RUNTIME, original=space.original) is None
+    assert recipe == recipe.canonical(space.dimensions)
+    assert recipe.at_least_as_compressed_as(space.original) or recipe.importance != space.original.importance
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), shape=st.sampled_from(["tiny", "turbo"]), preset=st.sampled_from(["coarse", "fine"]))
+def test_recipes_of_a_preset_encode_to_genes_that_decode_to_them(seed, shape, preset):
+    space = make_space(SHAPES[shape], preset)
+    recipe = space.decode(space.sample(np.random.default_rng(seed)))
+    genes = space.encode(recipe)
+    assert genes is not None
+    assert genes.keys() == space.choices.keys()
+    assert all(genes[name] in values for name, values in space.choices.items())
+    assert space.decode(genes) == recipe
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_recipe_encodes_to_itself_or_to_none(data):
+    dimensions = small_dimensions(layers=2)
+    space = make_space(dimensions, "fine")
+    recipe = data.draw(recipes(dimensions, bits=(16, 8, 4), coarse=True)).canonical(dimensions)
+    genes = space.encode(recipe)
+    assert genes is None or space.decode(genes) == recipe
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [{"window_s": 17.0}, {"embedding_bits": 3}, {"importance": "norm", "refit": False}, {"encoder": (None, None)}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_recipe_outside_has_no_genes(outside):
+    layer = replace(ORIGINAL.encoder[0], ffn_channels=77)
+    changes = outside if "encoder" not in outside else {"encoder": (layer, None)}
+    pruned = replace(ORIGINAL, decoder=(ORIGINAL.decoder[0], None), **changes)
+    pruned = replace(pruned, encoder=(replace(pruned.encoder[0], heads=5), pruned.encoder[1]))
+    assert make_space(DIMENSIONS, "fine").encode(pruned.canonical(DIMENSIONS)) is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_the_order_of_genes_has_no_effect(data):
+    space = make_space(TINY, "coarse")
+    genes = space.sample(np.random.default_rng(data.draw(st.integers(0, 2**32))))
+    shuffled = dict(data.draw(st.permutations(list(genes.items()))))
+    assert space.decode(shuffled) == space.decode(genes)
+
+
+def test_combinations_is_the_product(space):
+    assert space.combinations == prod(map(len, space.choices.values()))
+
+
+def test_the_more_particular_gene_has_the_last_word():
+    space = make_space(TINY, {})
+    recipe = space.decode({"encoder.2.ffn_bits": 4, "encoder.ffn_bits": 8, "decoder.1.heads": 2, "decoder.heads": 5})
+    assert [layer and layer.ffn_bits for layer in recipe.encoder] == [8, 8, 4, 8]
+    assert [layer and layer.heads for layer in recipe.decoder] == [5, 2, 5, 5]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("removed", [0, 1, 5, 17, 20])
+def test_heads_removed_are_the_least_important_ones_of_the_stack(stack, removed):
+    space = make_space(TINY, {})
+    recipe = space.decode({f"{stack}.heads_removed": removed})
+    kept = [layer.heads for layer in getattr(recipe, stack)]
+    assert 4 * 6 - sum(kept) == removed
+    # brute force: every layer keeps its best head, the others leave in the order of their importance
+    scores = {(i, rank): s for i in range(4) for rank, s in enumerate(sorted(space.importance[f"{stack}.{i}.heads"]))}
+    leaving = sorted((s, i) for (i, rank), s in scores.items() if rank < 5)[:removed]
+    assert kept == [6 - sum(i == layer for _, i in leaving) for layer in range(4)]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_units_leave_the_layers_that_stay(stack):
+    space = make_space(TINY, {})
+    for units in units_of(stack):
+        recipe = space.decode({f"{stack}.layers_removed": 1, f"{stack}.{units}_removed": 32})
+        lost = [getattr(a, units) - getattr(b, units) for a, b in zip_kept(space.original, recipe, stack)]
+        block = RUNTIME.channel_multiple if units == "ffn_channels" else 1
+        most = sum(getattr(a, units) - block for a, _ in zip_kept(space.original, recipe, stack))
+        assert sum(lost) == min(32, most)
+
+
+def zip_kept(original: Recipe, recipe: Recipe, stack: str) -> list[tuple[object, object]]:
+    pairs = zip(getattr(original, stack), getattr(recipe, stack), strict=True)
+    return [(before, after) for before, after in pairs if after]
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_the_least_important_layers_leave(removed):
+    space = make_space(TINY, {})
+    recipe = space.decode({"decoder.layers_removed": removed})
+    ascending = sorted(range(4), key=lambda index: space.layer_importance[f"decoder.{index}"])
+    assert {i for i, layer in enumerate(recipe.decoder) if layer is None} == set(ascending[:removed])
+
+
+def test_the_last_layer_stays():
+    space = make_space(TINY, {})
+    for genes in (
+        {f"encoder.{index}.kept": False for index in range(4)},
+        {"encoder.layers_removed": 3} | {f"encoder.{index}.kept": False for index in range(4)},
+    ):
+        assert sum(layer is not None for layer in space.decode(genes).encoder) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("encoder.fnn_bits", "encoder.ffn_bits"),
+        ("decoder.heads_remove", "decoder.heads_removed"),
+        ("encoder.cross_heads_removed", "decoder.cross_heads_removed"),
+        ("windows", "window_s"),
+        ("encoder.0.keep", "encoder.0.kept"),
+    ],
+)
+def test_an_unknown_gene_comes_with_a_suggestion(name, suggested):
+    with pytest.raises(UnknownNameError, match=f"unknown gene '{name}'. Did you mean '{suggested}'"):
+        make_space(DIMENSIONS, {}).decode({name: 1})
+
+
+def test_a_layer_that_the_model_lacks_is_unknown():
+    with pytest.raises(UnknownNameError, match="encoder.2.kept"):
+        make_space(DIMENSIONS, {}).decode({"encoder.2.kept": False})
+
+
+def test_more_units_than_there_are_cannot_leave():
+    with pytest.raises(CompressionError, match="11 units cannot leave, at most 10"):
+        make_space(DIMENSIONS, {}).decode({"encoder.heads_removed": 11})
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("embedding_bits = [16, 3]", "embedding_bits = 3 does not run on this device: onnxruntime executes"),
+        ('"encoder.ffn_bits" = [16, 3]', r"encoder.ffn_bits = 3 .*onnxruntime executes weight bits \[4, 8, 16\], not \[3\]"),
+        ("activation_bits = [32, 4]", "activation_bits = 4 is not possible"),
+        ("group_size = [32, 48]", r"group_size = 48 .*onnxruntime executes group sizes \[16, 32, 64, 128\]"),
+        ('"encoder.0.ffn_channels" = [1536, 1000]', "FFN channels must be multiples of 32, not 1000"),
+        ('"encoder.ffn_channels_removed" = [0, 100]', "ffn_channels_removed = 100 cannot be made exactly: it comes to 96"),
+        ('"encoder.heads" = [6, 7]', "encoder.heads = 7 is not possible: recipe: heads <= 6"),
+        ('"encoder.heads_removed" = [0, 11]', "heads_removed = 11 is not possible: .*at most 10"),
+        ('"encoder.heads_removed" = [0, -1]', "heads_removed = -1 cannot be made exactly"),
+        ('"encoder.heads_removed" = [0, 1.5]', "heads_removed = 1.5 cannot be made exactly"),
+        ('"encoder.layers_removed" = [0, 2]', "layers_removed = 2 is not possible: .*at least one encoder layer"),
+        ('"encoder.layers_removed" = [0, -1]', "layers_removed = -1 cannot be made exactly"),
+        ('"encoder.fnn_bits" = [16]', "Did you mean 'encoder.ffn_bits'"),
+        ('"encoder.ffn_bits" = [8, 4]', "encoder.ffn_bits begins with 8, .*put 16 first"),
+        ('"encoder.0.kept" = [false, true]', "begins with False, .*put True first"),
+    ],
+)
+def test_a_space_that_the_device_or_the_model_cannot_take_is_refused(line, complaint, tmp_path):
+    space = user_space(tmp_path, f"[genes]\n{line}\n")
+    with pytest.raises(InputError, match=complaint):
+        check_choices(space, RUNTIME)
+
+
+@pytest.mark.parametrize("stored_bits", [16, 32])
+@pytest.mark.parametrize("preset", ["coarse", "fine"])
+def test_presets_pass_their_own_check_at_either_precision(preset, stored_bits):
+    space = make_space(TINY, preset, stored_bits=stored_bits)
+    check_choices(space, RUNTIME)
+    assert space.choices["embedding_bits"] == ((16, 8, 4) if stored_bits == 16 else (32, 16, 8, 4))
+
+
+def test_toml_is_read_as_it_stands(tmp_path):
+    assert user_space(tmp_path).choices["window_s"] == (30, 12.5)
+    assert user_space(tmp_path).choices["symmetric"] == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[genes\n", "cannot be read"),
+        ("", r"needs a table \[genes\]"),
+        ("genes = 3", r"needs a table \[genes\]"),
+        ("[genes]\n", r"needs a table \[genes\]"),
+        ("[genes]\nembedding_bits = 8", "embedding_bits"),
+        ("[genes]\nembedding_bits = []", "embedding_bits"),
+        ('[genes]\nembedding_bits = ["8"]', "embedding_bits"),
+        ("[genes]\nembedding_bits = [[8]]", "embedding_bits"),
+        ("[genes]\nembedding_bits = [16, 8, 8]", "embedding_bits"),
+        ("[genes]\nencoder.ffn_bits = [16, 8]", "encoder"),
+    ],
+)
+def test_toml_errors_name_file_and_gene(text, named, tmp_path):
+    with pytest.raises(InputError, match=f"space .*space.toml.*{named}"):
+        user_space(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="coars"):
+        load_choices(tmp_path / "coars")

@@ -1,0 +1,51 @@
+"""The packages have plain names, so nobody else may own them; and the command is light."""
+
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGES = ("common", "compression", "devices", "evaluators", "search")
+HEAVY = ("torch", "whisper", "pandas", "optuna", "plotly")
+MAIN = "from search.cli import main; main()"
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_other_distribution_owns_a_name(name):
+    owners = set(packages_distributions().get(name, ()))
+    assert owners <= {"whisperfit"}
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin) == CHECKOUT / name / "__init__.py"
+
+
+def test_the_command_line_loads_nothing_heavy():
+    code = f"import sys, search.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_help_names_every_command():
+    shown = python("-c", MAIN, "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert all(command in shown.stdout for command in ("search", "resume", "report", "baseline", "devices"))
+
+
+@pytest.mark.parametrize("command", ["search", "resume", "report", "baseline", "devices"])
+def test_help_of_a_command_loads_nothing_heavy(command):
+    code = (
+        "import sys\nfrom search.cli import app\n"
+        f"try:\n    app(['{command}', '--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    assert python("-c", code).stderr.strip() == "[]"
