@@ -7,7 +7,9 @@ All at the 30 s window, greedy, in float32, without timestamps:
 - evaluator: whisperfit's own
 - whisper.decode: openai-whisper, clip by clip
 - faster-whisper: `WhisperModel.transcribe` with beam 1, temperature 0, no VAD, no conditioning on previous text, and
-  without its thresholds (no speech, log probability, compression ratio), which may leave out or repeat a segment
+  without its thresholds (no speech, log probability, compression ratio), which may leave out or repeat a segment.
+  It computes its own features, which are 0 after the clip, where openai-whisper's are those of silence
+- ctranslate2: faster-whisper's engine, `ctranslate2.models.Whisper.generate`, on openai-whisper's features
 
 Texts are normalised and counted by the evaluator's own means for all three, so what differs is the decoding.
 """
@@ -20,7 +22,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import whisper
+from ctranslate2 import StorageView
 from faster_whisper import WhisperModel
+from whisper.tokenizer import get_tokenizer
 
 from compression.models import LoadedModel, load_model
 from evaluators.accuracy import Accuracy, count_errors, pooled_accuracy
@@ -51,10 +55,13 @@ def main() -> None:
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
     ours = evaluator.evaluate(model.network, window_s=WINDOW_S)
+    folder = options.ctranslate2 or packaged(options.model)
+    converted = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=options.threads)
     texts = {
         "evaluator": [one.hypothesis.text for one in ours.utterances],
         "whisper.decode": whisper_texts(model, speech, features),
-        "faster-whisper": faster_whisper_texts(options.ctranslate2 or packaged(options.model), speech, options.threads),
+        "faster-whisper": faster_whisper_texts(converted, speech),
+        "ctranslate2": ctranslate2_texts(converted, model, speech, features),
     }
     rows = [row(name, said, texts["evaluator"], speech, evaluator.normaliser) for name, said in texts.items()]
     print_rows(rows, speech, options.model, as_json=options.json)
@@ -75,9 +82,7 @@ def whisper_texts(model: LoadedModel, speech: SpeechSet, features: CachedFeature
     return [said(utterance) for utterance in speech.utterances]
 
 
-def faster_whisper_texts(folder: Path, speech: SpeechSet, threads: int) -> list[str]:
-    model = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=threads)
-
+def faster_whisper_texts(model: WhisperModel, speech: SpeechSet) -> list[str]:
     def said(utterance: Utterance) -> str:
         segments, _ = model.transcribe(
             read_audio(utterance.audio),
@@ -92,6 +97,20 @@ def faster_whisper_texts(folder: Path, speech: SpeechSet, threads: int) -> list[
             compression_ratio_threshold=None,
         )
         return " ".join(segment.text.strip() for segment in segments)
+
+    return [said(utterance) for utterance in speech.utterances]
+
+
+def ctranslate2_texts(
+    converted: WhisperModel, model: LoadedModel, speech: SpeechSet, features: CachedFeatures
+) -> list[str]:
+    def said(utterance: Utterance) -> str:
+        language = language_of(utterance)
+        tokenizer = get_tokenizer(model.dimensions.is_multilingual, language=language, task="transcribe")
+        mel = StorageView.from_array(features.mel(utterance)[None].numpy())
+        prompt = list(tokenizer.sot_sequence_including_notimestamps)
+        (result,) = converted.model.generate(mel, [prompt], beam_size=1, suppress_tokens=[-1], suppress_blank=True)
+        return str(tokenizer.decode(result.sequences_ids[0]).strip())
 
     return [said(utterance) for utterance in speech.utterances]
 

@@ -36,7 +36,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder for regenerable data of one kind (mel features, calibration, converted models).
+    """The folder for regenerable data of one kind (mel features, calibration).
 
     It lies under $WHISPERFIT_CACHE, else under $XDG_CACHE_HOME/whisperfit, else ~/.cache/whisperfit.
     Everything in it may be deleted at any time between runs.

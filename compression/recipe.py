@@ -68,7 +68,8 @@ class Recipe:
     `activation_ranges`: from each input itself (dynamic) or from calibration speech (static).
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
     `importance`: the measure that decides which heads and channels stay.
-    `refit`: whether the projections behind removed units are refitted by least squares.
+    `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
+    the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
     """
 
     encoder: tuple[EncoderLayer | None, ...]
@@ -81,7 +82,7 @@ class Recipe:
     symmetric: bool = True
     window_s: float = MAX_WINDOW_S
     importance: ImportanceMeasure = "combined"
-    refit: bool = True
+    refit: bool = False
 
     def __post_init__(self) -> None:
         for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
@@ -201,7 +202,7 @@ class Recipe:
         if not self.is_quantised:
             changes["symmetric"] = True
         if not self.is_pruned(dimensions):
-            changes |= {"importance": "combined", "refit": True}
+            changes |= {"importance": "combined", "refit": False}
         if self.activation_bits == 32:
             changes["activation_ranges"] = "dynamic"
         return replace(self, **changes)

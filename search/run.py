@@ -2,11 +2,12 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
+from common.errors import EvaluationError
 from evaluators.speech_set import SpeechSet
 from search.engines.base import Engine
 from search.engines.memory import Memory
@@ -157,7 +158,8 @@ class Run:
             for trial in self._to_confirm():
                 if recall_confirmation(self._memory, trial.recipe) is None and not self._interrupted:
                     self._watcher.confirming(trial)
-                    self._confirm(trial)
+                    with suppress(EvaluationError):  # then it stays unconfirmed
+                        self._confirm(trial)
         remember_elapsed(self._memory, self.elapsed_s)
         return not self._interrupted
 

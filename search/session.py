@@ -1,5 +1,6 @@
 """Everything that the trials of one run share, loaded and checked before the first of them."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from common.files import sha256_of_text
 from compression.calibration import Calibration
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
@@ -18,7 +20,7 @@ from evaluators.speech_set import SpeechSet, load_speech_set
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
-from search.space import PRESETS, Space, check_choices, load_choices
+from search.space import PRESETS, Space, check_choices, load_choices, with_original
 
 Say = Callable[[str], None]
 """Tells the user what is going on."""
@@ -34,6 +36,7 @@ class Session:
     original: Recipe
     space: Space
     calibration: Calibration
+    calibration_digest: str
     limits: CostLimits
     evaluator: Evaluator
     confirm: Evaluator | None
@@ -62,6 +65,8 @@ class Session:
             "model_sha256": self.model.digest,
             "speech_sha256": self.evaluator.speech.digest,
             "device_sha256": self.profile.digest,
+            "calibration_sha256": self.calibration_digest,
+            "space_sha256": sha256_of_text(json.dumps(dict(self.space.choices))),
         }
         return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
 
@@ -86,6 +91,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances, features=features)
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
+    choices = with_original(choices, original, model.dimensions)
     space = Space(
         original=original,
         dimensions=model.dimensions,
@@ -102,6 +108,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         original=original,
         space=space,
         calibration=calibration,
+        calibration_digest=calibration_speech.digest,
         limits=config.cost_limits(profile.ram_available_mb),
         evaluator=Evaluator(speech, dimensions=model.dimensions, features=features, seed=config.seed),
         confirm=Evaluator(confirm, dimensions=model.dimensions, features=features, seed=config.seed)

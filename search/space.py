@@ -150,6 +150,17 @@ def _shape(dimensions: Dimensions, stack: Stack) -> tuple[int, int, int]:
     return dimensions.n_text_layer, dimensions.n_text_head, dimensions.text_ffn
 
 
+def with_original(
+    choices: Mapping[str, tuple[Value, ...]], original: Recipe, dimensions: Dimensions
+) -> dict[str, tuple[Value, ...]]:
+    """The choices with the original's value of each gene in front, so that every space holds the original."""
+    complete = {}
+    for name, values in choices.items():
+        value = gene(name, dimensions).read(original, original)
+        complete[name] = values if value is None else (value, *(other for other in values if other != value))
+    return complete
+
+
 def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
     """A user's space: a TOML table `[genes]` of gene = [values], the least compressed value first.
 

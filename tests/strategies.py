@@ -74,5 +74,5 @@ def recipes(
         symmetric=st.booleans(),
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
         importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
-        refit=st.just(True) if coarse else st.booleans(),
+        refit=st.just(False) if coarse else st.booleans(),
     )

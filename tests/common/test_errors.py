@@ -13,7 +13,10 @@ def test_a_near_name_is_suggested_and_the_known_ones_are_sorted():
 
 
 def test_nothing_is_suggested_when_no_name_is_near():
-    assert str(UnknownNameError("device", "toaster", DEVICES)) == "unknown device 'toaster'. Known: imx8mplus, imx8qm, rpi5"
+    assert (
+        str(UnknownNameError("device", "toaster", DEVICES))
+        == "unknown device 'toaster'. Known: imx8mplus, imx8qm, rpi5"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "'"])

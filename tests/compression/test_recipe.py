@@ -69,7 +69,7 @@ def test_json_and_id_of_a_known_recipe_never_change() -> None:
         '{"activation_bits":32,"activation_ranges":"dynamic","convolution_bits":16,'
         '"decoder":[{"attention_bits":16,"cross_heads":2,"ffn_bits":16,"ffn_channels":16,"heads":2}],'
         '"embedding_bits":16,"encoder":[{"attention_bits":16,"ffn_bits":16,"ffn_channels":16,"heads":2}],'
-        '"group_size":0,"importance":"taylor","refit":true,"symmetric":true,"version":1,"window_s":30.0}'
+        '"group_size":0,"importance":"combined","refit":false,"symmetric":true,"version":1,"window_s":30.0}'
     )
     assert Recipe.original(TINY).to_json() == text
     assert Recipe.original(TINY).id == hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -63,7 +63,10 @@ def test_names_stay_names(tmp_path):
     ],
 )
 def test_a_bad_value_is_named_on_one_line(changes, complaint, tmp_path):
-    for build in (lambda: SearchConfig.build(write(tmp_path, **LEAST | changes), {}), lambda: SearchConfig.build(None, LEAST | changes)):
+    for build in (
+        lambda: SearchConfig.build(write(tmp_path, **LEAST | changes), {}),
+        lambda: SearchConfig.build(None, LEAST | changes),
+    ):
         with pytest.raises(InputError, match=complaint) as raised:
             build()
         assert "\n" not in str(raised.value)

@@ -203,11 +203,17 @@ def test_more_units_than_there_are_cannot_leave():
     ("line", "complaint"),
     [
         ("embedding_bits = [16, 3]", "embedding_bits = 3 does not run on this device: onnxruntime executes"),
-        ('"encoder.ffn_bits" = [16, 3]', r"encoder.ffn_bits = 3 .*onnxruntime executes weight bits \[4, 8, 16\], not \[3\]"),
+        (
+            '"encoder.ffn_bits" = [16, 3]',
+            r"encoder.ffn_bits = 3 .*onnxruntime executes weight bits \[4, 8, 16\], not \[3\]",
+        ),
         ("activation_bits = [32, 4]", "activation_bits = 4 is not possible"),
         ("group_size = [32, 48]", r"group_size = 48 .*onnxruntime executes group sizes \[16, 32, 64, 128\]"),
         ('"encoder.0.ffn_channels" = [1536, 1000]', "FFN channels must be multiples of 32, not 1000"),
-        ('"encoder.ffn_channels_removed" = [0, 100]', "ffn_channels_removed = 100 cannot be made exactly: it comes to 96"),
+        (
+            '"encoder.ffn_channels_removed" = [0, 100]',
+            "ffn_channels_removed = 100 cannot be made exactly: it comes to 96",
+        ),
         ('"encoder.heads" = [6, 7]', "encoder.heads = 7 is not possible: recipe: heads <= 6"),
         ('"encoder.heads_removed" = [0, 11]', "heads_removed = 11 is not possible: .*at most 10"),
         ('"encoder.heads_removed" = [0, -1]', "heads_removed = -1 cannot be made exactly"),

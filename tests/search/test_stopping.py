@@ -34,9 +34,7 @@ def test_certain_is_more_errors_than_the_whole_set_allows(errors, stops):
     assert bool(found) == stops
 
 
-@given(
-    errors=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15), limit=st.floats(0, 1)
-)
+@given(errors=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15), limit=st.floats(0, 1))
 def test_with_few_utterances_only_certainty_counts(errors, limit):
     candidate, baseline = (list(column) for column in zip(*errors, strict=True))
     over = sum(candidate) > limit * 10 * len(baseline)
@@ -72,7 +70,10 @@ def test_few_candidates_at_the_limit_are_stopped():
     for run in range(runs):
         baseline = rng.poisson(1.0, 100)
         candidate = rng.permutation(baseline)  # the same WER, other utterances
-        looks = [reason(candidate.tolist(), baseline.tolist(), 1.1 * baseline.sum() / 1000, seen=s, seed=run) for s in (20, 40, 60, 80)]
+        looks = [
+            reason(candidate.tolist(), baseline.tolist(), 1.1 * baseline.sum() / 1000, seen=s, seed=run)
+            for s in (20, 40, 60, 80)
+        ]
         stopped += any(looks)
     assert stopped / runs < 0.05
 

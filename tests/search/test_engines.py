@@ -1,0 +1,156 @@
+"""The contract of an engine (see search.engines.base), run by every sampler."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from common.errors import InputError
+from search.config import SamplerName
+from search.engines.memory import RECORD, STUDY_NAME, Memory
+from search.engines.optuna_engine import OptunaEngine
+from search.space import Space
+from search.trial import Trial
+from tests.search.answers import answer, go_on, toy_space
+
+SPACE = toy_space()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "study.db"
+
+
+def open_engine(file: Path, sampler: SamplerName, *, seed: int = 0, space: Space = SPACE) -> OptunaEngine:
+    """As a new process does."""
+    return OptunaEngine(Memory(file), space, sampler=sampler, seed=seed)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+class TestContract:
+    def test_same_seed_and_answers_give_the_same_proposals(self, sampler, tmp_path):
+        runs = [go_on(open_engine(tmp_path / f"{n}.db", sampler, seed=5), SPACE, 20) for n in range(2)]
+        assert [p for p, _ in runs[0]] == [p for p, _ in runs[1]]
+        other = go_on(open_engine(tmp_path / "other.db", sampler, seed=6), SPACE, 5)
+        assert [p for p, _ in runs[0]][:5] != [p for p, _ in other]
+
+    def test_proposals_are_in_the_space_and_numbered(self, sampler, file):
+        told = go_on(open_engine(file, sampler), SPACE, 12)
+        assert [p.number for p, _ in told] == list(range(12))
+        for proposal, _ in told:
+            assert proposal.genes.keys() == SPACE.choices.keys()
+            assert all(proposal.genes[name] in values for name, values in SPACE.choices.items())
+
+    def test_enqueued_genes_come_first_in_their_order_and_once(self, sampler, file):
+        engine = open_engine(file, sampler)
+        wanted = [SPACE.default_genes, SPACE.default_genes | {"embedding_bits": 4}]
+        for genes in (*wanted, *wanted):
+            engine.enqueue(genes)
+        assert [dict(proposal.genes) for proposal, _ in go_on(engine, SPACE, 2)] == wanted
+        engine.enqueue(wanted[0])
+        waiting = engine._study.get_trials(states=[TrialState.WAITING])
+        assert waiting == []
+
+    def test_what_was_asked_comes_again_first_after_the_process_died(self, sampler, file):
+        engine = open_engine(file, sampler)
+        told = go_on(engine, SPACE, 3)
+        engine.enqueue(SPACE.default_genes)
+        asked = engine.ask()
+        engine.enqueue(SPACE.default_genes | {"window_s": 15.0})
+        again = open_engine(file, sampler)
+        assert Memory(file).trials() == tuple(trial for _, trial in told)
+        assert again.ask() == asked
+        assert again.ask().genes == SPACE.default_genes | {"window_s": 15.0}
+
+    def test_genes_that_were_enqueued_survive_a_death_before_they_were_read(self, sampler, file):
+        engine = open_engine(file, sampler)
+        engine.enqueue(SPACE.default_genes)
+        engine._study.ask()
+        assert open_engine(file, sampler).ask().genes == SPACE.default_genes
+
+    def test_dying_again_and_again_changes_nothing(self, sampler, file):
+        asked = [open_engine(file, sampler).ask() for _ in range(4)]
+        assert asked[1:] == asked[:-1]
+        assert len(Memory(file).study.get_trials()) == 1
+
+    def test_a_written_record_is_completed_and_not_repeated(self, sampler, file):
+        engine = open_engine(file, sampler)
+        told = go_on(engine, SPACE, 2)
+        proposal = engine.ask()
+        trial = answer(proposal.number, SPACE.decode(proposal.genes))
+        engine._asked[proposal.number].set_user_attr(RECORD, trial.to_json())  # and then the power went
+        again = open_engine(file, sampler)
+        assert Memory(file).trials() == (*(trial for _, trial in told), trial)
+        assert again.ask().number == proposal.number + 1
+
+    def test_what_was_told_is_remembered(self, sampler, file):
+        told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 10)]
+        assert Memory(file).trials() == tuple(told)
+
+    def test_plain_optuna_reads_the_study(self, sampler, file):
+        told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 25)]
+        assert {trial.state for trial in told} >= {"complete", "stopped"}
+        study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{file}")
+        assert study.metric_names == ["objective", "wer"]
+        for frozen, trial in zip(study.get_trials(), told, strict=True):
+            assert frozen.constraints == pytest.approx(trial.violations)
+            if trial.state == "complete" and trial.accuracy:
+                assert (frozen.state, frozen.values) == (TrialState.COMPLETE, [trial.objective, trial.accuracy.wer])
+            else:
+                assert (frozen.state, frozen.values) == (TrialState.PRUNED, None)
+        assert not any(max(best.constraints.values()) > 0 for best in study.best_trials)
+
+    def test_a_dropped_proposal_is_finished_without_a_record(self, sampler, file):
+        engine = open_engine(file, sampler)
+        [(_, trial)] = go_on(engine, SPACE, 1)
+        engine.drop(engine.ask(), trial)
+        assert Memory(file).trials() == (trial,)
+        first, second = Memory(file).study.get_trials()
+        assert (second.state, second.values, second.constraints) == (first.state, first.values, first.constraints)
+        assert second.user_attrs == {"repeats_trial": 0}
+        assert open_engine(file, sampler).ask().number == 2
+
+    def test_a_rejected_trial_tells_what_is_known(self, sampler, file):
+        engine = open_engine(file, sampler)
+        engine.enqueue(SPACE.default_genes | {"convolution_bits": 8})
+        [(_, trial)] = go_on(engine, SPACE, 1)
+        assert (trial.state, trial.accuracy) == ("rejected", None)
+        [frozen] = Memory(file).study.get_trials()
+        assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {"size": 0.2})
+
+    def test_a_space_of_one_recipe(self, sampler, file):
+        space = toy_space({"embedding_bits": (16,)})
+        engine = open_engine(file, sampler, space=space)
+        engine.enqueue(space.default_genes)
+        assert [proposal.genes for proposal, _ in go_on(engine, space, 3)] == [space.default_genes] * 3
+
+
+def test_tpe_finds_better_recipes_than_chance(tmp_path):
+    def best(sampler: SamplerName) -> float:
+        told = [trial for _, trial in go_on(open_engine(tmp_path / f"{sampler}.db", sampler), SPACE, 50)]
+        return min(trial.objective for trial in told if trial.feasible)
+
+    assert best("tpe") <= best("random")
+
+
+def test_texts_are_kept(file):
+    Memory(file).remember("key", "é\n" * 5000)
+    assert Memory(file).recall("key") == "é\n" * 5000
+    assert Memory(file).recall("other") is None
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, None])
+def test_a_file_that_is_no_study_is_refused(content, file):
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"study.db: cannot be opened as an Optuna study") as raised:
+        Memory(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_records_survive_json(file):
+    for _, trial in go_on(open_engine(file, "random"), SPACE, 8):
+        assert Trial.from_json(trial.to_json()) == trial
