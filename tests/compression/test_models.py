@@ -434,20 +434,11 @@ def log_mel(clip: Path) -> torch.Tensor:
     return whisper.log_mel_spectrogram(whisper.pad_or_trim(audio))
 
 
-# openai-whisper's tokenizer never closes its vocabulary
-ignore_open_vocabulary = pytest.mark.filterwarnings(
-    "ignore:unclosed file.*tiktoken:ResourceWarning",
-    "ignore:Exception ignored.*tiktoken:pytest.PytestUnraisableExceptionWarning",
-)
-
-
-@ignore_open_vocabulary
 def test_same_transcripts_as_ctranslate2(tiny_en: LoadedModel) -> None:
     assert_transcribes_like_ctranslate2(tiny_en, sorted(SAMPLE_SPEECH.glob("*.flac"))[:3])
 
 
 @pytest.mark.shared
-@ignore_open_vocabulary
 def test_same_transcripts_as_ctranslate2_on_real_speech(tiny_en: LoadedModel, shared_speech: Path) -> None:
     manifest = shared_speech / "splits" / "read_search.jsonl"
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]

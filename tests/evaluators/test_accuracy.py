@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from evaluators.accuracy import ErrorCounts, count_errors, normaliser_for, paired_difference, pooled_accuracy
 
 # openai-whisper leaves english.json open
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-
 words = st.lists(st.sampled_from(("red", "green", "blue")), max_size=6).map(tuple)
 
 

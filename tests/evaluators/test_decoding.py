@@ -14,6 +14,7 @@ from whisper.model import Linear, Whisper
 
 from common.errors import EvaluationError
 from compression.activations import DynamicLinear
+from compression.models import LoadedModel
 from compression.network import encode
 from evaluators import decoding
 from evaluators.decoding import Clip, decode, is_loop
@@ -133,12 +134,12 @@ def test_a_right_draft_saves_steps(pruned: Whisper, features: list[Tensor], monk
     assert len(steps) == 32 + 2
 
 
-def test_the_text_of_the_original_is_that_of_whisper_decode(tiny_en: Whisper, sample: SpeechSet) -> None:
+def test_the_text_of_the_original_is_that_of_whisper_decode(tiny_en: LoadedModel, sample: SpeechSet) -> None:
     mels = CachedFeatures(n_mels=80)
     with torch.inference_mode():
-        heard = [encode(tiny_en, mels.mel(one)[None])[0] for one in sample.utterances[:5]]
-    expected = [whisper.decode(tiny_en, one, options("en")) for one in heard]
-    hypotheses = decode(tiny_en, [Clip(features=one, language="en", max_tokens=224) for one in heard])
+        heard = [encode(tiny_en.network, mels.mel(one)[None])[0] for one in sample.utterances[:5]]
+    expected = [whisper.decode(tiny_en.network, one, options("en")) for one in heard]
+    hypotheses = decode(tiny_en.network, [Clip(features=one, language="en", max_tokens=224) for one in heard])
     assert [(h.text, list(h.tokens)) for h in hypotheses] == [(e.text, e.tokens) for e in expected]
     assert {hypothesis.ending for hypothesis in hypotheses} == {"complete"}
 

@@ -15,6 +15,7 @@ from whisper.model import Whisper
 from whisper.normalizers import EnglishTextNormalizer
 
 from common.errors import InputError
+from compression.models import LoadedModel
 from evaluators import evaluator as module
 from evaluators.accuracy import ErrorCounts
 from evaluators.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
@@ -25,8 +26,6 @@ from tests.evaluators.conftest import ENGLISH_VOCABULARY
 from tests.strategies import small_dimensions
 
 # openai-whisper leaves english.json open
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-
 DIMENSIONS = small_dimensions(layers=3, state=64, vocabulary=ENGLISH_VOCABULARY)
 
 
@@ -134,12 +133,12 @@ def test_block_size_and_seed_change_no_transcript(
     assert other.evaluate(pruned, window_s=5).utterances == evaluator.evaluate(pruned, window_s=5).utterances
 
 
-def test_tiny_en_hears_the_sample(tiny_en: Whisper, sample: SpeechSet) -> None:
+def test_tiny_en_hears_the_sample(tiny_en: LoadedModel, sample: SpeechSet) -> None:
     """Synthetic clean and noisy speech: most of it is understood."""
     dimensions = replace(DIMENSIONS, n_text_ctx=448)
     speech = replace(sample, utterances=sample.utterances[:4])
     evaluation = Evaluator(speech, dimensions=dimensions, features=CachedFeatures(n_mels=80)).evaluate(
-        tiny_en, window_s=15
+        tiny_en.network, window_s=15
     )
     assert evaluation.accuracy.wer < 0.2
 

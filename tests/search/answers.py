@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[Value, ...]] = {
     "convolution_bits": (16, 8),
     "window_s": (30.0, 20.0, 15.0),
 }
+WER_LIMIT = 0.065
 SECONDS = 10.0
 """What a trial that is scored takes."""
 
@@ -29,9 +30,9 @@ def answer(number: int, recipe: Recipe) -> Trial:
     """Fewer bits are cheaper and err more; heads cost nothing and err; every state but failed comes up."""
     bits = sum(recipe.weight_bits) / len(recipe.weight_bits)
     heads = sum(layer.heads for layer in recipe.decoder if layer)
-    wer = round(0.05 + 0.3 / bits - 0.3 / 16 + 0.004 * (12 - heads), 3)
+    wer = round(0.05 + 0.006 * (16 - bits) + 0.004 * (12 - heads), 3)
     objective = (bits + recipe.window_s / 10) / 19
-    violations = {"size": objective / 0.99 - 1, "wer": wer / 0.06 - 1}
+    violations = {"size": objective / 0.99 - 1, "wer": wer / WER_LIMIT - 1}
     if objective < 0.99 and recipe.embedding_bits == 16 and recipe.convolution_bits == 8:
         rejected = {"size": 0.2}
         return _trial(

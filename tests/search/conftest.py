@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from sqlite3 import Connection
 
 import pytest
+from sqlalchemy import Engine, event
 
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
@@ -95,6 +97,12 @@ def check_golden() -> Callable[[str, str], None]:
         assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
     return check
+
+
+@event.listens_for(Engine, "connect")
+def _no_waiting_for_the_disk(connection: Connection, _: object) -> None:
+    """Tests kill processes, never the machine; SQLite then needs no fsync, which takes most of a study's time."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

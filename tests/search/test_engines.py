@@ -30,14 +30,14 @@ def open_engine(file: Path, sampler: SamplerName, *, seed: int = 0, space: Space
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 class TestContract:
     def test_same_seed_and_answers_give_the_same_proposals(self, sampler, tmp_path):
-        runs = [go_on(open_engine(tmp_path / f"{n}.db", sampler, seed=5), SPACE, 20) for n in range(2)]
+        runs = [go_on(open_engine(tmp_path / f"{n}.db", sampler, seed=5), SPACE, 14) for n in range(2)]
         assert [p for p, _ in runs[0]] == [p for p, _ in runs[1]]
-        other = go_on(open_engine(tmp_path / "other.db", sampler, seed=6), SPACE, 5)
-        assert [p for p, _ in runs[0]][:5] != [p for p, _ in other]
+        other = go_on(open_engine(tmp_path / "other.db", sampler, seed=6), SPACE, 2)
+        assert [p for p, _ in runs[0]][:2] != [p for p, _ in other]
 
     def test_proposals_are_in_the_space_and_numbered(self, sampler, file):
-        told = go_on(open_engine(file, sampler), SPACE, 12)
-        assert [p.number for p, _ in told] == list(range(12))
+        told = go_on(open_engine(file, sampler), SPACE, 5)
+        assert [p.number for p, _ in told] == list(range(5))
         for proposal, _ in told:
             assert proposal.genes.keys() == SPACE.choices.keys()
             assert all(proposal.genes[name] in values for name, values in SPACE.choices.items())
@@ -85,12 +85,15 @@ class TestContract:
         assert again.ask().number == proposal.number + 1
 
     def test_what_was_told_is_remembered(self, sampler, file):
-        told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 10)]
+        told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 5)]
         assert Memory(file).trials() == tuple(told)
 
     def test_plain_optuna_reads_the_study(self, sampler, file):
-        told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 25)]
-        assert {trial.state for trial in told} >= {"complete", "stopped"}
+        engine = open_engine(file, sampler)
+        for genes in (SPACE.default_genes, {name: values[-1] for name, values in SPACE.choices.items()}):
+            engine.enqueue(genes)
+        told = [trial for _, trial in go_on(engine, SPACE, 6)]
+        assert [trial.state for trial in told[:2]] == ["complete", "stopped"]
         study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{file}")
         assert study.metric_names == ["objective", "wer"]
         for frozen, trial in zip(study.get_trials(), told, strict=True):
@@ -124,14 +127,6 @@ class TestContract:
         engine = open_engine(file, sampler, space=space)
         engine.enqueue(space.default_genes)
         assert [proposal.genes for proposal, _ in go_on(engine, space, 3)] == [space.default_genes] * 3
-
-
-def test_tpe_finds_better_recipes_than_chance(tmp_path):
-    def best(sampler: SamplerName) -> float:
-        told = [trial for _, trial in go_on(open_engine(tmp_path / f"{sampler}.db", sampler), SPACE, 50)]
-        return min(trial.objective for trial in told if trial.feasible)
-
-    assert best("tpe") <= best("random")
 
 
 def test_texts_are_kept(file):

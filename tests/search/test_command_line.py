@@ -1,0 +1,344 @@
+"""The command line from end to end, on a Whisper with random weights and four clips of the sample speech."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from compression.recipe import Recipe
+from devices.profile import load_profile
+from evaluators.sample_speech import sample_speech
+from search.cli import main
+from search.engines.memory import Memory
+from search.space import runtime_violation
+from tests.evaluators.conftest import talkative
+from tests.networks import random_network
+from tests.search.test_results import CONTRACT
+from tests.strategies import small_dimensions
+
+# openai-whisper leaves its normaliser's files open
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+DIMENSIONS = small_dimensions(layers=1, state=64, heads=1, vocabulary=51864)
+CLIPS = 4
+COMMAND = [sys.executable, "-c", "from search.cli import main; main()"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Whisperfit = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model.pt` and `speech.jsonl`, and a cache that the tests share."""
+    folder = tmp_path_factory.mktemp("files")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = talkative(random_network(DIMENSIONS), seed=0)
+    state = {name: value.half() for name, value in network.state_dict().items()}
+    torch.save({"dims": asdict(DIMENSIONS), "model_state_dict": state}, folder / "model.pt")
+    write_speech(folder / "speech.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHISPERFIT_CACHE", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield folder
+
+
+def sample_lines() -> list[dict[str, object]]:
+    manifest = sample_speech("search")
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
+    return [line | {"audio": str(manifest.parent / line["audio"])} for line in lines]
+
+
+def write_speech(file: Path, *changes: dict[str, object]) -> Path:
+    """The sample's first lines, the last of them with changes."""
+    *lines, last = sample_lines()
+    for change in changes:
+        last |= change
+    file.write_text("".join(json.dumps(line) + "\n" for line in (*lines, last)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def whisperfit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Whisperfit:
+    """Runs the command in this process."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["whisperfit", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main()
+        captured = capsys.readouterr()
+        return Ended(code=int(exited.value.code or 0), out=captured.out, err=captured.err)
+
+    return run
+
+
+def search_arguments(files: Path, out: Path, **changes: object) -> list[str]:
+    options: dict[str, object] = {
+        "model": files / "model.pt",
+        "device": "imx8mplus",
+        "data": files / "speech.jsonl",
+        "wer-budget": "+10%",
+        "trials": 4,
+        "threads": 1,
+        "out": out,
+    } | {name.replace("_", "-"): value for name, value in changes.items()}
+    return ["search", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def settled(row: dict[str, str]) -> dict[str, str]:
+    """What later trials cannot change."""
+    return {name: value for name, value in row.items() if name != "recommended"}
+
+
+@pytest.fixture(scope="module")
+def finished_run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    arguments = [*search_arguments(files, out, confirm=files / "speech.jsonl"), "--json"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exited:
+        patch.setattr(sys, "argv", ["whisperfit", *arguments])
+        main()
+    assert exited.value.code == 0
+    return out
+
+
+def test_a_run_leaves_everything_that_the_contract_names(finished_run):
+    names = {entry.name for entry in finished_run.iterdir()}
+    assert names == {"config.toml", "environment.json", "study.db", "trials.csv", "pareto.csv", "report.html"}
+    for name in ("trials.csv", "pareto.csv"):
+        assert (finished_run / name).read_text(encoding="utf-8").splitlines()[0] == CONTRACT
+
+
+def test_trials_and_front_are_consistent(finished_run):
+    trials, pareto = rows(finished_run / "trials.csv"), rows(finished_run / "pareto.csv")
+    assert sum(row["state"] != "rejected" for row in trials) == 4
+    assert len({row["recipe_id"] for row in trials}) == len(trials)
+    original = Recipe.from_json(trials[0]["recipe"])
+    assert original == Recipe.original(DIMENSIONS)
+    runtime = load_profile("imx8mplus").runtime
+    for row in trials:
+        recipe = Recipe.from_json(row["recipe"])
+        assert row["recipe_id"] == recipe.id
+        assert runtime_violation(recipe, runtime, original=original) is None
+    by_id = {row["recipe_id"]: row for row in trials}
+    assert pareto == [by_id[row["recipe_id"]] for row in pareto]
+    objectives, wers = ([float(row[name]) for row in pareto] for name in ("objective", "wer"))
+    assert objectives == sorted(objectives)
+    assert wers == sorted(wers, reverse=True)
+    assert all(row["wer_confirm"] == row["wer"] for row in pareto), "the confirm set is the search set"
+    assert [row["recommended"] for row in pareto] == ["True"] + ["False"] * (len(pareto) - 1)
+
+
+def test_report_writes_the_same_files_again(finished_run, whisperfit):
+    before = {name: (finished_run / name).read_bytes() for name in ("trials.csv", "pareto.csv")}
+    for name in before:
+        (finished_run / name).unlink()
+    ended = whisperfit("report", finished_run, "--json")
+    assert ended.code == 0
+    assert {name: (finished_run / name).read_bytes() for name in before} == before
+    shown = json.loads(ended.out)
+    assert shown["recommended"]["recipe_id"] == rows(finished_run / "pareto.csv")[0]["recipe_id"]
+
+
+def test_a_recipe_scored_by_itself_has_the_wer_of_its_trial(files, finished_run, whisperfit, tmp_path):
+    row = rows(finished_run / "pareto.csv")[0]
+    (tmp_path / "recipe.json").write_text(row["recipe"], encoding="utf-8")
+    options = ("--model", files / "model.pt", "--data", files / "speech.jsonl", "--threads", 1, "--json")
+    ended = whisperfit("baseline", *options, "--recipe", tmp_path / "recipe.json")
+    assert ended.code == 0
+    shown = json.loads(ended.out)
+    assert shown["recipe_id"] == row["recipe_id"]
+    assert shown["wer"] == pytest.approx(float(row["wer"]), rel=1e-9)
+    assert shown["insertions"] == int(row["insertions"])
+
+
+def test_a_finished_run_goes_on_when_more_is_asked(files, finished_run, whisperfit, tmp_path):
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    config = (out / "config.toml").read_text(encoding="utf-8")
+    for name in ("model.pt", "speech.jsonl"):  # config.toml points to them relative to the run's folder
+        assert name in config
+    before = rows(finished_run / "trials.csv")
+    ended = whisperfit("resume", finished_run, "--trials", 6)
+    assert ended.code == 0
+    after = rows(finished_run / "trials.csv")
+    assert [settled(r) for r in after[: len(before)]][0] == settled(before[0])
+    assert [r["recipe"] for r in after[: len(before)]] == [r["recipe"] for r in before]
+    assert sum(row["state"] != "rejected" for row in after) == 6
+
+
+def test_a_run_does_not_go_on_with_other_speech(files, finished_run, whisperfit, tmp_path):
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+    (out / "environment.json").write_text(json.dumps(environment | {"speech_sha256": "other"}), encoding="utf-8")
+    for name in ("model.pt", "speech.jsonl"):
+        shutil.copy(files / name, tmp_path)
+    (out / "config.toml").write_text(
+        'model = "../model.pt"\ndevice = "imx8mplus"\ndata = "../speech.jsonl"\nconfirm = "../speech.jsonl"\n'
+        "trials = 9\nthreads = 1\n",
+        encoding="utf-8",
+    )
+    refused(whisperfit("resume", out), "cannot go on: speech_sha256 changed since it began; start a new run")
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_rows(process: subprocess.Popen[bytes], file: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (file.exists() and len(rows(file)) >= count):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_kill_9_loses_at_most_the_trial_in_flight(files, tmp_path, whisperfit):
+    out = tmp_path / "run"
+    with start(search_arguments(files, out, trials=9)) as process:
+        wait_for_rows(process, out / "trials.csv", 2)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    before = rows(out / "trials.csv")
+    assert 2 <= len(before) < 9
+    assert whisperfit("resume", out).code == 0
+    after = rows(out / "trials.csv")
+    assert [settled(row) for row in after[: len(before)]] == [settled(row) for row in before]
+    assert len({row["recipe_id"] for row in after}) == len(after)
+    assert sum(row["state"] != "rejected" for row in after) == 9
+    study = Memory(out / "study.db").study
+    states = {trial.state.name for trial in study.get_trials()}
+    assert states <= {"COMPLETE", "PRUNED", "WAITING"}
+
+
+def test_ctrl_c_says_how_to_go_on(files, tmp_path):
+    out = tmp_path / "run"
+    with start(search_arguments(files, out, trials=500)) as process:
+        wait_for_rows(process, out / "trials.csv", 1)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.decode().splitlines()[-1] == f"Interrupted; go on with: whisperfit resume {out}"
+    assert (out / "report.html").exists()
+
+
+def test_ctrl_c_before_the_first_trial(files, tmp_path):
+    with start(search_arguments(files, tmp_path / "run")) as process:
+        assert process.stderr
+        process.stderr.readline()  # "Loading ..."
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in printed
+
+
+def test_no_recipe_within_the_limits(files, tmp_path, whisperfit):
+    ended = whisperfit(*search_arguments(files, tmp_path / "run", max_size_mb=0.01, trials=1), "--json")
+    assert ended.code == 3
+    shown = json.loads(ended.out)
+    assert shown["recommended"] is None
+    assert shown["least_violating"]["trial"] == 0
+    assert "--max-size-mb" in shown["problems"][0]
+    assert rows(tmp_path / "run" / "pareto.csv") == []
+
+
+def refused(ended: Ended, *complaints: str) -> None:
+    """Exit code 2, nothing on stdout, and one line of error after what was going on."""
+    assert (ended.code, ended.out) == (2, "")
+    *progress, last = ended.err.splitlines()
+    assert last.startswith("whisperfit: ")
+    assert all(complaint in last for complaint in complaints), last
+    assert all(line.startswith(("Loading", "Calibrating")) for line in progress)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaints"),
+    [
+        ({"device": "imx8mplos"}, ("unknown device 'imx8mplos'", "Did you mean 'imx8mplus'?", "Known: ")),
+        ({"model": "tiny.eng"}, ("unknown model 'tiny.eng'", "Did you mean 'tiny.en'?")),
+        ({"model": "missing/model.pt"}, ("no model at missing/model.pt",)),
+        ({"data": "missing.jsonl"}, ("missing.jsonl",)),
+        ({"wer_budget": "-5%"}, ("WER budget '-5%' is negative", "8.5%", "+10%")),
+        ({"wer_budget": "much"}, ("WER budget 'much'", "8.5%", "+10%")),
+        ({"max_size_mb": -1}, ("--max-size-mb", "-1")),
+        ({"hours": -1}, ("--hours", "-1")),
+        ({"space": "coars"}, ("space coars",)),
+        ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
+        ({"config": "missing.toml"}, ("configuration missing.toml: cannot be read",)),
+        ({"calibration": "missing.jsonl"}, ("missing.jsonl",)),
+    ],
+    ids=str,
+)
+def test_bad_options(changes, complaints, files, tmp_path, whisperfit):
+    refused(whisperfit(*search_arguments(files, tmp_path / "run", **changes)), *complaints)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_speech(files, tmp_path, whisperfit):
+    clip = Path(str(sample_lines()[-1]["audio"]))
+    (tmp_path / "cut.flac").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "empty.jsonl").touch()
+    textless = write_speech(tmp_path / "textless.jsonl", {"text": ""})
+    cut = write_speech(tmp_path / "cut.jsonl", {"audio": "cut.flac"})
+    for file, complaints in (
+        (tmp_path / "empty.jsonl", ("empty.jsonl is empty",)),
+        (textless, (f"line {CLIPS}: ", "has no text", "--skip-broken")),
+        (cut, (f"line {CLIPS}: ", "cut.flac", "--skip-broken")),
+    ):
+        refused(whisperfit(*search_arguments(files, tmp_path / "run", data=file)), *complaints)
+    assert not (tmp_path / "run").exists()
+
+
+def test_skipped_lines_are_counted(files, tmp_path, whisperfit):
+    speech = write_speech(tmp_path / "speech.jsonl", {"text": ""})
+    arguments = search_arguments(files, tmp_path / "run", data=speech, trials=1)
+    ended = whisperfit(*arguments, "--skip-broken", "--json")
+    assert ended.code == 0
+    assert any(problem.startswith("1 broken line of speech skipped") for problem in json.loads(ended.out)["problems"])
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "state"])
+def test_a_checkpoint_that_is_no_whisper(content, files, tmp_path, whisperfit):
+    file = tmp_path / "model.pt"
+    if content == "state":
+        torch.save({"weight": torch.zeros(3)}, file)
+    else:
+        file.write_text("" if content == "nothing" else "not a checkpoint", encoding="utf-8")
+    refused(whisperfit(*search_arguments(files, tmp_path / "run", model=file)), "model.pt")
+
+
+def test_out_folders_that_cannot_be_used(files, finished_run, tmp_path, whisperfit):
+    # the configuration of finished_run lies relative to its own folder, so these are started as it was
+    other = search_arguments(files, finished_run, confirm=files / "speech.jsonl", seed=8)
+    refused(whisperfit(*other), "another configuration (it differs in seed)", "give a new folder")
+    same = search_arguments(files, finished_run, confirm=files / "speech.jsonl")
+    refused(whisperfit(*same), f"go on with it: whisperfit resume {finished_run}")
+    (tmp_path / "file").touch()
+    refused(whisperfit(*search_arguments(files, tmp_path / "file" / "run")), "--out", "is a file")
+    refused(whisperfit("resume", tmp_path), "holds no run", "whisperfit search")
+    refused(whisperfit("report", tmp_path), "holds no run")
+
+
+def test_a_read_only_out_folder(files, tmp_path, whisperfit, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    refused(whisperfit(*search_arguments(files, tmp_path / "run")), "--out", "cannot be written", str(tmp_path))

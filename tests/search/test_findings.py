@@ -1,0 +1,95 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from search.engines.base import Proposal
+from search.engines.memory import Memory
+from search.engines.optuna_engine import OptunaEngine
+from search.findings import (
+    RunFacts,
+    read_outcome,
+    recall_confirmation,
+    recall_elapsed,
+    recall_facts,
+    remember_confirmation,
+    remember_elapsed,
+    remember_facts,
+)
+from search.outcome import Outcome
+from search.trial import Trial
+from tests.search.answers import toy_space
+from tests.search.conftest import DIMENSIONS
+
+FACTS = RunFacts(
+    model="tiny.en",
+    device="imx8mplus",
+    speech="search set",
+    confirm_speech="confirm set",
+    normaliser="English",
+    wer_budget="+10%",
+    utterances=100,
+    broken_lines=2,
+    confirm_broken_lines=0,
+    dimensions=DIMENSIONS,
+)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory(tmp_path / "study.db")
+
+
+def tell(memory: Memory, trials: tuple[Trial, ...]) -> None:
+    engine = OptunaEngine(memory, toy_space(), sampler="random", seed=0)
+    for trial in trials:
+        proposal: Proposal = engine.ask()
+        engine.tell(proposal, trial)
+
+
+def test_an_outcome_comes_back_from_memory_as_it_was(memory, outcome: Outcome):
+    remember_facts(memory, FACTS)
+    tell(memory, outcome.trials)
+    for trial in outcome.trials:
+        if trial.recipe.id in outcome.confirmations:
+            remember_confirmation(memory, trial.recipe, outcome.confirmations[trial.recipe.id])
+    found = read_outcome(memory)
+    assert found.wer_limit == pytest.approx(outcome.wer_limit)
+    assert replace(found, wer_limit=outcome.wer_limit) == outcome
+
+
+def test_without_a_feasible_trial_the_least_violating_one_is_named(memory, outcome: Outcome):
+    remember_facts(memory, replace(FACTS, wer_budget="4%"))
+    trials = [
+        replace(t, violations={"wer": t.accuracy.wer / 0.04 - 1} if t.accuracy else {"x": 1}) for t in outcome.trials
+    ]
+    tell(memory, tuple(trials))
+    found = read_outcome(memory)
+    assert (found.front, found.recommended, found.wer_limit) == ((), None, 0.04)
+    assert found.least_violating == trials[0]
+
+
+def test_what_was_not_remembered(memory, outcome: Outcome):
+    assert recall_elapsed(memory) == 0
+    assert recall_confirmation(memory, outcome.baseline.recipe) is None
+    with pytest.raises(InputError, match="ended before its first trial"):
+        recall_facts(memory)
+    with pytest.raises(InputError, match="ended before its first trial"):
+        read_outcome(memory)
+    remember_facts(memory, FACTS)
+    assert recall_facts(memory) == FACTS
+    with pytest.raises(InputError, match="no baseline yet.*whisperfit resume"):
+        read_outcome(memory)
+
+
+def test_a_baseline_that_failed_says_why(memory, outcome: Outcome):
+    remember_facts(memory, FACTS)
+    tell(memory, (replace(outcome.trials[7], number=0, note="logits are NaN"),))
+    with pytest.raises(InputError, match="original model cannot be scored .logits are NaN"):
+        read_outcome(memory)
+
+
+def test_elapsed_is_exact(memory):
+    remember_elapsed(memory, 0.1 + 0.2)
+    assert recall_elapsed(memory) == 0.1 + 0.2

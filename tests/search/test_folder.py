@@ -1,0 +1,89 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from search.config import SearchConfig
+from search.engines.memory import Memory
+from search.folder import RunFolder
+
+
+def configuration(**changes: object) -> SearchConfig:
+    return SearchConfig.build(None, {"model": "tiny.en", "device": "imx8mplus", "trials": 4} | changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A folder with a run of `configuration()`."""
+    folder = RunFolder.create(tmp_path / "run", configuration())
+    Memory(folder.study_file)
+    return folder.path
+
+
+@pytest.mark.parametrize("out", ["new", "new/and/deep", "empty"])
+def test_a_run_begins_in_a_new_or_an_empty_folder(out, tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder.check_free(tmp_path / out, configuration())
+    folder = RunFolder.create(tmp_path / out, configuration())
+    assert folder.config() == configuration()
+    Memory(folder.study_file)
+    assert RunFolder.open(tmp_path / out) == folder
+
+
+def test_the_same_run_is_to_be_resumed(run):
+    with pytest.raises(InputError, match=f"this run exists; go on with it: whisperfit resume {run}"):
+        RunFolder.check_free(run, configuration())
+
+
+def test_what_differs_from_the_run_that_is_there_is_named(run):
+    with pytest.raises(InputError, match=r"another configuration \(it differs in max_size_mb, trials\); give a new"):
+        RunFolder.check_free(run, configuration(trials=5, max_size_mb=40.0))
+
+
+def test_other_files_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    for path in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(InputError, match="exists and is no run; give a new or an empty folder"):
+            RunFolder.check_free(path, configuration())
+
+
+def test_a_run_that_died_before_its_study_was_made_is_no_run(run):
+    (run / "study.db").unlink()
+    with pytest.raises(InputError, match="exists and is no run; give a new"):
+        RunFolder.check_free(run, configuration())
+    with pytest.raises(InputError, match="holds no run"):
+        RunFolder.open(run)
+
+
+@pytest.mark.parametrize("out", ["new", "empty", "deep/new"])
+def test_a_folder_without_permission_is_refused_before_anything_is_loaded(out, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
+    with pytest.raises(InputError, match="cannot be written .no permission to write in") as raised:
+        RunFolder.check_free(tmp_path / out, configuration())
+    [(path, mode)] = asked
+    assert mode == os.W_OK
+    assert path == (tmp_path / "empty" if out == "empty" else tmp_path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--out .*cannot be made, .*file is a file"):
+        RunFolder.check_free(tmp_path / "file/run", configuration())
+    with pytest.raises(InputError, match="--out .*cannot be written"):
+        RunFolder.create(tmp_path / "file/run", configuration())
+
+
+def test_environment_holds_versions_and_digests(run):
+    folder = RunFolder(run)
+    assert folder.environment() == {}
+    folder.write_environment({"model_sha256": "abc"})
+    environment = folder.environment()
+    assert environment == json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    assert environment["model_sha256"] == "abc"
+    assert environment["torch"].startswith("2.13.0")
+    assert {"python", "whisperfit", "optuna", "machine", "processor"} <= environment.keys()

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.front import front
+from search.proposals import HOPELESS, neighbours, starting_genes
+from search.space import Space
+from tests.search.answers import answer, toy_space
+from tests.search.conftest import DIMENSIONS
+from tests.search.spaces import make_space
+
+SPACES = {"toy": toy_space(), "coarse": make_space(DIMENSIONS, "coarse"), "fine": make_space(DIMENSIONS, "fine")}
+
+
+def positions(space: Space, genes) -> list[int]:
+    return [values.index(genes[name]) for name, values in space.choices.items()]
+
+
+def test_the_original_comes_first():
+    for space in SPACES.values():
+        first, *others = (space.decode(genes) for genes in starting_genes(space))
+        assert first == space.original
+        assert space.original not in others
+        assert len(set(others)) == len(others)
+
+
+def test_starts_remove_nothing_and_use_every_bit_width():
+    for space in (SPACES["coarse"], SPACES["fine"]):
+        starts = [space.decode(genes) for genes in starting_genes(space)]
+        assert not any(recipe.is_pruned(space.dimensions) for recipe in starts)
+        assert all(all(recipe.encoder) and all(recipe.decoder) for recipe in starts)
+        assert {bits for recipe in starts for bits in recipe.weight_bits} == {16, 8, 4}
+        assert {recipe.window_s for recipe in starts[1:]} == {15.0}
+
+
+def test_a_space_without_bits_or_window_has_one_start():
+    space = toy_space({"decoder.heads_removed": (0, 1)})
+    assert starting_genes(space) == ({"decoder.heads_removed": 0},)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 30), name=st.sampled_from(["toy", "coarse"]))
+def test_neighbours_are_one_step_away_new_and_not_hopeless(seed, count, name):
+    space, rng = SPACES[name], np.random.default_rng(seed)
+    drawn = [space.decode(space.sample(rng)) for _ in range(count)]
+    trials = [answer(number, recipe) for number, recipe in enumerate([space.original, *drawn])]
+    best = front(trials)[0] if front(trials) else trials[0]
+    best_genes = space.encode(best.recipe)
+    assert best_genes is not None
+    found = list(neighbours(space, best, trials))
+    for genes, recipe in found:
+        steps = np.subtract(positions(space, genes), positions(space, best_genes))
+        assert sorted(steps)[-1] == 1
+        assert np.count_nonzero(steps) == 1
+        assert space.decode(genes) == recipe
+        assert recipe not in {trial.recipe for trial in trials}
+        for trial in trials:
+            if any(over > HOPELESS for over in trial.violations.values()):
+                assert not recipe.at_least_as_compressed_as(trial.recipe)
+    # brute force: nothing else may be left out
+    one_step = [
+        best_genes | {gene: values[values.index(best_genes[gene]) + 1]}
+        for gene, values in space.choices.items()
+        if best_genes[gene] != values[-1]
+    ]
+    missing = [genes for genes in one_step if genes not in [dict(genes) for genes, _ in found]]
+    for genes in missing:
+        recipe = space.decode(genes)
+        hopeless = [t.recipe for t in trials if max(t.violations.values()) > HOPELESS]
+        assert recipe in {t.recipe for t in trials} or any(recipe.at_least_as_compressed_as(r) for r in hopeless)
+
+
+def test_a_recipe_outside_the_space_has_no_neighbours():
+    space = SPACES["toy"]
+    outside = answer(0, replace(space.original, window_s=17.0))
+    assert list(neighbours(space, outside, [outside])) == []

@@ -1,0 +1,265 @@
+"""The run loop with made-up answers and a made-up clock."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common.errors import EvaluationError, InputError
+from compression.recipe import Recipe
+from search import run as run_module
+from search.engines.memory import Memory
+from search.engines.optuna_engine import OptunaEngine
+from search.findings import RunFacts, read_outcome, recall_elapsed, remember_facts
+from search.genes import Value
+from search.run import SCORED, End, Run
+from search.scorer import Baseline
+from search.trial import Trial, TrialAccuracy
+from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
+from tests.search.conftest import DIMENSIONS
+
+FACTS = RunFacts(
+    model="toy",
+    device="imx8mplus",
+    speech="search set",
+    confirm_speech="confirm set",
+    normaliser="english",
+    wer_budget=f"{100 * WER_LIMIT}%",
+    utterances=3,
+    broken_lines=0,
+    confirm_broken_lines=0,
+    dimensions=DIMENSIONS,
+)
+NO_END = End(seconds=None, trials=None)
+
+
+class World:
+    """Clock, scorer and watcher in one, over the processes of one run."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.scored: list[Recipe] = []
+        self.confirmed: list[Recipe] = []
+        self.events: list[str] = []
+        self.interrupt_at: tuple[int, ...] = ()
+        self.unscorable = False
+
+    def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
+        assert (baseline is None) == (number == 0)
+        self.scored.append(recipe)
+        for _ in range(self.interrupt_at.count(len(self.scored))):
+            os.kill(os.getpid(), signal.SIGINT)
+        trial = answer(number, recipe)
+        if self.unscorable:
+            trial = replace(trial, state="failed", accuracy=None, violations={"failed": 1.0}, note="logits are NaN")
+        self.now += trial.seconds
+        return trial
+
+    def objective(self, recipe: Recipe) -> float:
+        return answer(0, recipe).objective
+
+    def baseline(self, trial: Trial) -> Baseline:
+        assert trial.accuracy
+        return Baseline(accuracy=trial.accuracy, wer_limit=WER_LIMIT)
+
+    def wer_limit(self, _: float) -> float:
+        return WER_LIMIT
+
+    def confirm(self, recipe: Recipe) -> TrialAccuracy:
+        self.confirmed.append(recipe)
+        self.now += SECONDS / 2
+        accuracy = answer(0, recipe).accuracy
+        assert accuracy
+        return accuracy
+
+    def started(self, recipe_summary: str) -> None:
+        self.events.append("started")
+
+    def finished(self, outcome: object, elapsed_s: float) -> None:
+        self.events.append("finished")
+
+    def confirming(self, trial: Trial) -> None:
+        self.events.append("confirming")
+
+    def interrupted(self) -> None:
+        self.events.append("interrupted")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(run_module, "Scorer", lambda session: world)
+    return world
+
+
+def speech_of(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(speech=SimpleNamespace(utterances=[SimpleNamespace(duration_s=seconds)]))
+
+
+def open_run(
+    folder: Path, world: World, *, choices: dict[str, tuple[Value, ...]] = CHOICES, confirm: bool = False
+) -> tuple[Run, Memory]:
+    """As a new process does; the confirm set is half as long as the search set."""
+    memory = Memory(folder / "study.db")
+    remember_facts(memory, FACTS)
+    space = toy_space(choices)
+    session = SimpleNamespace(space=space, evaluator=speech_of(60), confirm=speech_of(30) if confirm else None)
+    engine = OptunaEngine(memory, space, sampler="tpe", seed=0)
+    run = Run(session, memory, engine, clock=lambda: world.now, started=world.now, watcher=world)  # type: ignore[arg-type]
+    return run, memory
+
+
+def count_scored(memory: Memory) -> int:
+    return sum(trial.state in SCORED for trial in memory.trials())
+
+
+def test_ends_after_so_many_scored_trials_and_repeats_none(tmp_path, world):
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=14))
+    trials = memory.trials()
+    assert count_scored(memory) == 14
+    assert [trial.recipe for trial in trials] == world.scored
+    assert len(set(world.scored)) == len(world.scored)
+    assert world.scored[0] == toy_space().original
+    assert world.events == ["started", "finished"] * len(trials)
+
+
+def test_ends_before_the_time_is_over(tmp_path, world):
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=105.0, trials=None))
+    assert 105 - 2 * SECONDS < run.elapsed_s <= 105
+    assert recall_elapsed(memory) == pytest.approx(run.elapsed_s)
+
+
+def test_time_is_kept_for_confirming_the_front(tmp_path, world):
+    run, memory = open_run(tmp_path, world, confirm=True)
+    assert run.search(End(seconds=150.0, trials=None))
+    searched = run.elapsed_s
+    assert run.confirm()
+    assert searched < run.elapsed_s <= 150
+    outcome = read_outcome(memory)
+    confirmed = {outcome.baseline.recipe, *(trial.recipe for trial in outcome.front)}
+    assert set(world.confirmed) == confirmed == set(map(_recipe_of(outcome), outcome.confirmations))
+    assert len(world.confirmed) == len(confirmed)
+    assert run.elapsed_s == pytest.approx(searched + len(confirmed) * SECONDS / 2)
+    assert recall_elapsed(memory) == pytest.approx(run.elapsed_s)
+
+
+def _recipe_of(outcome):
+    recipes = {trial.recipe.id: trial.recipe for trial in outcome.trials}
+    return recipes.__getitem__
+
+
+def test_what_was_confirmed_is_not_confirmed_again(tmp_path, world):
+    run, _ = open_run(tmp_path, world, confirm=True)
+    run.search(End(seconds=None, trials=4))
+    run.confirm()
+    before = list(world.confirmed)
+    again, _ = open_run(tmp_path, world, confirm=True)
+    assert again.confirm()
+    assert world.confirmed == before
+
+
+def test_without_a_confirm_set_there_is_nothing_to_confirm(tmp_path, world):
+    run, memory = open_run(tmp_path, world)
+    run.search(End(seconds=None, trials=2))
+    assert run.confirm()
+    assert (world.confirmed, read_outcome(memory).confirmations) == ([], {})
+
+
+def test_ends_when_the_space_is_used_up(tmp_path, world, monkeypatch):
+    monkeypatch.setattr(run_module, "MAX_REPEATS", 25)
+    choices = {"embedding_bits": (16, 8), "decoder.heads_removed": (0, 1)}
+    run, _ = open_run(tmp_path, world, choices=choices)
+    assert run.search(NO_END)
+    space = toy_space(choices)
+    everything = {
+        space.decode({"embedding_bits": bits, "decoder.heads_removed": heads}) for bits in (16, 8) for heads in (0, 1)
+    }
+    assert set(world.scored) == everything
+    assert len(world.scored) == len(everything)
+
+
+def test_steps_from_the_best_trial_find_the_optimum_of_a_small_space(tmp_path, world):
+    choices = {name: CHOICES[name] for name in ("decoder.ffn_bits", "embedding_bits", "window_s")}
+    run, memory = open_run(tmp_path, world, choices=choices)
+    assert run.search(End(seconds=None, trials=15))
+    space = toy_space(choices)
+    best = read_outcome(memory).front[0]
+    improving = [
+        genes
+        for name, values in space.choices.items()
+        for value in values
+        if (genes := (space.encode(best.recipe) or {}) | {name: value})
+        and (other := answer(0, space.decode(genes))).feasible
+        and other.objective < best.objective
+    ]
+    assert improving == []
+
+
+def test_ctrl_c_finishes_the_trial_and_the_run_goes_on_later(tmp_path, world):
+    world.interrupt_at = (3,)
+    before = signal.getsignal(signal.SIGINT)
+    run, memory = open_run(tmp_path, world)
+    assert not run.search(End(seconds=None, trials=8))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(memory.trials()) == 3
+    assert world.events[-2:] == ["interrupted", "finished"]
+    first = memory.trials()
+
+    again, memory = open_run(tmp_path, world)
+    assert again.elapsed_s == pytest.approx(sum(trial.seconds for trial in first))
+    assert again.search(End(seconds=None, trials=8))
+    trials = memory.trials()
+    assert trials[:3] == first
+    assert count_scored(memory) == 8
+    numbers = [trial.number for trial in trials]
+    assert numbers == sorted(set(numbers))
+    assert len(set(world.scored)) == len(world.scored) == len(trials)
+
+
+def test_a_second_ctrl_c_drops_the_trial_which_comes_again(tmp_path, world):
+    world.interrupt_at = (2, 2)
+    run, memory = open_run(tmp_path, world)
+    with pytest.raises(KeyboardInterrupt):
+        run.search(End(seconds=None, trials=8))
+    assert len(memory.trials()) == 1
+    again, memory = open_run(tmp_path, world)
+    again.search(End(seconds=None, trials=2))
+    assert world.scored[1] == world.scored[2]
+    assert [trial.number for trial in memory.trials()] == [0, 1]
+
+
+@pytest.mark.parametrize("died_at", [1, 2, 5])
+def test_after_a_death_the_trial_in_flight_comes_again_and_the_original_stays_the_baseline(died_at, tmp_path, world):
+    world.interrupt_at = (died_at, died_at)
+    with pytest.raises(KeyboardInterrupt):
+        open_run(tmp_path, world)[0].search(End(seconds=None, trials=6))
+    lost = world.scored.pop()
+    world.interrupt_at = ()
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=6))
+    assert world.scored[died_at - 1] == lost
+    assert memory.trials()[0].recipe == toy_space().original
+    assert [trial.recipe for trial in memory.trials()] == world.scored
+    assert len(set(world.scored)) == len(world.scored)
+
+
+def test_an_original_that_cannot_be_scored_ends_the_run_with_the_reason(tmp_path, world):
+    world.unscorable = True
+    run, _ = open_run(tmp_path, world)
+    with pytest.raises((InputError, EvaluationError), match="original model cannot be scored.*logits are NaN"):
+        run.search(End(seconds=None, trials=6))
+
+
+def test_a_run_that_was_long_enough_only_goes_on_when_asked(tmp_path, world):
+    run, _ = open_run(tmp_path, world)
+    run.search(End(seconds=None, trials=3))
+    again, memory = open_run(tmp_path, world)
+    assert again.search(End(seconds=None, trials=3))
+    assert count_scored(memory) == 3
+    assert again.search(End(seconds=None, trials=5))
+    assert count_scored(memory) == 5
