@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from common.errors import UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration import Calibration
 from compression.models import LoadedModel, load_model
@@ -75,6 +76,8 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     """Load and check everything; the errors that a user can cause come from here, before any trial."""
     use_threads(config.threads)
     profile = load_profile(config.device)
+    if config.space not in PRESETS and not Path(config.space).exists():
+        raise UnknownNameError("space (no preset and no file)", config.space, PRESETS)
     space_choices = None if config.space in PRESETS else load_choices(Path(config.space))
     say(f"Loading {config.model}")
     model = load_model(config.model)
