@@ -26,8 +26,8 @@ from search.scorer import Baseline, Scorer
 from search.session import Session
 from search.trial import Trial
 
-MAX_REPEATS = 300
-"""Proposals in a row that bring no new recipe, after which the space counts as used up."""
+MAX_UNSCORED = 300
+"""Proposals in a row that are known or rejected, after which the space counts as used up."""
 LOCAL_EVERY = 2
 """Every other trial is a step from the best one, the rest are the sampler's."""
 SCORED = ("complete", "stopped", "failed")
@@ -88,14 +88,14 @@ class Run:
         self._starts = len(starts)
         for genes in starts:
             self._engine.enqueue(genes)
-        repeats = 0
+        unscored = 0
         with self._catching_interrupts():
-            while not (self._interrupted or self._is_over(end)) and repeats < MAX_REPEATS:
-                repeats = 0 if self._step() else repeats + 1
+            while not (self._interrupted or self._is_over(end)) and unscored < MAX_UNSCORED:
+                unscored = 0 if self._step() else unscored + 1
         return not self._interrupted
 
     def _step(self) -> bool:
-        """One proposal; whether it was a new recipe."""
+        """One proposal; whether it came to be scored."""
         if len(self._trials) % LOCAL_EVERY:
             self._enqueue_neighbour()
         proposal = self._engine.ask()
@@ -111,7 +111,7 @@ class Run:
         self._trials.append(trial)
         self._by_recipe[recipe.id] = trial
         self._watcher.finished(read_outcome(self._memory), self.elapsed_s)
-        return True
+        return trial.state in SCORED
 
     def _enqueue_neighbour(self) -> None:
         """Let the cheapest untried neighbour of the cheapest feasible trial come next."""

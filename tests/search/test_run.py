@@ -46,6 +46,7 @@ class World:
         self.events: list[str] = []
         self.interrupt_at: tuple[int, ...] = ()
         self.unscorable = False
+        self.reject = False
 
     def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
         assert (baseline is None) == (number == 0)
@@ -55,6 +56,8 @@ class World:
         trial = answer(number, recipe)
         if self.unscorable:
             trial = replace(trial, state="failed", accuracy=None, violations={"failed": 1.0}, note="logits are NaN")
+        if self.reject and baseline is not None:
+            trial = replace(trial, state="rejected", accuracy=None, violations={"size": 2.0})
         self.now += trial.seconds
         return trial
 
@@ -171,7 +174,7 @@ def test_without_a_confirm_set_there_is_nothing_to_confirm(tmp_path, world):
 
 
 def test_ends_when_the_space_is_used_up(tmp_path, world, monkeypatch):
-    monkeypatch.setattr(run_module, "MAX_REPEATS", 25)
+    monkeypatch.setattr(run_module, "MAX_UNSCORED", 25)
     choices = {"embedding_bits": (16, 8), "decoder.heads_removed": (0, 1)}
     run, _ = open_run(tmp_path, world, choices=choices)
     assert run.search(NO_END)
@@ -181,6 +184,15 @@ def test_ends_when_the_space_is_used_up(tmp_path, world, monkeypatch):
     }
     assert set(world.scored) == everything
     assert len(world.scored) == len(everything)
+
+
+def test_ends_when_every_recipe_is_rejected(tmp_path, world, monkeypatch):
+    monkeypatch.setattr(run_module, "MAX_UNSCORED", 25)
+    world.reject = True
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=5))
+    assert len(world.scored) <= 26
+    assert {trial.state for trial in memory.trials()[1:]} == {"rejected"}
 
 
 def test_steps_from_the_best_trial_find_the_optimum_of_a_small_space(tmp_path, world):
