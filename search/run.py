@@ -120,8 +120,9 @@ class Run:
             return
         untried = neighbours(self._session.space, found[0], self._trials)
         priced = [(self._scorer.objective(recipe), genes) for genes, recipe in untried]
-        if priced:
-            self._engine.enqueue(min(priced, key=lambda pair: pair[0])[1])
+        cheaper = [pair for pair in priced if pair[0] < found[0].objective]
+        if cheaper:
+            self._engine.enqueue(min(cheaper, key=lambda pair: pair[0])[1])
 
     @property
     def _baseline(self) -> Baseline | None:
