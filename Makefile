@@ -8,7 +8,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUT := results/demo
 DEMO_MODEL ?= tiny.en
 DEMO_DEVICE ?= imx8mplus
-DEMO_WER_BUDGET ?= +10%
+# one word of the sample is 0.17 points: a tighter budget would be a matter of four words
+DEMO_WER_BUDGET ?= +50%
 DEMO_HOURS ?= 0.12
 DEMO_OPTIONS ?=
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -200,6 +200,14 @@ def test_a_run_does_not_go_on_with_other_speech(files, finished_run, whisperfit,
     refused(whisperfit("resume", out), "cannot go on: speech_sha256 changed since it began; start a new run")
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell's background jobs ignore SIGINT, and so do their children: undo that where the tests run in one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -281,7 +289,7 @@ def refused(ended: Ended, *complaints: str) -> None:
         ({"wer_budget": "much"}, ("WER budget 'much'", "8.5%", "+10%")),
         ({"max_size_mb": -1}, ("--max-size-mb", "-1")),
         ({"hours": -1}, ("--hours", "-1")),
-        ({"space": "coars"}, ("space coars",)),
+        ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
         ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
         ({"config": "missing.toml"}, ("configuration missing.toml: cannot be read",)),
         ({"calibration": "missing.jsonl"}, ("missing.jsonl",)),
