@@ -3,25 +3,36 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_text_whole(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step: a reader or a killed process sees the old or the new file.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of `path` in one step, when the block ends without an error.
 
-    Raises OSError (full disk, read-only folder); the old file is then untouched.
+    A reader or a killed process sees the old or the new file. Raises OSError (full disk, read-only folder); the
+    old file is then untouched.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        with os.fdopen(descriptor, "wb") as handle:
+            yield handle
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step (see `whole_file`), on the disk before this returns."""
+    with whole_file(path) as handle:
+        handle.write(text.encode())
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def sha256_of_text(text: str) -> str:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
+from common.files import whole_file
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
@@ -65,7 +66,7 @@ class Calibration:
         return totals
 
     def save(self, path: Path) -> None:
-        """Write everything as one .npz file."""
+        """Write everything as one .npz file, in one step. Raises OSError."""
         arrays: dict[str, Any] = {}
         for key, statistics in self.statistics.items():
             arrays[f"mean/{key}"] = statistics.mean
@@ -74,7 +75,7 @@ class Calibration:
                 arrays[f"importance/{measure}/{key}"] = scores
         for name, bounds in self.input_ranges.items():
             arrays[f"range/{name}"] = np.asarray(bounds)
-        with path.open("wb") as handle:
+        with whole_file(path) as handle:
             np.savez(handle, **arrays)
 
     @classmethod

@@ -1,6 +1,5 @@
 """Calibration speech: a speech set as samples for `compression.calibration`, measured once and cached on disk."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -35,9 +34,7 @@ def calibrate(model: LoadedModel, speech: SpeechSet, *, limit: int, features: Ca
     cached = _load(file)
     if cached is None:
         cached = measure(model, calibration_samples(model, speech.utterances[:limit], features))
-        temporary = file.with_name(f".{os.getpid()}-{file.name}")
-        cached.save(temporary)
-        temporary.replace(file)
+        cached.save(file)
     return cached
 
 

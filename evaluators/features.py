@@ -1,7 +1,5 @@
 """Log-mel features of speech, computed once per clip and kept on disk."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from torch import Tensor
 from whisper.audio import N_FRAMES, log_mel_spectrogram, pad_or_trim
 from whisper.version import __version__ as whisper_version
 
-from common.files import cache_folder, sha256_of_file
+from common.files import cache_folder, sha256_of_file, whole_file
 from evaluators.audio import read_audio
 from evaluators.speech_set import Utterance
 
@@ -34,7 +32,8 @@ class CachedFeatures:
         if stored is None:
             audio = torch.from_numpy(read_audio(utterance.audio))
             stored = log_mel_spectrogram(pad_or_trim(audio), self.n_mels).numpy()
-            _save_whole(entry, stored)
+            with whole_file(entry) as handle:
+                np.save(handle, stored)
         return torch.from_numpy(stored)
 
     def _entry(self, audio: Path) -> Path:
@@ -52,15 +51,3 @@ def _load(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | None:
         return None
     whole = values.shape == shape and values.dtype == np.float32
     return values if whole else None
-
-
-def _save_whole(path: Path, values: npt.NDArray[np.float32]) -> None:
-    """Write in one step, so that workers sharing the cache never read half an entry."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            np.save(handle, values)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
