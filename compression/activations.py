@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from whisper.model import Linear
 
 RangeOver = Literal["clip", "token"]
@@ -37,6 +38,25 @@ class DynamicLinear(Linear):
         low = x.amin(self.range_dimensions, keepdim=True).clamp(max=0)
         high = x.amax(self.range_dimensions, keepdim=True).clamp(min=0)
         return super().forward(fake_quantise(x, low, high, self.bits))
+
+
+class BlockLinear(Linear):
+    """Rounds its input to int8 in blocks along its columns, as ONNX Runtime's MatMulNBits does at accuracy level 4.
+
+    Each block of each row has the scale max |x| / 127; blocks are as long as the groups of the weights.
+    """
+
+    def __init__(self, linear: Linear, *, block: int) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = x.shape[-1]
+        blocks = functional.pad(x, (0, -columns % self.block)).unflatten(-1, (-1, self.block))
+        scales = (blocks.abs().amax(-1, keepdim=True) / 127).clamp(min=torch.finfo(x.dtype).tiny)
+        rounded = (blocks / scales).round() * scales
+        return super().forward(rounded.flatten(-2)[..., :columns])
 
 
 class StaticLinear(Linear):

@@ -7,11 +7,11 @@ from torch import nn
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
-from compression.activations import DynamicLinear, StaticLinear
+from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.calibration import Calibration
 from compression.models import LoadedModel
 from compression.pruning import prune
-from compression.quantisation import Grid, stored
+from compression.quantisation import Grid, keep_quantised, quantised_weight, stored
 from compression.recipe import Recipe
 
 
@@ -34,8 +34,9 @@ def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None
 
 
 def _set_weight(module: nn.Module, grid: Grid) -> None:
-    weight: nn.Parameter = module.get_parameter("weight")
-    module.register_parameter("weight", nn.Parameter(stored(weight.detach(), grid)))
+    values, quantised = stored(module.get_parameter("weight").detach(), grid)
+    module.register_parameter("weight", nn.Parameter(values))
+    keep_quantised(module, quantised)
 
 
 def _store_weights(network: Whisper, recipe: Recipe) -> None:
@@ -77,10 +78,16 @@ def _quantise_activations(network: Whisper, recipe: Recipe, calibration: Calibra
 
 def _quantising(linear: Linear, name: str, recipe: Recipe, calibration: Calibration | None) -> Linear:
     """The layer with its input rounded; `name` is its name in the original model."""
+    quantised = quantised_weight(linear)
     if recipe.activation_ranges == "static":
         if calibration is None:
             raise CompressionError("static activation ranges need calibration speech")
         low, high = calibration.input_ranges[name]
-        return StaticLinear(linear, bits=recipe.activation_bits, low=low, high=high)
-    sees_clip = name.startswith("encoder") or name.endswith(("cross_attn.key", "cross_attn.value"))
-    return DynamicLinear(linear, bits=recipe.activation_bits, range_over="clip" if sees_clip else "token")
+        rounding: Linear = StaticLinear(linear, bits=recipe.activation_bits, low=low, high=high)
+    elif recipe.activation_bits == 8 and recipe.group_size and quantised:
+        rounding = BlockLinear(linear, block=recipe.group_size)
+    else:
+        sees_clip = name.startswith("encoder") or name.endswith(("cross_attn.key", "cross_attn.value"))
+        rounding = DynamicLinear(linear, bits=recipe.activation_bits, range_over="clip" if sees_clip else "token")
+    keep_quantised(rounding, quantised)
+    return rounding

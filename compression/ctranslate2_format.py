@@ -22,10 +22,10 @@ BINARY_VERSION = 6
 SPEC_NAME = "WhisperSpec"
 SPEC_REVISION = 3
 
-_DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """In the order of CTranslate2's type ids."""
 
-_BLOCK_MODULES = {
+BLOCK_MODULES = {
     "self_attention/layer_norm": ("attn_ln",),
     "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
     "self_attention/linear_1": ("attn.out",),
@@ -38,15 +38,15 @@ _BLOCK_MODULES = {
     "ffn/linear_1": ("mlp.2",),
 }
 """Modules of a residual block; CTranslate2 stacks the rows of several projections into one linear layer."""
-_OTHER_MODULES = {
+OTHER_MODULES = {
     "encoder/conv1": "encoder.conv1",
     "encoder/conv2": "encoder.conv2",
     "encoder/layer_norm": "encoder.ln_post",
     "decoder/layer_norm": "decoder.ln",
     "decoder/embeddings": "decoder.token_embedding",
 }
-_PROJECTION = "decoder/projection/weight"
-_EMBEDDING = "decoder/embeddings/weight"
+PROJECTION = "decoder/projection/weight"
+EMBEDDING = "decoder/embeddings/weight"
 _PARAMETERS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 _BLOCK = re.compile(r"(encoder|decoder)/layer_(\d+)/(\w+/\w+)")
 
@@ -73,7 +73,7 @@ def read_whisper(data: bytes, *, source: str) -> ConvertedWhisper:
                 f"{source} is quantised ({name} is {str(value.dtype).removeprefix('torch.')}): "
                 "convert the original again with --quantization float16"
             )
-    if tensors.pop(_PROJECTION, None) is not tensors.get(_EMBEDDING):
+    if tensors.pop(PROJECTION, None) is not tensors.get(EMBEDDING):
         raise InputError(f"{source}: its output projection is not its embedding; openai-whisper's is")
     state: dict[str, Tensor] = {}
     for name, value in tensors.items():
@@ -116,7 +116,7 @@ class _Cursor:
 
     def tensor(self) -> Tensor:
         shape = [self.number("I") for _ in range(self.number("B"))]
-        dtype = _DTYPES[self.number("B")]
+        dtype = DTYPES[self.number("B")]
         size_bytes = self.number("I")
         if size_bytes != prod(shape) * dtype.itemsize or self._offset + size_bytes > len(self._data):
             raise struct.error(f"a variable of shape {shape} does not fit its {size_bytes} bytes")
@@ -159,13 +159,13 @@ def _convert(name: str, value: Tensor, source: str) -> dict[str, Tensor]:
 
 def _modules(module: str) -> tuple[str, ...]:
     """openai-whisper's names of the modules in one of CTranslate2's; empty when unknown."""
-    if module in _OTHER_MODULES:
-        return (_OTHER_MODULES[module],)
+    if module in OTHER_MODULES:
+        return (OTHER_MODULES[module],)
     block = _BLOCK.fullmatch(module)
     if block is None:
         return ()
     stack, index, part = block.groups()
-    return tuple(f"{stack}.blocks.{index}.{name}" for name in _BLOCK_MODULES.get(part, ()))
+    return tuple(f"{stack}.blocks.{index}.{name}" for name in BLOCK_MODULES.get(part, ()))
 
 
 def _heads(variables: Mapping[str, Any], name: str, source: str) -> int:

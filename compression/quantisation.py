@@ -7,7 +7,7 @@ and w = (c - z) * s. Symmetric grids have z = 2^(b-1) everywhere and store no ze
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -76,13 +76,24 @@ def _divide(values: Tensor, scales: Tensor) -> Tensor:
     return torch.where(divisor == 0, 0.0, values / torch.where(divisor == 0, 1.0, divisor))
 
 
-def stored(weight: Tensor, grid: Grid) -> Tensor:
-    """The float32 values that a tensor has after being stored on a grid; the first dimension is the output.
+def stored(weight: Tensor, grid: Grid) -> tuple[Tensor, QuantisedMatrix | None]:
+    """The float32 values that a tensor has after being stored on a grid, and its codes where the grid is of integers.
 
-    16 bits are float16 values, 32 bits change nothing.
+    The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing.
     """
     if grid.bits == 32:
-        return weight.clone()
+        return weight.clone(), None
     if grid.bits == 16:
-        return weight.half().float()
-    return quantise(weight.flatten(1), grid).dequantised().view_as(weight)
+        return weight.half().float(), None
+    quantised = quantise(weight.flatten(1), grid)
+    return quantised.dequantised().view_as(weight), quantised
+
+
+def keep_quantised(module: nn.Module, quantised: QuantisedMatrix | None) -> None:
+    """Let a module carry the codes of its weight, for `quantised_weight`."""
+    object.__setattr__(module, "quantised", quantised)
+
+
+def quantised_weight(module: nn.Module) -> QuantisedMatrix | None:
+    """The codes of a module's weight, (outputs, everything else); None where it is on no integer grid."""
+    return getattr(module, "quantised", None)

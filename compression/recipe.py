@@ -163,6 +163,10 @@ class Recipe:
         )
         return encoder or decoder
 
+    def needs_calibration(self, dimensions: Dimensions) -> bool:
+        """Whether speech decides what the recipe does to a model."""
+        return self.is_pruned(dimensions) or self.activation_ranges == "static"
+
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
         _require(

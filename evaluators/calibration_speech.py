@@ -15,7 +15,7 @@ from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
 from evaluators.speech_set import SpeechSet, Utterance
-from evaluators.window import encoder_frames
+from runtime.window import encoder_frames
 
 CALIBRATION_VERSION = 2
 """To be raised whenever the same speech would give other statistics."""

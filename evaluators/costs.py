@@ -69,6 +69,11 @@ def price(
     )
 
 
+def stored_bytes(dimensions: Dimensions, recipe: Recipe) -> int:
+    """Bytes of the recipe's tensors in an artifact: `Costs.size_bytes`, on any device."""
+    return sum(item.weight_bytes for _, part in parts(dimensions, recipe) for item in part.items)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Device:
     """A profile as a cheap key: itself and nothing equal to it, since hashing a latency table is slow."""

@@ -22,15 +22,12 @@ from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecode
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from common.errors import EvaluationError
+from runtime.repetition import is_loop
 
 Ending = Literal["complete", "limit", "loop"]
 
 CACHE_BYTES = 1 << 30
 """Keys and values of the clips in flight; more clips wait (18 MB per 30 s clip of tiny, 37 MB of base)."""
-LOOP_TOKENS = 48
-"""A transcript whose last 48 tokens repeat a unit of at most LOOP_PERIOD tokens is a loop: the unit was said
-four times or more, word for word, for 10 s of speech. Collapsed models do this until their limit."""
-LOOP_PERIOD = 12
 FIRST_REACH = 16
 """Draft tokens seen in the first step; doubled when all are right, halved when one is wrong."""
 ALIGN_TOKENS = 8
@@ -267,11 +264,3 @@ def _tokenizer(network: Whisper, language: str) -> Tokenizer:
     """The tokenizer of `whisper.decode` for this model; openai-whisper caches it."""
     multilingual, languages = network.is_multilingual, network.num_languages
     return get_tokenizer(multilingual, num_languages=languages, language=language, task="transcribe")
-
-
-def is_loop(tokens: Sequence[int]) -> bool:
-    """Whether the last LOOP_TOKENS tokens only repeat a unit of at most LOOP_PERIOD tokens."""
-    tail = tokens[-LOOP_TOKENS:]
-    if len(tail) < LOOP_TOKENS:
-        return False
-    return any(tail[period:] == tail[:-period] for period in range(1, LOOP_PERIOD + 1))

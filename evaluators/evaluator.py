@@ -20,7 +20,7 @@ from evaluators.decoding import Clip, Hypothesis, decode
 from evaluators.features import CachedFeatures
 from evaluators.language import check_languages, language_of
 from evaluators.speech_set import SpeechSet, Utterance
-from evaluators.window import encoder_frames
+from runtime.window import encoder_frames
 
 BLOCK_SIZE = 20
 ENCODER_CACHE_BYTES = 2 << 30
@@ -31,6 +31,8 @@ SPARE_TOKENS = 16
 _EncoderEntry = tuple[str | None, int, str]
 """The encoder's key, the window in frames, the utterance."""
 
+Transcribe = Callable[[Utterance, int], Hypothesis]
+"""What a recogniser says to an utterance, in at most so many tokens."""
 StopRule = Callable[[Sequence[ErrorCounts]], str | None]
 """Sees the errors of the utterances scored so far; the reason to stop, or None to go on."""
 
@@ -121,6 +123,14 @@ class Evaluator:
             scored = tuple(_score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
             done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))
         return self._evaluation(done, stopped)
+
+    def evaluate_transcripts(self, transcribe: Transcribe) -> Evaluation:
+        """Score any recogniser on the set, one utterance after the other; its time counts as the decoder's."""
+        scored, started = [], perf_counter()
+        for utterance in self.speech.utterances:
+            scored.append(_score(utterance, transcribe(utterance, self._max_tokens[utterance.id])))
+        done = _Block(scored=tuple(scored), encoder_s=0.0, decoder_s=perf_counter() - started)
+        return self._evaluation([done], stopped=None)
 
     def _encoder_output(self, network: Whisper, utterance: Utterance, window_s: float, key: str | None) -> Tensor:
         """(positions, n_audio_state) of one clip; one at a time already runs near the machine's peak."""

@@ -13,7 +13,7 @@ from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from devices.operation import FLOAT_BITS, Operation
 from evaluators.items import ACTIVATION_BYTES, InventoryItem, ItemBuilder, Setting, Stage
-from evaluators.window import WINDOW_LIMIT_S, encoder_frames
+from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
 __all__ = ["InventoryItem", "Part", "Stage", "operations", "parts", "prompt_length"]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import WhisperfitError
+from runtime.errors import TranscribeError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -127,11 +128,96 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
     write_report_again(run, as_json=json)
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The artifact's folder; an artifact that is there is replaced.")],
+    run: Annotated[Path | None, typer.Argument(help="A run's folder.")] = None,
+    trial: Annotated[
+        str | None, typer.Option(help="Number or recipe id of the run's trial; default: the recommended one.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Instead of a run: a recipe (JSON), with --model.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model to compress by --recipe.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by, with --recipe.")] = None,
+    calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
+    language: Language = None,
+    target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2 or ggml.")] = "onnxruntime",
+    json: Json = False,
+) -> None:
+    """Write a recipe as a model that a runtime loads."""
+    from search.commands.export import ExportOptions, run_export
+
+    options = ExportOptions(
+        run=run,
+        trial=trial,
+        recipe_file=recipe,
+        model=model,
+        calibration=calibration,
+        calibration_utterances=calibration_utterances,
+        language=language,
+        target=target,
+        out=out,
+    )
+    run_export(options, as_json=json)
+
+
+@app.command()
+def verify(
+    artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
+    data: Data = Path("sample"),
+    model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
+    language: Language = None,
+    skip_broken: SkipBroken = False,
+    threads: Threads = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each clip.")] = 5,
+    json: Json = False,
+) -> None:
+    """Measure an artifact: WER, parity with torch, size, latency, memory, and what it hears in silence and noise."""
+    from search.commands.verify import VerifyOptions, run_verify
+
+    options = VerifyOptions(
+        artifact=artifact,
+        data=data,
+        model=model,
+        language=language,
+        skip_broken=skip_broken,
+        threads=threads,
+        repeats=repeats,
+    )
+    run_verify(options, as_json=json)
+
+
+@app.command()
+def transcribe(
+    artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, of any length.")],
+    format: Annotated[str, typer.Option(help="text, json or srt.")] = "text",  # noqa: A002 - the option's name
+    language: Annotated[str | None, typer.Option(help="Such as en; default: detected where speech begins.")] = None,
+    task: Annotated[str, typer.Option(help="transcribe, or translate to English.")] = "transcribe",
+    beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.")] = 1,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Transcribe audio with an exported model."""
+    from runtime.command import Request
+    from search.commands.transcribe import transcribe_files
+
+    request = Request(
+        artifact=artifact,
+        audio=tuple(audio),
+        format=format,
+        language=language,
+        task=task,
+        beams=beams,
+        threads=threads,
+    )
+    transcribe_files(request, as_json=json)
+
+
 def main() -> None:
     """Entry point: prints errors as one line and exits 2; Ctrl-C exits 130."""
     try:
         app()
-    except WhisperfitError as error:
+    except (WhisperfitError, TranscribeError) as error:
         typer.echo(f"whisperfit: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:

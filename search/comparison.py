@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from search.outcome import Confirmation, Outcome
+from search.outcome import ArtifactFigures, Confirmation, Outcome
 from search.trial import Trial, TrialAccuracy
 
 _LIMITS = {
@@ -13,6 +13,8 @@ _LIMITS = {
     "memory": ("the memory limit", "--max-memory-mb"),
 }
 """By name of a violation: what the limit is called and the flag that sets it."""
+Scored = TrialAccuracy | Confirmation | ArtifactFigures
+"""What has a WER with an interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +75,46 @@ def compare(outcome: Outcome) -> tuple[Comparison, ...]:
             change=_smaller(before.peak_memory_mb, after.peak_memory_mb),
         ),
     )
-    return (*rows, *_word_errors(outcome, pick))
+    return (*rows, *_word_errors(outcome, pick), *_artifacts(outcome, pick))
+
+
+def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """What was measured on the exported files, on this machine; nothing where both were not exported."""
+    before, after = outcome.figures(outcome.baseline), outcome.figures(pick)
+    if before is None or after is None:
+        return ()
+    identical = after.identical_transcripts
+    same = "" if identical is None else f"{100 * identical:.0f} % of transcripts as in torch"
+    return (
+        Comparison(
+            label="File size",
+            baseline=Quantity(value=f"{before.size_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.size_mb:,.1f} MB"),
+            change=_smaller(before.size_mb, after.size_mb),
+            note="measured",
+        ),
+        Comparison(
+            label="File WER",
+            baseline=_wer(before),
+            pick=_wer(after),
+            change=_points(before, after),
+            note=same,
+        ),
+        Comparison(
+            label="Latency here",
+            baseline=Quantity(value=f"{before.host_latency_ms:,.0f} ms"),
+            pick=Quantity(value=f"{after.host_latency_ms:,.0f} ms"),
+            change=_less(before.host_latency_ms, after.host_latency_ms),
+            note="measured, this machine",
+        ),
+        Comparison(
+            label="Memory here",
+            baseline=Quantity(value=f"{before.host_memory_mb:,.0f} MB"),
+            pick=Quantity(value=f"{after.host_memory_mb:,.0f} MB"),
+            change=_smaller(before.host_memory_mb, after.host_memory_mb),
+            note="measured, Python included",
+        ),
+    )
 
 
 def problems(outcome: Outcome) -> tuple[str, ...]:
@@ -93,6 +134,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
             "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
             "on one set, its WER is likely to be a little optimistic."
         )
+    found += _artifact_problems(outcome, pick) if pick else []
     for set_name, count in (
         (outcome.speech, outcome.broken_lines),
         (outcome.confirm_speech, outcome.confirm_broken_lines),
@@ -100,6 +142,20 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
         if count:
             found.append(f"{count} broken line{'s' if count > 1 else ''} of {set_name} skipped: not part of any WER.")
     return tuple(found)
+
+
+def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
+    record = outcome.artifacts.get(pick.recipe.id)
+    if record is None:
+        return ["The pick was not exported: size and WER are those of the recipe, not of a file."]
+    if record.figures is None:
+        return [f"The pick has {record.note}."]
+    figures, found = record.figures, []
+    if figures.wer > outcome.wer_limit:
+        found.append(f"The pick's artifact has a WER of {percent(figures.wer)}, over the budget.")
+    heard = [(text, where) for text, where in ((figures.on_silence, "silence"), (figures.on_noise, "noise")) if text]
+    found += [f"The pick's artifact hears {text!r} in {where}." for text, where in heard]
+    return found
 
 
 def budget(outcome: Outcome) -> str:
@@ -156,7 +212,7 @@ def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     return tuple(rows)
 
 
-def _wer(accuracy: TrialAccuracy | Confirmation | None) -> Quantity:
+def _wer(accuracy: Scored | None) -> Quantity:
     if accuracy is None:
         return Quantity(value="not measured")
     return Quantity(
@@ -164,7 +220,7 @@ def _wer(accuracy: TrialAccuracy | Confirmation | None) -> Quantity:
     )
 
 
-def _points(before: TrialAccuracy | Confirmation | None, after: TrialAccuracy | Confirmation | None) -> str:
+def _points(before: Scored | None, after: Scored | None) -> str:
     return f"{100 * (after.wer - before.wer):+.2f} points" if before and after else ""
 
 

@@ -10,9 +10,9 @@ from compression.recipe import Recipe
 from search.budget import WerBudget
 from search.engines.memory import Memory
 from search.front import front, least_violating, recommend
-from search.outcome import Confirmation, Outcome
+from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
 
-_FACTS, _ELAPSED, _CONFIRMATION = "facts", "elapsed_s", "confirmation/"
+_FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +66,21 @@ def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
     return Confirmation(**json.loads(text)) if text else None
 
 
+def remember_artifact(memory: Memory, recipe: Recipe, record: ArtifactRecord) -> None:
+    """Keep what came of exporting a recipe."""
+    memory.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
+
+
+def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
+    """What came of exporting a recipe, or None."""
+    text = memory.recall(_ARTIFACT + recipe.id)
+    if text is None:
+        return None
+    values: dict[str, Any] = json.loads(text)
+    figures = values["figures"]
+    return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"])
+
+
 def read_outcome(memory: Memory) -> Outcome:
     """What the run has found so far. Raises InputError when not even the baseline was scored."""
     facts, trials = recall_facts(memory), memory.trials()
@@ -76,19 +91,23 @@ def read_outcome(memory: Memory) -> Outcome:
     found = front(trials)
     pairs = [(trial.recipe.id, recall_confirmation(memory, trial.recipe)) for trial in (trials[0], *found)]
     confirmations = {recipe_id: confirmation for recipe_id, confirmation in pairs if confirmation}
-    recommended = recommend(found, confirmations)
+    records = [(trial.recipe.id, recall_artifact(memory, trial.recipe)) for trial in (trials[0], *found)]
+    artifacts = {recipe_id: record for recipe_id, record in records if record}
+    wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
+    recommended = recommend(found, confirmations, artifacts, wer_limit=wer_limit)
     return Outcome(
         model=facts.model,
         device=facts.device,
         speech=facts.speech,
         confirm_speech=facts.confirm_speech,
         normaliser=facts.normaliser,
-        wer_limit=WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer),
+        wer_limit=wer_limit,
         trials=trials,
         front=found,
         recommended=recommended,
         least_violating=None if recommended else least_violating(trials),
         confirmations=confirmations,
+        artifacts=artifacts,
         utterances=facts.utterances,
         broken_lines=facts.broken_lines,
         confirm_broken_lines=facts.confirm_broken_lines,

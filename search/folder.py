@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "study.db"
 
     @property
+    def models(self) -> Path:
+        """The exported front: one artifact by recipe id."""
+        return self.path / "models"
+
+    @property
     def holds_run(self) -> bool:
         return self.config_file.is_file() and self.study_file.is_file()
 

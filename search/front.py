@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from search.outcome import Confirmation
+from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
 
 
@@ -37,11 +37,29 @@ def least_violating(trials: Sequence[Trial]) -> Trial | None:
     return min(scored, key=lambda t: (sum(max(0.0, v) for v in t.violations.values()), t.objective))
 
 
-def recommend(front: Sequence[Trial], confirmations: Mapping[str, Confirmation]) -> Trial | None:
-    """The cheapest trial of the front that kept its promise on the confirm set, else the cheapest one.
+def recommend(
+    front: Sequence[Trial],
+    confirmations: Mapping[str, Confirmation],
+    artifacts: Mapping[str, ArtifactRecord],
+    *,
+    wer_limit: float,
+) -> Trial | None:
+    """The cheapest trial of the front that kept its promise, as a file and on the confirm set, else the cheapest one.
 
     The best of many candidates on one set looks better than it is; so a trial whose WER on unseen utterances is
-    over the budget there gives way to the next one. Without confirmations the cheapest trial is taken.
+    over the budget there gives way to the next one, and so does one whose artifact is over it or could not be made.
+    What was not tried is no reason against a trial; where all of it speaks against every trial, the cheapest is taken.
     """
-    kept = [trial for trial in front if (c := confirmations.get(trial.recipe.id)) and c.within_budget]
+
+    def is_confirmed(trial: Trial) -> bool:
+        confirmation = confirmations.get(trial.recipe.id)
+        return confirmation.within_budget if confirmation else not confirmations
+
+    def runs(trial: Trial) -> bool:
+        record = artifacts.get(trial.recipe.id)
+        if record is None:
+            return not artifacts
+        return record.figures is not None and record.figures.wer <= wer_limit
+
+    kept = [trial for trial in front if is_confirmed(trial) and runs(trial)]
     return next(iter(kept), None) or next(iter(front), None)

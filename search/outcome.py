@@ -18,11 +18,46 @@ class Confirmation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactFigures:
+    """What was measured of an exported recipe, in the CSV's units; WER and counts on the search's speech.
+
+    `host_latency_ms`: the reference utterance on this machine; `host_encoder_ms`, `host_token_ms`: medians over clips
+    of that speech. `identical_transcripts`: share of utterances on which artifact and torch say the same.
+    `on_silence`, `on_noise`: what it hears where nobody speaks.
+    """
+
+    wer: float
+    wer_low: float
+    wer_high: float
+    insertions: int
+    deletions: int
+    substitutions: int
+    words: int
+    size_mb: float
+    host_latency_ms: float
+    host_encoder_ms: float
+    host_token_ms: float
+    host_load_ms: float
+    host_memory_mb: float
+    identical_transcripts: float | None
+    on_silence: str
+    on_noise: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactRecord:
+    """What came of exporting a recipe; without figures, `note` says why."""
+
+    figures: ArtifactFigures | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """A run's trials and what was decided about them.
 
-    `trials[0]` is the baseline: the original recipe. `wer_limit` is a fraction. `confirmations` are by recipe id;
-    empty when the run has no confirm set or has not come to it.
+    `trials[0]` is the baseline: the original recipe. `wer_limit` is a fraction. `confirmations` and `artifacts` are by
+    recipe id; empty when the run has no confirm set or has not come to it.
     """
 
     model: str
@@ -36,9 +71,15 @@ class Outcome:
     recommended: Trial | None
     least_violating: Trial | None
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactRecord] = field(default_factory=dict)
     utterances: int = 0
     broken_lines: int = 0
     confirm_broken_lines: int = 0
+
+    def figures(self, trial: Trial) -> ArtifactFigures | None:
+        """What was measured of the trial's artifact, if there is one."""
+        record = self.artifacts.get(trial.recipe.id)
+        return record.figures if record else None
 
     @property
     def baseline(self) -> Trial:

@@ -69,6 +69,9 @@ class Progress:
     def confirming(self, trial: Trial) -> None:
         self.say(f"confirming trial {trial.number}: {trial.recipe.summary()}")
 
+    def exporting(self, trial: Trial) -> None:
+        self.say(f"exporting trial {trial.number}: {trial.recipe.summary()}")
+
     def interrupted(self) -> None:
         self.say("Interrupted: finishing the trial in flight; Ctrl-C again drops it.")
 

@@ -20,13 +20,21 @@ COLUMNS = (
     *("peak_memory_mb", "energy_mj", "parameters_m"),
     *("encoder_layers", "decoder_layers", "heads", "ffn_channels", "mean_weight_bits", "activation_bits"),
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
+    *("host_latency_ms", "host_encoder_ms", "host_token_ms", "host_load_ms", "host_memory_mb", "identical_transcripts"),
 )
-"""The columns of both files, in the order of the contract."""
+"""The columns of both files, in the order of the contract; those after `recipe` are measured on exported artifacts."""
+HOST = "host"
+"""The profile of the machine that the search runs on."""
 CACHED_RECIPES = 2**14
 """A run rewrites its files after every trial; what only depends on a recipe is worked out once."""
+_HOST = (
+    *("host_latency_ms", "host_encoder_ms", "host_token_ms", "host_load_ms", "host_memory_mb"),
+    "identical_transcripts",
+)
 _ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
 _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm"), "float64"),
+    **dict.fromkeys(_HOST, "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
@@ -50,8 +58,11 @@ def trials_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
 
 
 def pareto_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
-    """The front, cheapest first, with COLUMNS."""
-    return _frame(outcome.front, outcome, dimensions)
+    """The front, cheapest first, with COLUMNS.
+
+    Size and WER of an exported recipe are those of its artifact, and so is the latency if the device is this machine.
+    """
+    return _frame(outcome.front, outcome, dimensions, as_artifacts=True)
 
 
 def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
@@ -85,14 +96,18 @@ def _weights(item: InventoryItem) -> int:
     return item.parameters if item.operation.kind == "embedding" else item.operation.k * item.operation.n
 
 
-def _frame(trials: Iterable[Trial], outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
+def _frame(
+    trials: Iterable[Trial], outcome: Outcome, dimensions: Dimensions, *, as_artifacts: bool = False
+) -> pd.DataFrame:
     rows = [_row(trial, outcome, dimensions) for trial in trials]
+    if as_artifacts:
+        rows = [row | _artifact(trial, outcome) for trial, row in zip(trials, rows, strict=True)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
 
 
 def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
     recipe_id, recipe_json = _identity(trial.recipe)
-    confirmation = outcome.confirmations.get(recipe_id)
+    confirmation, figures = outcome.confirmations.get(recipe_id), outcome.figures(trial)
     accuracy = {name: getattr(trial.accuracy, name) for name in _ACCURACY} if trial.accuracy else {}
     return {
         "trial": trial.number,
@@ -108,7 +123,21 @@ def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, ob
         "seconds": trial.seconds,
         "note": _note(trial, outcome, is_confirmed=confirmation is not None),
         "recipe": recipe_json,
+        **{name: getattr(figures, name) for name in _HOST if figures},
     }
+
+
+def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:
+    """What the trial's artifact says otherwise than the trial."""
+    figures = outcome.figures(trial)
+    if figures is None:
+        return {}
+    measured: dict[str, object] = {name: getattr(figures, name) for name in (*_ACCURACY, "size_mb")}
+    if outcome.device == HOST:
+        latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), figures.host_latency_ms)
+        rtf = trial.costs.rtf * figures.host_latency_ms / trial.costs.latency_ms
+        measured |= {**latency, "rtf": rtf, "source": "measured"}
+    return measured
 
 
 @lru_cache(maxsize=CACHED_RECIPES)
@@ -139,4 +168,9 @@ def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
         parts.append(f"WER over the first {len(trial.accuracy.utterances)} of {outcome.utterances} utterances")
     if trial.state == "complete" and not is_confirmed:
         parts.append("not confirmed" if outcome.confirm_speech else "no confirm set")
+    record = outcome.artifacts.get(trial.recipe.id)
+    if record is None and trial.state == "complete":
+        parts.append("not exported")
+    elif record:
+        parts.append(record.note)
     return "; ".join(filter(None, parts))

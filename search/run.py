@@ -4,18 +4,22 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import Protocol
 
 from common.errors import EvaluationError
 from evaluators.speech_set import SpeechSet
+from search.artifacts import make_artifact
 from search.engines.base import Engine
 from search.engines.memory import Memory
 from search.findings import (
     read_outcome,
+    recall_artifact,
     recall_confirmation,
     recall_elapsed,
+    remember_artifact,
     remember_confirmation,
     remember_elapsed,
 )
@@ -28,6 +32,8 @@ from search.trial import Trial
 
 MAX_UNSCORED = 300
 """Proposals in a row that are known or rejected, after which the space counts as used up."""
+MEASURING_S = 15.0
+"""Writing an artifact and timing it in a process of its own, on a small model."""
 LOCAL_EVERY = 2
 """Every other trial is a step from the best one, the rest are the sampler's."""
 SCORED = ("complete", "stopped", "failed")
@@ -42,6 +48,8 @@ class Watcher(Protocol):
     def finished(self, outcome: Outcome, elapsed_s: float) -> None: ...
 
     def confirming(self, trial: Trial) -> None: ...
+
+    def exporting(self, trial: Trial) -> None: ...
 
     def interrupted(self) -> None: ...
 
@@ -138,7 +146,7 @@ class Run:
         if end.seconds is None:
             return False
         next_trial_s = sum(trial.seconds for trial in scored) / len(scored)
-        return self.elapsed_s + next_trial_s + self._confirmation_s() > end.seconds
+        return self.elapsed_s + next_trial_s + self._confirmation_s() + self._export_s() > end.seconds
 
     def _confirmation_s(self) -> float:
         """What confirming the front will take, from the time of an average full evaluation on the search set."""
@@ -146,9 +154,16 @@ class Run:
         if session.confirm is None:
             return 0.0
         share = _seconds(session.confirm.speech) / _seconds(session.evaluator.speech)
-        waiting = [t for t in self._to_confirm() if recall_confirmation(self._memory, t.recipe) is None]
-        full = [trial.seconds for trial in self._trials if trial.state == "complete"]
-        return len(waiting) * share * median(full)
+        waiting = [t for t in self._ends() if recall_confirmation(self._memory, t.recipe) is None]
+        return len(waiting) * share * self._full_evaluation_s()
+
+    def _export_s(self) -> float:
+        """What exporting the front will take: artifact and network are both evaluated, to compare them."""
+        waiting = [t for t in self._ends() if recall_artifact(self._memory, t.recipe) is None]
+        return len(waiting) * (2 * self._full_evaluation_s() + MEASURING_S)
+
+    def _full_evaluation_s(self) -> float:
+        return median(trial.seconds for trial in self._trials if trial.state == "complete")
 
     def confirm(self) -> bool:
         """Score the baseline and the front on the confirm set, if there is one; False when interrupted.
@@ -158,11 +173,28 @@ class Run:
         if self._session.confirm is None:
             return True
         with self._catching_interrupts():
-            for trial in self._to_confirm():
+            for trial in self._ends():
                 if recall_confirmation(self._memory, trial.recipe) is None and not self._interrupted:
                     self._watcher.confirming(trial)
                     with suppress(EvaluationError):  # then it stays unconfirmed
                         self._confirm(trial)
+        remember_elapsed(self._memory, self.elapsed_s)
+        return not self._interrupted
+
+    def export(self, models: Path) -> bool:
+        """Export the baseline and the front into `models`, one folder by recipe id, and verify each.
+
+        False when interrupted.
+        What was exported before is not exported again, unless its folder is gone.
+        """
+        with self._catching_interrupts():
+            for trial in self._ends():
+                folder = models / trial.recipe.id
+                done = folder.is_dir() and recall_artifact(self._memory, trial.recipe)
+                if not done and not self._interrupted:
+                    self._watcher.exporting(trial)
+                    record = make_artifact(self._session, trial.recipe, folder)
+                    remember_artifact(self._memory, trial.recipe, record)
         remember_elapsed(self._memory, self.elapsed_s)
         return not self._interrupted
 
@@ -179,7 +211,8 @@ class Run:
         )
         remember_confirmation(self._memory, trial.recipe, confirmation)
 
-    def _to_confirm(self) -> list[Trial]:
+    def _ends(self) -> list[Trial]:
+        """The baseline and the front."""
         return [*self._trials[:1], *(trial for trial in front(self._trials) if trial.number != self._trials[0].number)]
 
     @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from common.errors import UnknownNameError
+from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration import Calibration
 from compression.models import LoadedModel, load_model
@@ -21,6 +21,7 @@ from evaluators.speech_set import SpeechSet, load_speech_set
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
+from search.folder import RunFolder
 from search.space import PRESETS, Space, check_choices, load_choices, with_original
 
 Say = Callable[[str], None]
@@ -118,6 +119,19 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         if confirm
         else None,
     )
+
+
+def reopen_session(folder: RunFolder, say: Say) -> Session:
+    """The session of a run that exists.
+
+    Raises InputError when the model, the speech or the device profile changed since the run began.
+    """
+    session = open_session(folder.config(), say)
+    before = folder.environment()
+    changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
+    if changed:
+        raise InputError(f"{folder.path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
+    return session
 
 
 def load_speech(path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool) -> SpeechSet:

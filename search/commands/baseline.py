@@ -36,13 +36,15 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     use_threads(options.threads)
     console = Console(stderr=True)
     model = load_model(options.model)
-    recipe = _recipe(options.recipe_file) or Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    if options.recipe_file:
+        recipe = read_recipe(options.recipe_file)
     recipe.check(model.dimensions)
 
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     calibration = None
-    if recipe.is_pruned(model.dimensions) or recipe.activation_ranges == "static":
+    if recipe.needs_calibration(model.dimensions):
         spoken = options.calibration or options.data
         calibration_speech = load_speech(spoken, model, language=options.language, skip_broken=options.skip_broken)
         calibration = calibrate(model, calibration_speech, limit=options.calibration_utterances, features=features)
@@ -61,9 +63,8 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     )
 
 
-def _recipe(file: Path | None) -> Recipe | None:
-    if file is None:
-        return None
+def read_recipe(file: Path) -> Recipe:
+    """The recipe in a JSON file. Raises InputError when it cannot be read or is none."""
     try:
         return Recipe.from_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from common.errors import InputError
 from search.commands.report import write_all
 from search.config import SearchConfig
 from search.engines.memory import Memory
@@ -18,7 +17,7 @@ from search.outcome import Outcome
 from search.progress import Progress
 from search.results import write_results
 from search.run import End, Run
-from search.session import Session, open_session
+from search.session import Session, open_session, reopen_session
 
 NO_RECIPE_EXIT = 3
 INTERRUPTED_EXIT = 130
@@ -33,6 +32,7 @@ class _Recorder:
         self._dimensions = session.model.dimensions
         self.started = progress.started
         self.confirming = progress.confirming
+        self.exporting = progress.exporting
         self.interrupted = progress.interrupted
 
     def finished(self, outcome: Outcome, elapsed_s: float) -> None:
@@ -61,11 +61,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     started = monotonic()
     folder = RunFolder.open(path)
     config = folder.config()
-    session = open_session(config, Console(stderr=True).print)
-    before = folder.environment()
-    changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
-    if changed:
-        raise InputError(f"{path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
+    session = reopen_session(folder, Console(stderr=True).print)
     memory = Memory(folder.study_file)
     end = End(seconds=_seconds(config.hours), trials=config.trials)
     if hours is not None or trials is not None:
@@ -86,7 +82,7 @@ def _see_through(  # noqa: PLR0913 - the parts of a run
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)
         run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
-        finished = run.search(end) and run.confirm()
+        finished = run.search(end) and run.confirm() and run.export(folder.models)
     outcome = write_all(folder, memory, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")

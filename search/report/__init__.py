@@ -49,6 +49,7 @@ def render_report(
         comparisons=compare(outcome),
         problems=problems(outcome),
         trials=sorted(outcome.trials, key=lambda trial: trial.number),
+        artifact_trials=[trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts],
         rows=frame.set_index("trial").to_dict("index"),
         remarks=_remarks(outcome, frame),
         front_figure=Markup(front_figure(outcome)),

@@ -199,7 +199,7 @@ def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
     }
     for name, grid in expected.items():
         weight = source.get_submodule(name).weight.detach()
-        assert torch.equal(network.get_submodule(name).weight, stored(weight, grid)), name
+        assert torch.equal(network.get_submodule(name).weight, stored(weight, grid)[0]), name
 
 
 def test_activations_are_quantised_where_the_runtime_does(model: LoadedModel, calibration: Calibration) -> None:

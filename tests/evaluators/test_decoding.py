@@ -6,8 +6,6 @@ import random
 import pytest
 import torch
 import whisper
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from whisper.decoding import DecodingTask
 from whisper.model import Linear, Whisper
@@ -17,7 +15,7 @@ from compression.activations import DynamicLinear
 from compression.models import LoadedModel
 from compression.network import encode
 from evaluators import decoding
-from evaluators.decoding import Clip, decode, is_loop
+from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet
 from tests.evaluators.conftest import ENGLISH_VOCABULARY, MULTILINGUAL_VOCABULARY, linears, pruned_network
@@ -173,13 +171,3 @@ def test_a_network_that_says_one_word_for_ever_is_stopped(features: list[Tensor]
     (hypothesis,) = decode(network, [Clip(features=features[0], language="en", max_tokens=224)])
     assert (hypothesis.ending, len(hypothesis.tokens)) == ("loop", 48)
     assert len(set(hypothesis.tokens)) == 1
-
-
-@given(
-    st.lists(st.integers(0, 2), max_size=8), st.lists(st.integers(0, 2), min_size=1, max_size=16), st.integers(0, 60)
-)
-def test_a_loop_is_a_short_unit_over_48_tokens(begin: list[int], unit: list[int], length: int) -> None:
-    tokens = begin + (unit * 60)[:length]
-    tail = tokens[-48:]
-    expected = len(tail) == 48 and any(all(tail[i] == tail[i % n] for i in range(48)) for n in range(1, 13))
-    assert is_loop(tokens) == expected

@@ -21,7 +21,7 @@ from evaluators.accuracy import ErrorCounts
 from evaluators.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
 from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet
-from evaluators.window import encoder_frames
+from runtime.window import encoder_frames
 from tests.evaluators.conftest import ENGLISH_VOCABULARY
 from tests.strategies import small_dimensions
 

@@ -13,7 +13,7 @@ from compression.models import LoadedModel
 from compression.recipe import Recipe
 from evaluators.flops_check import Flops, count_flops, teacher_forced_flops
 from evaluators.inventory import prompt_length
-from evaluators.window import encoder_frames
+from runtime.window import encoder_frames
 from tests.networks import network_of_shape, random_network
 from tests.strategies import recipes, small_dimensions
 

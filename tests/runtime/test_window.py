@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.window import encoder_frames, encoder_window_s
+from runtime.window import encoder_frames, encoder_window_s
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""recipe.json and manifest.json: what an artifact is and was made from, with a digest of every file."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from common.files import sha256_of_file
+from compression.models import LoadedModel
+from compression.recipe import Recipe
+
+FORMAT_VERSION = 1
+MANIFEST, RECIPE = "manifest.json", "recipe.json"
+_PACKAGES = ("whisperfit", "torch", "openai-whisper", "numpy", "onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSource:
+    """The speech that decided what was pruned: as given on the command line, and how many of its utterances."""
+
+    speech: str
+    utterances: int
+    language: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What an artifact was made from. `calibration`: None where the recipe needs none."""
+
+    model: str
+    model_sha256: str
+    recipe: Recipe
+    calibration: CalibrationSource | None
+
+
+def write_manifest(
+    out: Path, *, target: str, model: LoadedModel, recipe: Recipe, calibration: CalibrationSource | None
+) -> None:
+    """Complete the artifact in `out`. Its readers check version and target before anything else."""
+    (out / RECIPE).write_text(recipe.to_json() + "\n", encoding="utf-8")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "target": target,
+        "model": {"name": model.name, "sha256": model.digest},
+        "calibration": calibration and asdict(calibration),
+        "recipe_id": recipe.id,
+        "versions": {name: version(name) for name in _PACKAGES},
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)} for path in sorted(out.iterdir())
+        },
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def artifact_bytes(artifact: Path) -> int:
+    """Bytes of all that belongs to an artifact: the files that its manifest lists, and the manifest."""
+    manifest = artifact / MANIFEST
+    listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    return manifest.stat().st_size + sum((artifact / name).stat().st_size for name in listed)
+
+
+def read_origin(artifact: Path) -> Origin:
+    """Raises InputError when the folder is no artifact."""
+    try:
+        manifest: dict[str, Any] = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
+        calibration = manifest["calibration"]
+        return Origin(
+            model=manifest["model"]["name"],
+            model_sha256=manifest["model"]["sha256"],
+            recipe=Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8")),
+            calibration=calibration and CalibrationSource(**calibration),
+        )
+    except OSError as error:
+        raise InputError(f"{artifact} is no artifact ({error}); make one: whisperfit export") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{artifact / MANIFEST} is damaged ({error!r}); export the artifact again") from error

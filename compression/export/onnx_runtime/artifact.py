@@ -1,0 +1,81 @@
+"""An artifact directory for ONNX Runtime: what `runtime` needs, without the original model; see docs/artifacts.md."""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from whisper.model import Whisper
+from whisper.tokenizer import Tokenizer, get_tokenizer
+
+from compression.dimensions import Dimensions
+from compression.export.genes import matrix_bits
+from compression.export.onnx_runtime.decoder import decoder_graph
+from compression.export.onnx_runtime.encoder import encoder_graph
+from compression.export.onnx_runtime.weights import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
+from compression.models import LoadedModel
+from compression.recipe import Recipe
+
+CONFIG_VERSION = 1
+
+
+def refusal(recipe: Recipe, dimensions: Dimensions) -> str | None:
+    """The gene that ONNX Runtime has no kernel for, and why; None when it runs the recipe.
+
+    Heads, channels, layers and windows may be any.
+    """
+    if recipe.has_groups and block_of(recipe.group_size, dimensions.n_audio_state) is None:
+        sizes = f"powers of two from {MIN_BLOCK} to {MAX_BLOCK}"
+        return f"group_size = {recipe.group_size}: ONNX Runtime has groups of {sizes}"
+    kernels = f"{', '.join(map(str, KERNEL_BITS))}, 16 and 32 bits"
+    for name, bits in (*matrix_bits(recipe), ("convolution_bits", recipe.convolution_bits)):
+        if bits not in (*KERNEL_BITS, 16, 32):
+            return f"{name} = {bits}: ONNX Runtime has kernels for {kernels}"
+    return None
+
+
+def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> None:
+    """Write encoder, decoder, vocabulary and configuration of `compress(model, recipe, ...)` into the folder `out`."""
+    encoder_graph(network, recipe).write(out / "encoder.onnx")
+    decoder_graph(network, recipe).write(out / "decoder.onnx")
+    dimensions = model.dimensions
+    tokenizer = get_tokenizer(network.is_multilingual, num_languages=network.num_languages)
+    (out / "tokens.txt.gz").write_bytes(_vocabulary(tokenizer, dimensions.n_vocab))
+    config = {
+        "format_version": CONFIG_VERSION,
+        "model": model.name,
+        "recipe_id": recipe.id,
+        "n_mels": dimensions.n_mels,
+        "n_text_ctx": dimensions.n_text_ctx,
+        "window_s": recipe.window_s,
+        "tokens": _special_tokens(tokenizer, multilingual=dimensions.is_multilingual),
+    }
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _vocabulary(tokenizer: Tokenizer, rows: int) -> bytes:
+    """One line per row of the embedding: its bytes in base64, nothing for special tokens; compressed."""
+    ordinary = tokenizer.encoding.max_token_value + 1 - len(tokenizer.special_tokens)
+    lines = [base64.b64encode(tokenizer.encoding.decode_single_token_bytes(row)).decode() for row in range(ordinary)]
+    lines += [""] * (rows - ordinary)
+    return gzip.compress("\n".join(lines).encode() + b"\n", mtime=0)
+
+
+def _special_tokens(tokenizer: Tokenizer, *, multilingual: bool) -> dict[str, Any]:
+    """Rows that mean something to the decoder, and those that `whisper.decode` never chooses."""
+    special = (tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm)
+    suppressed = {*tokenizer.non_speech_tokens, *special, tokenizer.no_speech}
+    languages = dict(zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True))
+    return {
+        "start": tokenizer.sot,
+        "end": tokenizer.eot,
+        "start_of_previous": tokenizer.sot_prev,
+        "no_speech": tokenizer.no_speech,
+        "no_timestamps": tokenizer.no_timestamps,
+        "transcribe": tokenizer.transcribe,
+        "translate": tokenizer.translate,
+        "begin_suppressed": [*tokenizer.encode(" "), tokenizer.eot],
+        "suppressed": sorted(suppressed),
+        "languages": languages if multilingual else None,
+    }

@@ -1,0 +1,69 @@
+"""Whisper's sub-layers as ONNX operators, in the order in which openai-whisper computes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from whisper.model import MultiHeadAttention
+
+from compression.export.onnx_runtime.graph import CONTRIB, Graph
+from compression.export.onnx_runtime.kernels import Rows
+from compression.export.onnx_runtime.rounded import linear
+from compression.export.onnx_runtime.weights import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Adds the sub-layers of one stack, whose linear layers see `rows` at a time."""
+
+    graph: Graph
+    rows: Rows
+    half_vectors: bool
+
+    def storage(self, bits: int) -> Storage:
+        return Storage(bits=bits, half_vectors=self.half_vectors)
+
+    def linear(self, x: str, name: str, modules: list[nn.Module], bits: int) -> str:
+        """Linear layers with the same input as one; see `rounded.linear`."""
+        return linear(self.graph, x, name, modules, self.storage(bits), rows=self.rows)
+
+    def vector(self, values: torch.Tensor) -> npt.NDArray[Any]:
+        """A bias, normalisation or table of positions as it is stored."""
+        return values.detach().numpy().astype(np.float16 if self.half_vectors else np.float32)
+
+    def layer_norm(self, x: str, name: str, module: nn.LayerNorm) -> str:
+        weight = self.graph.floats(f"{name}.weight", self.vector(module.weight))
+        bias = self.graph.floats(f"{name}.bias", self.vector(module.bias))
+        return self.graph.op("LayerNormalization", x, weight, bias, name=name, epsilon=module.eps)
+
+    def add(self, x: str, y: str) -> str:
+        return self.graph.op("Add", x, y)
+
+    def split(self, x: str, parts: int) -> tuple[str, ...]:
+        """Equal parts of the last axis."""
+        return self.graph.ops("Split", x, outputs=parts, axis=-1, num_outputs=parts)
+
+    def query_key_value(self, x: str, name: str, attention: MultiHeadAttention, bits: int) -> tuple[str, ...]:
+        """All three projections in one multiplication: each (batch, rows, heads * width)."""
+        modules = [attention.query, attention.key, attention.value]
+        return self.split(self.linear(x, f"{name}.query_key_value", modules, bits), 3)
+
+    def feed_forward(self, x: str, name: str, mlp: nn.Sequential, bits: int) -> str:
+        hidden = self.linear(x, f"{name}.0", [mlp[0]], bits)
+        return self.linear(self.graph.op("Gelu", hidden), f"{name}.2", [mlp[2]], bits)
+
+    def attend(self, query: str, key: str, value: str, *, heads: int) -> str:
+        """softmax(q k^T / sqrt(width)) v: (batch, rows, heads * width).
+
+        Keys and values are shaped like the query, or (batch, heads, rows, width). ONNX Runtime's operator works in
+        blocks: the whole matrix of scores, 54 MB for a window of 30 s of tiny, is never in memory.
+        """
+        return self.graph.op("MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=heads)
+
+
+def head_width(attention: MultiHeadAttention) -> int:
+    """Columns of the query, key and value of one head."""
+    return len(attention.query.weight) // attention.n_head

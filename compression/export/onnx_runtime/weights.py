@@ -1,0 +1,131 @@
+"""Stored matrices, in the bits of the recipe and in the blocks of the kernels that multiply by them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from compression.quantisation import QuantisedMatrix, quantised_weight
+
+Array = npt.NDArray[Any]
+KERNEL_BITS = (2, 4, 8)
+"""Bits per weight that MatMulNBits takes; it refuses the odd ones."""
+MIN_BLOCK, MAX_BLOCK = 16, 256
+"""Blocks of MatMulNBits are powers of two in this range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codes:
+    """An integer matrix (N, K) in B blocks of a power of two, as MatMulNBits wants it.
+
+    `codes`: (N, B, block) uint8, not packed; columns from K on decode to 0. `scales`: (N, G) float16, `zero_points`:
+    (N, G) uint8 or None when symmetric; each of the G groups is B / G blocks long.
+    """
+
+    codes: Array
+    scales: Array
+    zero_points: Array | None
+    bits: int
+    columns: int
+
+    @property
+    def block(self) -> int:
+        return int(self.codes.shape[2])
+
+    @property
+    def blocks(self) -> int:
+        return int(self.codes.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """`bits` per weight. `half_vectors`: biases, normalisations and positions are float16, else float32."""
+
+    bits: int
+    half_vectors: bool
+
+    @property
+    def vector_type(self) -> type[np.floating[Any]]:
+        return np.float16 if self.half_vectors else np.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """A matrix (N, K) with its bias (N,): `codes` where it is on an integer grid, else `values`, float16 or float32."""
+
+    name: str
+    values: Array | None
+    codes: Codes | None
+    bias: Array | None
+
+
+def block_of(group_size: int, columns: int) -> int | None:
+    """The block of MatMulNBits for a group size; None when there is none.
+
+    One group per row (`group_size` 0) becomes blocks with equal scales, of the largest power of two that divides the
+    row.
+    """
+    if group_size:
+        fits = MIN_BLOCK <= group_size <= MAX_BLOCK and group_size.bit_count() == 1
+        return group_size if fits else None
+    return min(max(columns & -columns, MIN_BLOCK), 128)
+
+
+def codes_of(quantised: QuantisedMatrix) -> Codes:
+    """The same matrix in MatMulNBits' blocks; its group size must have a block (`block_of`)."""
+    rows, groups, group = quantised.codes.shape
+    block = block_of(0 if groups == 1 else group, quantised.columns)
+    if block is None:
+        raise ValueError(f"groups of {group} have no block")
+    codes = quantised.codes.flatten(1)
+    padding = -codes.shape[1] % block
+    if padding:  # a short single group: what is added must decode to 0
+        zero = (
+            torch.full((rows, 1), 2 ** (quantised.bits - 1)) if quantised.zero_points is None else quantised.zero_points
+        )
+        codes = torch.cat([codes, zero.to(torch.uint8).expand(rows, padding)], dim=1)
+    return Codes(
+        codes=codes.unflatten(1, (-1, block)).numpy(),
+        scales=quantised.scales.numpy(),
+        zero_points=None if quantised.zero_points is None else quantised.zero_points.numpy(),
+        bits=quantised.bits,
+        columns=quantised.columns,
+    )
+
+
+def stacked(name: str, modules: Sequence[nn.Module], storage: Storage) -> Matrix:
+    """The rows of several linear layers (or of one embedding) with the same input, as one matrix (N, K)."""
+    biases = [_bias(module) for module in modules]
+    bias = np.concatenate(biases).astype(storage.vector_type) if any(b.any() for b in biases) else None
+    quantised = [q for module in modules if (q := quantised_weight(module))]
+    if not quantised:
+        weights = [module.get_parameter("weight").detach().flatten(1).numpy() for module in modules]
+        values = np.concatenate(weights).astype(np.float16 if storage.bits == 16 else np.float32)
+        return Matrix(name=name, values=values, codes=None, bias=bias)
+    parts = [codes_of(q) for q in quantised]
+    zero_points = [part.zero_points for part in parts if part.zero_points is not None]
+    codes = replace(
+        parts[0],
+        codes=np.concatenate([part.codes for part in parts]),
+        scales=np.concatenate([part.scales for part in parts]),
+        zero_points=np.concatenate(zero_points) if zero_points else None,
+    )
+    return Matrix(name=name, values=None, codes=codes, bias=bias)
+
+
+def _bias(module: nn.Module) -> Array:
+    bias = getattr(module, "bias", None)
+    return np.zeros(len(module.get_parameter("weight")), np.float32) if bias is None else bias.detach().numpy()
+
+
+def packed(codes: Array, bits: int) -> Array:
+    """uint8 codes (..., n), 8 / bits of them to a byte along the last axis, the first in the lowest bits."""
+    per_byte = 8 // bits
+    padded = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, -codes.shape[-1] % per_byte)])
+    lanes = padded.reshape(*padded.shape[:-1], -1, per_byte).astype(np.uint8)
+    shifts = np.arange(per_byte, dtype=np.uint8) * np.uint8(bits)
+    return np.bitwise_or.reduce(lanes << shifts, axis=-1)

@@ -1,0 +1,79 @@
+"""The runtimes that recipes are exported to, behind one interface."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisper.model import Whisper
+
+from common.errors import InputError, UnknownNameError
+from compression.dimensions import Dimensions
+from compression.export import ctranslate2, ggml
+from compression.export.manifest import MANIFEST, CalibrationSource, write_manifest
+from compression.export.onnx_runtime import artifact as onnx_runtime
+from compression.models import LoadedModel
+from compression.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """`refusal`: the gene that the runtime cannot execute, and why, or None. `export`: writes into an empty folder."""
+
+    refusal: Callable[[Recipe, Dimensions], str | None]
+    export: Callable[[LoadedModel, Recipe, Whisper, Path], None]
+
+
+TARGETS = {
+    "onnxruntime": Target(refusal=onnx_runtime.refusal, export=onnx_runtime.export),
+    "ctranslate2": Target(refusal=ctranslate2.refusal, export=ctranslate2.export),
+    "ggml": Target(refusal=ggml.refusal, export=ggml.export),
+}
+
+
+def check_exportable(recipe: Recipe, dimensions: Dimensions, target: str) -> None:
+    """Raise InputError when the target's runtime cannot execute the recipe, UnknownNameError for an unknown target."""
+    if target not in TARGETS:
+        raise UnknownNameError("target", target, TARGETS)
+    reason = TARGETS[target].refusal(recipe, dimensions)
+    if reason:
+        raise InputError(f"recipe {recipe.id} cannot be exported to {target}: {reason}")
+
+
+def export(  # noqa: PLR0913 - what an artifact is made from
+    model: LoadedModel,
+    recipe: Recipe,
+    network: Whisper,
+    out: Path,
+    *,
+    target: str,
+    calibration: CalibrationSource | None = None,
+) -> None:
+    """Write `network`, which is `compress(model, recipe, ...)`, as an artifact.
+
+    The folder appears under its name when it is complete; an artifact that is there already is replaced. Raises as
+    `check_exportable`, and InputError when the folder cannot be written or holds something else.
+    """
+    check_exportable(recipe, model.dimensions, target)
+    check_replaceable(out)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        TARGETS[target].export(model, recipe, network, partial)
+        write_manifest(partial, target=target, model=model, recipe=recipe, calibration=calibration)
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_replaceable(out: Path) -> None:
+    """Raise InputError unless `out` is free, an empty folder or an artifact."""
+    if not out.exists() or (out / MANIFEST).is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise InputError(f"--out {out}: exists and is no artifact; give a new or an empty folder")

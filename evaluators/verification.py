@@ -1,0 +1,163 @@
+"""What an exported artifact really is: its own WER, its parity with torch, its size, speed and memory."""
+
+import json
+import subprocess
+import sys
+import wave
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import EvaluationError, InputError
+from compression.export.manifest import artifact_bytes
+from evaluators.accuracy import Accuracy
+from evaluators.audio import SAMPLE_RATE, read_audio
+from evaluators.decoding import Hypothesis
+from evaluators.evaluator import Evaluation, Evaluator
+from evaluators.language import language_of
+from evaluators.speech_set import SpeechSet, Utterance
+from runtime.decoding import Search, decode, open_window
+from runtime.errors import TranscribeError
+from runtime.measure import Measurement, Plan
+from runtime.mel import WINDOW_SAMPLES, log_mel
+from runtime.transcribe import Transcriber
+from runtime.window import encoder_frames
+
+TIMED_CLIPS = 5
+SILENCE_S = 10.0
+NOISE_LEVEL = 0.1
+"""Root mean square of the noise, -20 dB of full scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An utterance that the artifact and the torch evaluation hear differently."""
+
+    utterance_id: str
+    artifact: str
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """On how many utterances artifact and torch evaluation say exactly the same."""
+
+    utterances: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def identical(self) -> int:
+        return self.utterances - len(self.differences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """`accuracy`: WER of the artifact, greedy, with the rules of the search's evaluation. `size_bytes`: all its files.
+
+    `parity`: None where there is nothing to compare with. `on_silence`, `on_noise`: what `whisperfit transcribe` hears
+    in 10 s of digital silence and of white noise, which is best nothing. `measured`: in a process of its own.
+    """
+
+    accuracy: Accuracy
+    parity: Parity | None
+    size_bytes: int
+    on_silence: str
+    on_noise: str
+    measured: Measurement
+
+
+class ArtifactRecogniser:
+    """An artifact as the evaluator sees it: greedy, without fallback, one clip at a time."""
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        """Raises InputError when the folder is no artifact for ONNX Runtime, or is damaged."""
+        try:
+            self._transcriber = Transcriber.open(folder, threads=threads)
+        except TranscribeError as error:
+            raise InputError(str(error)) from error
+
+    def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
+        """The transcript of the first 30 s at most. Raises EvaluationError when the logits are not finite."""
+        artifact = self._transcriber.artifact
+        samples = read_audio(utterance.audio)[:WINDOW_SAMPLES]
+        frames = encoder_frames(artifact.window_s, utterance.duration_s)
+        window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
+        search = Search(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
+        try:
+            opening = open_window(window, artifact.vocabulary, language=language_of(utterance), task="transcribe")
+            said = decode(opening, artifact.vocabulary, search)
+        except TranscribeError as error:
+            raise EvaluationError(str(error)) from error
+        return Hypothesis(text=said.text, tokens=said.tokens, ending=said.ending)
+
+    def hears(self, samples: npt.NDArray[np.float32]) -> str:
+        """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""
+        return self._transcriber.transcribe(samples, language="en").text
+
+
+def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
+    """Compare two evaluations of the same utterances, word for word and mark for mark."""
+    heard = {scored.counts.utterance_id: scored.hypothesis.text for scored in torch.utterances}
+    differences = tuple(
+        Difference(utterance_id=name, artifact=one.hypothesis.text, torch=heard[name])
+        for one in artifact.utterances
+        if one.hypothesis.text != heard[name := one.counts.utterance_id]
+    )
+    return Parity(utterances=len(artifact.utterances), differences=differences)
+
+
+def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, torch: Evaluation | None) -> Verification:
+    """Run an artifact on the evaluator's speech set and measure it. `torch`: the same recipe, evaluated before export.
+
+    Raises InputError when the folder is no artifact that ONNX Runtime runs here.
+    """
+    recogniser = ArtifactRecogniser(folder, threads=plan.threads)
+    evaluation = evaluator.evaluate_transcripts(recogniser)
+    samples = round(SILENCE_S * SAMPLE_RATE)
+    noise = np.random.default_rng(0).normal(0, NOISE_LEVEL, samples).astype(np.float32)
+    return Verification(
+        accuracy=evaluation.accuracy,
+        parity=parity(evaluation, torch) if torch else None,
+        size_bytes=artifact_bytes(folder),
+        on_silence=recogniser.hears(np.zeros(samples, np.float32)),
+        on_noise=recogniser.hears(noise),
+        measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
+    )
+
+
+def timed_clips(speech: SpeechSet) -> tuple[Utterance, ...]:
+    """Up to TIMED_CLIPS utterances around the median length, of those that fit into one window."""
+    by_length = sorted(speech.utterances, key=lambda utterance: utterance.duration_s)
+    first = max(0, (len(by_length) - TIMED_CLIPS) // 2)
+    return tuple(by_length[first : first + TIMED_CLIPS])
+
+
+def measure_apart(folder: Path, clips: tuple[Utterance, ...], plan: Plan) -> Measurement:
+    """Time an artifact in a fresh process that holds nothing but the runtime.
+
+    Raises EvaluationError when that process fails.
+    """
+    options = {f"--{name.replace('_', '-')}": value for name, value in asdict(plan).items() if value is not None}
+    with TemporaryDirectory() as scratch:
+        files = [_write_wav(Path(scratch) / f"{index}.wav", clip) for index, clip in enumerate(clips)]
+        command = [sys.executable, "-m", "runtime.measure", folder, *files, *chain.from_iterable(options.items())]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise EvaluationError(f"{folder} cannot be measured: {reason[0]}")
+    return Measurement(**json.loads(done.stdout))
+
+
+def _write_wav(file: Path, utterance: Utterance) -> Path:
+    """The clip as 16-bit WAV, which the runtime reads without further packages."""
+    samples = np.clip(np.rint(read_audio(utterance.audio) * 32767), -32768, 32767).astype("<i2")
+    with wave.open(str(file), "wb") as handle:
+        handle.setnchannels(1)
+        handle.setsampwidth(2)
+        handle.setframerate(SAMPLE_RATE)
+        handle.writeframes(samples.tobytes())
+    return file

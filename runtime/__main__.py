@@ -1,0 +1,34 @@
+"""`python -m runtime DIR AUDIO...`: what `whisperfit transcribe` does, without whisperfit."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from runtime.command import FORMATS, Request, run
+from runtime.errors import TranscribeError
+from runtime.tokens import TASKS
+
+
+def main() -> int:
+    """Parse the arguments, transcribe, and return the exit code: 2 for bad input, with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m runtime", description="Transcribe audio with a Whisper artifact.")
+    parser.add_argument("artifact", type=Path, metavar="DIR", help="a folder that `whisperfit export` wrote")
+    parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO", help="WAV; other formats need soundfile")
+    parser.add_argument("--format", metavar="|".join(FORMATS), default="text")
+    parser.add_argument("--language", help="such as en; default: detected in the first piece with speech")
+    parser.add_argument("--task", metavar="|".join(TASKS), default="transcribe", help="translate: to English")
+    parser.add_argument("--beams", type=int, default=1, help="width of the beam search; default 1, greedy")
+    parser.add_argument("--threads", type=int, help="default: one per core")
+    options = vars(parser.parse_args())
+    try:
+        run(Request(**options | {"audio": tuple(options["audio"])}))
+    except TranscribeError as error:
+        print(f"runtime: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The artifact's folder: every file checked against the manifest, the configuration read."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ArtifactError
+from runtime.tokens import SpecialTokens, Vocabulary
+
+TARGET, FORMAT_VERSION = "onnxruntime", 1
+REQUIRED = ("config.json", "tokens.txt.gz", "encoder.onnx", "decoder.onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions."""
+
+    folder: Path
+    model: str
+    recipe_id: str
+    n_mels: int
+    n_text_ctx: int
+    window_s: float
+    vocabulary: Vocabulary
+
+    @classmethod
+    def open(cls, folder: Path) -> "Artifact":
+        """Check and read an exported folder.
+
+        Raises ArtifactError when the folder or a file is missing, of another format or version, or when a file's
+        SHA-256 is not the manifest's.
+        """
+        manifest_file = folder / "manifest.json"
+        if not manifest_file.is_file():
+            raise ArtifactError(
+                f"{folder} is no artifact: it holds no manifest.json. Give a folder that `whisperfit export` wrote"
+            )
+        manifest = _read_json(manifest_file)
+        _check_format(manifest_file, manifest)
+        _check_files(folder, manifest)
+        config_file = folder / "config.json"
+        config = _read_json(config_file)
+        try:
+            return cls(
+                folder=folder,
+                model=str(config["model"]),
+                recipe_id=str(config["recipe_id"]),
+                n_mels=int(config["n_mels"]),
+                n_text_ctx=int(config["n_text_ctx"]),
+                window_s=float(config["window_s"]),
+                vocabulary=Vocabulary.read(folder / "tokens.txt.gz", _special_tokens(config["tokens"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{config_file} is damaged: {type(error).__name__} {error}") from error
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error
+
+
+def _check_format(file: Path, manifest: Any) -> None:
+    stated = (manifest.get("target"), manifest.get("format_version")) if isinstance(manifest, dict) else (None, None)
+    if stated != (TARGET, FORMAT_VERSION):
+        raise ArtifactError(
+            f"{file} describes an artifact for {stated[0]}, version {stated[1]}, but this runtime reads those for "
+            f"{TARGET}, version {FORMAT_VERSION}: use the runtime that came with its whisperfit, or export it again"
+        )
+
+
+def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
+        raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(REQUIRED)}")
+    for name, stated in files.items():
+        file = folder / name
+        try:
+            with file.open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise ArtifactError(f"{file} is missing or cannot be read: copy the whole folder again") from error
+        if not isinstance(stated, dict) or digest != stated.get("sha256"):
+            raise ArtifactError(f"{file} is damaged: its SHA-256 is not the manifest's. Copy the whole folder again")
+
+
+def _special_tokens(tokens: dict[str, Any]) -> SpecialTokens:
+    return SpecialTokens(
+        start=int(tokens["start"]),
+        end=int(tokens["end"]),
+        no_timestamps=int(tokens["no_timestamps"]),
+        no_speech=tokens["no_speech"],
+        transcribe=tokens["transcribe"],
+        translate=tokens["translate"],
+        suppressed=tuple(tokens["suppressed"]),
+        begin_suppressed=tuple(tokens["begin_suppressed"]),
+        languages=tokens["languages"],
+    )

@@ -1,0 +1,219 @@
+"""What a model says about one window: greedily, by beam search or by sampling, with the rules of `whisper.decode`.
+
+Without timestamps and without the text of earlier windows. Unlike `whisper.decode`, decoding ends where a transcript
+has become a loop (runtime/repetition.py).
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.audio import Floats
+from runtime.errors import ArtifactError
+from runtime.repetition import is_loop
+from runtime.tokens import SpecialTokens, Vocabulary
+
+Ids = npt.NDArray[np.int64]
+Ending = Literal["complete", "limit", "loop"]
+
+BEST_OF = 5
+"""Transcripts sampled at a temperature, of which the likeliest is kept."""
+
+
+class Text(Protocol):
+    """One window of audio and, for each row of a batch, the text that the decoder has seen (runtime/model.py)."""
+
+    def step(self, tokens: Ids) -> "tuple[Floats, Text]":
+        """Show every row its next tokens (batch, new): logits (batch, vocabulary) after the last, and what is seen."""
+
+    def rows(self, rows: Sequence[int]) -> "Text":
+        """The given rows of the batch, in that order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """A window whose prompt the decoder has seen.
+
+    `logits`: (1, vocabulary), for the first token. `language`: as given or detected. `no_speech_prob`: the probability
+    of the no-speech token after the start token; None when the model has none.
+    """
+
+    text: Text
+    logits: Floats
+    language: str
+    no_speech_prob: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A transcript of a window.
+
+    `tokens`: without prompt and end. `avg_logprob`: mean natural logarithm of the tokens' probabilities, the end
+    included. `compression_ratio`: bytes of the text by its bytes in zlib's format; high means repetitive.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    ending: Ending
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How to look for the transcript: at temperature 0 greedily or with several beams, above by sampling from `rng`.
+
+    `max_tokens`: where a transcript ends at the latest; Whisper's own limit is half of its text positions.
+    """
+
+    max_tokens: int
+    beams: int = 1
+    temperature: float = 0.0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A transcript being made. `logprob`: of its tokens and, once complete, of the end token."""
+
+    tokens: tuple[int, ...] = ()
+    logprob: float = 0.0
+    ending: Ending | None = None
+
+    @property
+    def score(self) -> float:
+        """Log-probability by number of tokens."""
+        return self.logprob / max(1, len(self.tokens))
+
+    def extended(self, token: int, logprob: float, *, end: int, max_tokens: int) -> "_Row":
+        """With one more token, whose log-probability is given."""
+        total = self.logprob + logprob
+        if token == end:
+            return _Row(tokens=self.tokens, logprob=total, ending="complete")
+        tokens = (*self.tokens, token)
+        ending: Ending | None = "limit" if len(tokens) >= max_tokens else "loop" if is_loop(tokens) else None
+        return _Row(tokens=tokens, logprob=total, ending=ending)
+
+
+def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, task: str) -> Opening:
+    """Show the decoder the prompt: the start token first, whose logits tell speech from silence and, where `language`
+    is None, which language is spoken; then the rest.
+    """
+    special = vocabulary.special
+    logits, window = window.step(np.array([[special.start]]))
+    if language is None:
+        language = vocabulary.likeliest_language(logits[0])
+    no_speech = None if special.no_speech is None else float(np.exp(_logprobs(logits)[0, special.no_speech]))
+    prompt = vocabulary.prompt(language=language, task=task)
+    logits, window = window.step(np.array([prompt]))
+    return Opening(text=window, logits=logits, language=language, no_speech_prob=no_speech)
+
+
+def decode(opening: Opening, vocabulary: Vocabulary, search: Search) -> Decoded:
+    """The likeliest transcript, by log-probability over length, of those that the search finds.
+
+    Raises ArtifactError when the model's logits are not finite.
+    """
+    find = _beam_search if search.beams > 1 and search.temperature == 0 else _follow
+    found = find(opening, vocabulary.special, search)
+    best = max(found, key=lambda row: row.score)
+    text = vocabulary.text(best.tokens).strip()
+    return Decoded(
+        text=text,
+        tokens=best.tokens,
+        ending=best.ending or "loop",
+        temperature=search.temperature,
+        avg_logprob=best.logprob / (len(best.tokens) + 1),
+        compression_ratio=compression_ratio(text),
+    )
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of the text by bytes of its zlib form, as openai-whisper computes it."""
+    raw = text.encode()
+    return len(raw) / len(zlib.compress(raw))
+
+
+def _follow(opening: Opening, special: SpecialTokens, search: Search) -> list[_Row]:
+    """One greedy transcript, or BEST_OF sampled ones, which grow by a token a step."""
+    rows = [_Row()] * (BEST_OF if search.temperature else 1)
+    first = [0] * len(rows)
+    text, logits = opening.text.rows(first), opening.logits[first]
+    _suppress(logits, special, begins=True)
+    while True:
+        tokens = _chosen(logits, search)
+        logprobs = _logprobs(logits)[np.arange(len(rows)), tokens]
+        for index, row in enumerate(rows):
+            if row.ending is None:
+                token, logprob = int(tokens[index]), float(logprobs[index])
+                rows[index] = row.extended(token, logprob, end=special.end, max_tokens=search.max_tokens)
+        if all(row.ending for row in rows):
+            return rows
+        logits, text = text.step(tokens[:, None])
+        _suppress(logits, special, begins=False)
+
+
+def _chosen(logits: Floats, search: Search) -> Ids:
+    """The next token of every row (rows, vocabulary)."""
+    if search.temperature == 0:
+        return logits.argmax(axis=1)
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / search.temperature
+    cumulative = np.exp(scaled).cumsum(axis=1, dtype=np.float64)
+    drawn = search.rng.random(len(logits)) * cumulative[:, -1]
+    return np.array([np.searchsorted(row, value, side="right") for row, value in zip(cumulative, drawn, strict=True)])
+
+
+def _beam_search(opening: Opening, special: SpecialTokens, search: Search) -> list[_Row]:
+    """Beam search at patience 1: ends when as many transcripts as beams are complete, or the likeliest one must end."""
+    text, logits = opening.text, opening.logits.copy()
+    _suppress(logits, special, begins=True)
+    live, complete = [_Row()], list[_Row]()
+    while True:
+        candidates = _candidates(live, logits, special, search)
+        live, sources = [], []
+        for row, source in candidates:
+            if row.ending == "complete":
+                complete.append(row)
+            else:
+                live.append(row)
+                sources.append(source)
+            if len(live) == search.beams:
+                break
+        if len(complete) >= search.beams or live[0].ending:
+            return [*complete, *live][: search.beams]
+        logits, text = text.rows(sources).step(np.array([row.tokens[-1:] for row in live]))
+        _suppress(logits, special, begins=False)
+
+
+def _candidates(live: list[_Row], logits: Floats, special: SpecialTokens, search: Search) -> list[tuple[_Row, int]]:
+    """The beams + 1 likeliest extensions of every row, each with its row's index; the likeliest of all first."""
+    logprobs = _logprobs(logits)
+    likeliest = np.argpartition(logprobs, -search.beams - 1)[:, -search.beams - 1 :]
+    found = []
+    for source, row in enumerate(live):
+        for token in likeliest[source]:
+            logprob = float(logprobs[source, token])
+            extended = row.extended(int(token), logprob, end=special.end, max_tokens=search.max_tokens)
+            found.append((extended, source))
+    return sorted(found, key=lambda candidate: candidate[0].logprob, reverse=True)
+
+
+def _suppress(logits: Floats, special: SpecialTokens, *, begins: bool) -> None:
+    """Rule out, in place, what must not be said. Raises ArtifactError when nothing that is left is finite."""
+    logits[:, list(special.suppressed)] = -np.inf
+    if begins:
+        logits[:, list(special.begin_suppressed)] = -np.inf
+    if not np.isfinite(logits.max(axis=1)).all():
+        raise ArtifactError("the model's logits are not finite: this artifact computes no transcript")
+
+
+def _logprobs(logits: Floats) -> Floats:
+    """Natural logarithms of the probabilities (rows, vocabulary)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted

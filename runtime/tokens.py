@@ -1,0 +1,87 @@
+"""Tokens: the special ones, and the text that the others stand for."""
+
+import binascii
+import gzip
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from runtime.audio import Floats
+from runtime.errors import ArtifactError, OptionError
+
+TASKS = ("transcribe", "translate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """Ids in the artifact's own vocabulary; None for what the model lacks.
+
+    `suppressed` are never said, `begin_suppressed` not as the first token. `languages`: Whisper's codes, None for an
+    English-only model.
+    """
+
+    start: int
+    end: int
+    no_timestamps: int
+    no_speech: int | None
+    transcribe: int | None
+    translate: int | None
+    suppressed: tuple[int, ...]
+    begin_suppressed: tuple[int, ...]
+    languages: Mapping[str, int] | None
+
+
+class Vocabulary:
+    """The artifact's tokens, `size` of them."""
+
+    def __init__(self, special: SpecialTokens, texts: Sequence[bytes]) -> None:
+        """`texts`: for each token its bytes in base64, empty for special tokens."""
+        self.special = special
+        self.size = len(texts)
+        self._texts = texts
+
+    @classmethod
+    def read(cls, file: Path, special: SpecialTokens) -> "Vocabulary":
+        """The vocabulary in tokens.txt.gz. Raises ArtifactError when it is no such file."""
+        try:
+            lines = gzip.decompress(file.read_bytes()).removesuffix(b"\n").split(b"\n")
+        except (OSError, EOFError, zlib.error) as error:
+            raise ArtifactError(f"{file} cannot be read: {error}") from error
+        return cls(special, lines)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the tokens say; special tokens say nothing, and bytes that are no UTF-8 become U+FFFD."""
+        try:
+            return b"".join(b64decode(self._texts[token]) for token in tokens).decode("utf-8", errors="replace")
+        except binascii.Error as error:
+            raise ArtifactError(f"the artifact's tokens.txt.gz is damaged: {error}") from error
+
+    def check(self, *, language: str | None, task: str) -> None:
+        """Raise OptionError unless the model knows the language (None: its own choice) and the task."""
+        known = self.special.languages or {"en": 0}
+        if language is not None and language not in known:
+            close = get_close_matches(language, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            kind = "model" if self.special.languages else "English-only model"
+            raise OptionError(f"this {kind} does not know the language {language!r}.{hint} Known: {', '.join(known)}")
+        if task not in TASKS:
+            raise OptionError(f"unknown task {task!r}. Known: {', '.join(TASKS)}")
+        if task == "translate" and (self.special.languages is None or self.special.translate is None):
+            raise OptionError("this model cannot translate: it knows only the task 'transcribe'")
+
+    def prompt(self, *, language: str, task: str) -> tuple[int, ...]:
+        """What the decoder sees after the start token, before it speaks."""
+        special = self.special
+        if special.languages is None:
+            return (special.no_timestamps,)
+        task_token = special.translate if task == "translate" else special.transcribe
+        prompt = (special.languages[language], task_token, special.no_timestamps)
+        return tuple(token for token in prompt if token is not None)
+
+    def likeliest_language(self, logits: Floats) -> str:
+        """The language with the highest of the logits (vocabulary,) after the start token."""
+        languages = self.special.languages or {"en": 0}
+        return max(languages, key=lambda code: float(logits[languages[code]]))

@@ -1,0 +1,90 @@
+"""The front as files: every recipe on it exported, run in its own runtime and measured again."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from common.errors import EvaluationError, InputError
+from common.files import write_text_whole
+from compression.calibration import Calibration
+from compression.compress import compress
+from compression.export.manifest import CalibrationSource
+from compression.export.targets import export
+from compression.models import LoadedModel
+from compression.recipe import Recipe
+from evaluators.calibration_speech import calibrate
+from evaluators.features import CachedFeatures
+from evaluators.verification import Verification, verify
+from runtime.measure import Plan
+from search.outcome import ArtifactFigures, ArtifactRecord
+from search.session import Session, load_speech
+
+TARGET = "onnxruntime"
+"""What a run exports its front to: the runtime of every device profile."""
+REPEATS = 5
+
+
+def calibration_source(session: Session) -> CalibrationSource:
+    """How a session's calibration can be made again."""
+    config = session.config
+    speech = config.calibration or config.data
+    utterances = config.calibration_utterances
+    return CalibrationSource(speech=str(speech), utterances=utterances, language=config.language)
+
+
+def calibrated(model: LoadedModel, source: CalibrationSource) -> Calibration:
+    """The calibration that a source describes. Raises InputError when its speech cannot be read."""
+    speech = load_speech(Path(source.speech), model, language=source.language, skip_broken=True)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    return calibrate(model, speech, limit=source.utterances, features=features)
+
+
+def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRecord:
+    """Export a recipe to `folder`, verify it on the run's speech, and write what came out beside its files.
+
+    A recipe that the runtime cannot execute, or an artifact that fails, gives a record with the reason.
+    """
+    network = compress(session.model, recipe, session.calibration)
+    try:
+        export(session.model, recipe, network, folder, target=TARGET, calibration=calibration_source(session))
+        torch = session.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=recipe.encoder_key)
+        plan = measurement_plan(session)
+        verification = verify(folder, session.evaluator, plan, torch=torch)
+    except (InputError, EvaluationError) as error:
+        return ArtifactRecord(figures=None, note=f"no artifact: {error}")
+    write_text_whole(folder / "verification.json", json.dumps(asdict(verification), indent=1) + "\n")
+    return ArtifactRecord(figures=figures(verification), note="")
+
+
+def measurement_plan(session: Session) -> Plan:
+    """The run's own threads and reference utterance."""
+    config = session.config
+    return Plan(
+        threads=config.threads,
+        repeats=REPEATS,
+        reference_s=config.reference_seconds,
+        reference_tokens=config.reference_tokens,
+    )
+
+
+def figures(verification: Verification) -> ArtifactFigures:
+    """What a run keeps of a verification, in the CSV's units."""
+    accuracy, parity, measured = verification.accuracy, verification.parity, verification.measured
+    return ArtifactFigures(
+        wer=accuracy.wer,
+        wer_low=accuracy.wer_low,
+        wer_high=accuracy.wer_high,
+        insertions=accuracy.insertions,
+        deletions=accuracy.deletions,
+        substitutions=accuracy.substitutions,
+        words=accuracy.words,
+        size_mb=verification.size_bytes / 1e6,
+        host_latency_ms=measured.reference_ms,
+        host_encoder_ms=measured.encoder_ms,
+        host_token_ms=measured.token_ms,
+        host_load_ms=measured.load_s * 1000,
+        host_memory_mb=measured.peak_rss_bytes / 1e6,
+        identical_transcripts=parity.identical / parity.utterances if parity else None,
+        on_silence=verification.on_silence,
+        on_noise=verification.on_noise,
+    )

@@ -1,0 +1,111 @@
+"""`whisperfit verify`: what an artifact really is, measured."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from common.errors import InputError
+from compression.compress import compress
+from compression.export.manifest import Origin, read_origin
+from compression.models import LoadedModel, load_model
+from evaluators.costs import stored_bytes
+from evaluators.evaluator import Evaluation, Evaluator
+from evaluators.features import CachedFeatures
+from evaluators.verification import Parity, Verification, verify
+from runtime.measure import Plan
+from search.artifacts import calibrated
+from search.comparison import percent
+from search.session import load_speech, use_threads
+
+SHOWN_DIFFERENCES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The command's options; `model` None: the one that the artifact names."""
+
+    artifact: Path
+    data: Path
+    model: str | None
+    language: str | None
+    skip_broken: bool
+    threads: int | None
+    repeats: int
+
+
+def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
+    """Run the artifact on the speech set, compare it with the torch evaluation, time it, and print what came out."""
+    use_threads(options.threads)
+    say = Console(stderr=True).print
+    origin = read_origin(options.artifact)
+    model = _model(options, origin)
+    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+    say(f"Evaluating recipe {origin.recipe.id} in torch on {len(speech.utterances)} utterances", highlight=False)
+    torch = _torch_evaluation(evaluator, model, origin)
+    say("Running the artifact", highlight=False)
+    plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
+    verification = verify(options.artifact, evaluator, plan, torch=torch)
+    promised = stored_bytes(model.dimensions, origin.recipe)
+    if as_json:
+        identity = {"artifact": str(options.artifact), "model": origin.model, "recipe_id": origin.recipe.id}
+        values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
+        print(json.dumps(values | asdict(verification)))
+        return
+    print("\n".join(_lines(verification, promised)))
+
+
+def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
+    model = load_model(options.model or origin.model)
+    if model.digest != origin.model_sha256:
+        raise InputError(
+            f"{options.artifact} was made from another {origin.model} than this one (SHA-256 "
+            f"{origin.model_sha256[:12]}... against {model.digest[:12]}...); name the right one: --model"
+        )
+    return model
+
+
+def _torch_evaluation(evaluator: Evaluator, model: LoadedModel, origin: Origin) -> Evaluation:
+    calibration = None
+    if origin.recipe.needs_calibration(model.dimensions):
+        if origin.calibration is None:
+            raise InputError(
+                "the manifest does not say which speech decided what was pruned: export it again"
+            )
+        calibration = calibrated(model, origin.calibration)
+    network = compress(model, origin.recipe, calibration)
+    return evaluator.evaluate(network, window_s=origin.recipe.window_s)
+
+
+def _lines(verification: Verification, promised: int) -> list[str]:
+    accuracy, measured, parity = verification.accuracy, verification.measured, verification.parity
+    threads = "one thread per core" if measured.threads is None else f"{measured.threads} threads"
+    excess = 100 * (verification.size_bytes / promised - 1)
+    lines = [
+        f"WER {percent(accuracy.wer)} (95 %: {percent(accuracy.wer_low)} to {percent(accuracy.wer_high)}) "
+        f"in {accuracy.words} words; normaliser {accuracy.normaliser}",
+        f"size {verification.size_bytes / 1e6:.1f} MB, {excess:+.1f} % of what the recipe promised",
+        f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token, "
+        f"utterance {measured.utterance_ms:.0f} ms ({measured.audio_s:.1f} s, {measured.tokens:g} tokens); "
+        f"medians of {measured.clips} clips x {measured.repeats}, {threads}",
+        f"reference utterance ({measured.reference_s:g} s, {measured.reference_tokens} tokens) "
+        f"{measured.reference_ms:.0f} ms",
+        f"memory {measured.peak_rss_bytes / 1e6:.0f} MB, Python included; loads in {1000 * measured.load_s:.0f} ms",
+        f"hears {_quoted(verification.on_silence)} in silence, {_quoted(verification.on_noise)} in noise",
+    ]
+    return lines + (_differences(parity) if parity else [])
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if text else "nothing"
+
+
+def _differences(parity: Parity) -> list[str]:
+    lines = [f"same transcript as torch on {parity.identical} of {parity.utterances} utterances"]
+    for one in parity.differences[:SHOWN_DIFFERENCES]:
+        lines += [f"  {one.utterance_id}", f"    artifact: {one.artifact}", f"    torch:    {one.torch}"]
+    more = len(parity.differences) - SHOWN_DIFFERENCES
+    return lines + ([f"  and {more} more: see --json"] if more > 0 else [])

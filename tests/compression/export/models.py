@@ -1,0 +1,66 @@
+"""A Whisper with the real English vocabulary and random weights, small enough for unit tests, and recipes for it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from compression.calibration import Calibration, CalibrationSample, measure
+from compression.dimensions import Dimensions
+from compression.models import LoadedModel
+from compression.recipe import Recipe
+from tests.networks import random_network
+
+COMPACT = Dimensions(
+    n_mels=80,
+    n_audio_ctx=1500,
+    n_audio_state=64,
+    n_audio_head=4,
+    n_audio_layer=2,
+    n_vocab=51864,
+    n_text_ctx=448,
+    n_text_state=64,
+    n_text_head=4,
+    n_text_layer=3,
+)
+
+
+def compact_model() -> LoadedModel:
+    """Every weight is exactly a float16 value."""
+    torch.manual_seed(0)
+    network = random_network(COMPACT)
+    network.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
+    return LoadedModel(name="compact", digest="0", dimensions=COMPACT, stored_bits=16, network=network)
+
+
+def compact_calibration(model: LoadedModel) -> Calibration:
+    generator = torch.Generator().manual_seed(1)
+    mel = torch.randn(80, 200, generator=generator)
+    return measure(model, [CalibrationSample(mel=mel, tokens=torch.arange(9), prompt_length=2)])
+
+
+def changed(
+    recipe: Recipe,
+    *,
+    encoder: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, Any] | None = None,
+    bits: int | None = None,
+    **model: Any,
+) -> Recipe:
+    """The recipe with other values in all of its encoder or decoder layers, in all of its matrices, in the model."""
+    matrices = {} if bits is None else {"attention_bits": bits, "ffn_bits": bits}
+    embedding = {} if bits is None else {"embedding_bits": bits}
+    return replace(
+        recipe,
+        encoder=tuple(layer and replace(layer, **matrices, **(encoder or {})) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, **matrices, **(decoder or {})) for layer in recipe.decoder),
+        **embedding | model,
+    )
+
+
+def without(recipe: Recipe, stack: str, layer: int) -> Recipe:
+    """The recipe with one layer less."""
+    layers = list(getattr(recipe, stack))
+    layers[layer] = None
+    return replace(recipe, **{stack: tuple(layers)})

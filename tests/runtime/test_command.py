@@ -1,0 +1,144 @@
+"""The two command lines, what they print, and what they load."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from whisper.utils import WriteSRT
+
+from runtime import __main__ as runtime_main
+from runtime.audio import read_audio
+from runtime.formats import srt
+from runtime.transcribe import Segment, Transcriber, Transcript
+from search.cli import main as whisperfit_main
+
+CHECKOUT = Path(__file__).parents[2]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A recording and a silent one."""
+    folder = tmp_path_factory.mktemp("speech")
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    soundfile.write(folder / "a.wav", noise, 16_000)
+    soundfile.write(folder / "b.wav", np.zeros(8000), 16_000)
+    return [folder / "a.wav", folder / "b.wav"]
+
+
+@pytest.fixture(params=["runtime", "whisperfit"])
+def command(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs either command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        first = ["whisperfit", "transcribe"] if request.param == "whisperfit" else ["runtime"]
+        monkeypatch.setattr(sys, "argv", [*first, *map(str, arguments), "--threads", "1"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(runtime_main.main()) if first == ["runtime"] else whisperfit_main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def expected(small_artifact: Path, speech: list[Path]) -> list[Transcript]:
+    transcriber = Transcriber.open(small_artifact, threads=1)
+    return [transcriber.transcribe(read_audio(file)) for file in speech]
+
+
+def test_text_is_a_line_per_file(
+    command: Command, small_artifact: Path, speech: list[Path], expected: list[Transcript]
+) -> None:
+    code, out, err = command(small_artifact, *speech)
+    assert (code, err) == (0, "")
+    assert out == f"{expected[0].text}\n\n"
+
+
+def test_json_is_one_object(
+    command: Command, small_artifact: Path, speech: list[Path], expected: list[Transcript]
+) -> None:
+    code, out, err = command(small_artifact, *speech, "--format", "json")
+    assert (code, err) == (0, "")
+    files = [
+        {"audio": str(file), "duration_s": seconds} | json.loads(json.dumps(asdict(transcript)))
+        for file, seconds, transcript in zip(speech, (1.0, 0.5), expected, strict=True)
+    ]
+    assert json.loads(out) == {"model": "miniature", "recipe_id": "0123456789abcdef", "files": files}
+
+
+def test_srt_of_one_file(
+    command: Command, small_artifact: Path, speech: list[Path], expected: list[Transcript]
+) -> None:
+    assert command(small_artifact, speech[0], "--format", "srt") == (0, srt(expected[0]), "")
+    assert command(small_artifact, speech[1], "--format", "srt") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{no}", "{a}"], "is no artifact"),
+        (["{artifact}", "{a}", "{no}.wav"], "no.wav does not exist"),
+        (["{artifact}", "{a}", "--format", "xml"], "unknown format 'xml'. Known: text, json, srt"),
+        (["{artifact}", "{a}", "{a}", "--format", "srt"], "one audio file at a time"),
+        (["{artifact}", "{a}", "--beams", "0"], "--beams must be from 1 to 256, but got 0"),
+        (["{artifact}", "{a}", "--language", "de"], "does not know the language 'de'"),
+        (["{artifact}", "{a}", "--task", "sing"], "unknown task 'sing'"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    command: Command, small_artifact: Path, speech: list[Path], arguments: list[str], message: str
+) -> None:
+    names = {"artifact": small_artifact, "a": speech[0], "no": speech[0].parent / "no"}
+    code, out, err = command(*(argument.format(**names) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_json_is_what_the_flag_of_the_project_prints(
+    small_artifact: Path, speech: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for option in (["--json"], ["--format", "json"]):
+        monkeypatch.setattr(sys, "argv", ["whisperfit", "transcribe", str(small_artifact), str(speech[0]), *option])
+        with pytest.raises(SystemExit):
+            whisperfit_main()
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != ""
+
+
+def test_the_module_runs_alone(small_artifact: Path, speech: list[Path], expected: list[Transcript]) -> None:
+    command = [sys.executable, "-m", "runtime", small_artifact, speech[0], "--threads", "1"]
+    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{expected[0].text}\n", "")
+
+
+def test_the_package_imports_only_numpy_and_onnxruntime() -> None:
+    allowed = {"numpy", "onnxruntime", "runtime", "soundfile", *sys.stdlib_module_names}
+    for file in (CHECKOUT / "runtime").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= allowed, file
+
+
+def test_srt_is_what_whisper_writes() -> None:
+    times = [(0.0, 1.0005), (1.0005, 59.9996), (59.9996, 3599.9999), (3599.9999, 360_000.25)]
+    segments = [Segment(start_s=a, end_s=b, text=f"Text {a:g}.") for a, b in times]
+    transcript = Transcript(text="", language="en", segments=(*segments, Segment(start_s=1, end_s=2, text="")))
+    written = StringIO()
+    result = {"segments": [{"start": s.start_s, "end": s.end_s, "text": s.text} for s in segments]}
+    WriteSRT("").write_result(result, file=written, options={})
+    assert srt(transcript).strip() == written.getvalue().strip()

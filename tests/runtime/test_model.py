@@ -1,0 +1,70 @@
+"""The graphs through onnxruntime against the same network in torch."""
+
+import numpy as np
+import pytest
+import torch
+from whisper.model import Whisper
+
+from compression.network import encode
+from runtime.artifact import Artifact
+from runtime.audio import Floats
+from runtime.model import Ids, Model, WindowText
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> Model:
+    return Model(Artifact.open(request.getfixturevalue("small_artifact")), threads=1)
+
+
+def mel_of(frames: int) -> Floats:
+    return np.random.default_rng(frames).normal(size=(80, frames)).astype(np.float32)
+
+
+@torch.inference_mode()
+def expected_logits(network: Whisper, mel: Floats, tokens: Ids) -> Floats:
+    """After the last token of every row, without any cache."""
+    audio = encode(network, torch.from_numpy(mel)[None])
+    return network.decoder(torch.from_numpy(tokens), audio.expand(len(tokens), -1, -1))[:, -1].numpy()
+
+
+def random_tokens(*shape: int) -> Ids:
+    return np.random.default_rng(0).integers(0, 50_000, shape)
+
+
+@pytest.mark.parametrize("frames", [100, 600])
+@pytest.mark.parametrize("steps", [(6,), (1, 1, 1, 1, 1, 1), (1, 3, 2)])
+def test_steps_of_any_length_give_the_logits_of_torch(
+    model: Model, small: Whisper, frames: int, steps: tuple[int, ...]
+) -> None:
+    mel, tokens = mel_of(frames), random_tokens(1, 6)
+    text, seen = model.encode(mel), 0
+    for new in steps:
+        logits, text = text.step(tokens[:, seen : seen + new])
+        seen += new
+        np.testing.assert_allclose(logits, expected_logits(small, mel, tokens[:, :seen]), atol=2e-4)
+
+
+def test_rows_of_a_batch_are_repeated_and_reordered(model: Model, small: Whisper) -> None:
+    mel, tokens = mel_of(200), random_tokens(3, 4)
+    begun = tokens[:1, :1].repeat(3, axis=0)
+    _, text = model.encode(mel).step(begun[:1])
+    _, text = text.rows([0, 0, 0]).step(tokens[:, 1:3])
+    logits, _ = text.rows([2, 0, 2]).step(tokens[:, 3:])
+    whole = np.concatenate([begun, tokens[:, 1:3]], axis=1)[[2, 0, 2]]
+    expected = expected_logits(small, mel, np.concatenate([whole, tokens[:, 3:]], axis=1))
+    np.testing.assert_allclose(logits, expected, atol=2e-4)
+
+
+def test_a_text_can_go_on_in_two_ways(model: Model) -> None:
+    tokens = random_tokens(1, 3)
+    _, text = model.encode(mel_of(200)).step(tokens)
+    first, _ = text.step(tokens[:, :1])
+    text.step(tokens[:, 1:])
+    again, _ = text.step(tokens[:, :1])
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_same_rows_cost_nothing(model: Model) -> None:
+    _, text = model.encode(mel_of(200)).step(random_tokens(1, 2))
+    assert isinstance(text, WindowText)
+    assert text.rows([0]) is text

@@ -1,0 +1,220 @@
+"""Fallback, silence, long audio and language detection."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+import whisper
+from whisper.decoding import DecodingResult
+from whisper.model import Whisper
+from whisper.normalizers import EnglishTextNormalizer
+
+from evaluators.speech_set import SpeechSet
+from runtime import transcribe
+from runtime.artifact import Artifact
+from runtime.audio import SAMPLE_RATE, Floats
+from runtime.decoding import Decoded, Search
+from runtime.errors import OptionError
+from runtime.mel import log_mel
+from runtime.pieces import cut
+from runtime.transcribe import TEMPERATURES, Transcriber
+from tests.runtime.conftest import tensor
+from tests.runtime.fakes import NO_SPEECH, VOCABULARY, FakeModel
+
+SPEECH = np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
+
+
+def fake_artifact() -> Artifact:
+    return Artifact(
+        folder=Path(), model="fake", recipe_id="0", n_mels=80, n_text_ctx=448, window_s=5.0, vocabulary=VOCABULARY
+    )
+
+
+def fake_transcriber(no_speech_prob: float = 0.1) -> Transcriber:
+    """Its start token's logits give the no-speech token the probability."""
+    odds = np.log(no_speech_prob / (1 - no_speech_prob) * (VOCABULARY.size - 1))
+    logits = [odds if token == NO_SPEECH else 0.0 for token in range(VOCABULARY.size)]
+    return Transcriber(FakeModel(lambda _: logits), fake_artifact())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What decoding gives at each temperature: compression ratio and average log-probability."""
+
+    answers: tuple[tuple[float, float], ...]
+    no_speech_prob: float = 0.1
+
+
+GOOD, REPETITIVE, IMPROBABLE = (1.2, -0.3), (3.0, -0.3), (1.2, -1.5)
+SCRIPTS = [
+    Script(answers=(GOOD,)),
+    Script(answers=(REPETITIVE, GOOD)),
+    Script(answers=(IMPROBABLE, REPETITIVE, IMPROBABLE, GOOD)),
+    Script(answers=(IMPROBABLE,) * 6),
+    Script(answers=(REPETITIVE,) * 5 + (GOOD,)),
+    Script(answers=(IMPROBABLE, GOOD), no_speech_prob=0.9),
+    Script(answers=(REPETITIVE, IMPROBABLE, GOOD), no_speech_prob=0.9),
+    Script(answers=((3.0, -1.5), GOOD), no_speech_prob=0.9),
+    Script(answers=(GOOD,), no_speech_prob=0.9),
+    Script(answers=((2.39, -0.99),), no_speech_prob=0.9),
+]
+
+
+def scripted(script: Script) -> Callable[[float], tuple[str, float, float, float]]:
+    def answer(temperature: float) -> tuple[str, float, float, float]:
+        ratio, logprob = script.answers[TEMPERATURES.index(temperature)]
+        return f"said at {temperature:g}", ratio, logprob, temperature
+
+    return answer
+
+
+def whisper_transcribes(script: Script) -> str:
+    """What whisper.transcribe makes of 3 s when its model's decoding gives the script's answers."""
+    answer = scripted(script)
+
+    def decode(_: torch.Tensor, options: whisper.DecodingOptions) -> DecodingResult:
+        text, ratio, logprob, temperature = answer(options.temperature)
+        tokens = whisper.tokenizer.get_tokenizer(False).encode(text)
+        return DecodingResult(
+            audio_features=torch.zeros(0),
+            language="en",
+            tokens=tokens,
+            text=text,
+            avg_logprob=logprob,
+            no_speech_prob=script.no_speech_prob,
+            temperature=temperature,
+            compression_ratio=ratio,
+        )
+
+    dims = SimpleNamespace(n_mels=80, n_audio_ctx=1500, n_text_ctx=448)
+    model = SimpleNamespace(
+        decode=decode, dims=dims, is_multilingual=False, num_languages=0, device=torch.device("cpu")
+    )
+    return str(whisper.transcribe(model, SPEECH, fp16=False, condition_on_previous_text=False)["text"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_fallback_is_that_of_whisper(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = scripted(script)
+
+    def decode(_opening: object, _vocabulary: object, search: Search) -> Decoded:
+        text, ratio, logprob, temperature = answer(search.temperature)
+        return Decoded(
+            text=text,
+            tokens=(0,),
+            ending="complete",
+            temperature=temperature,
+            avg_logprob=logprob,
+            compression_ratio=ratio,
+        )
+
+    monkeypatch.setattr(transcribe, "decode", decode)
+    transcript = fake_transcriber(script.no_speech_prob).transcribe(SPEECH)
+    assert transcript.text == whisper_transcribes(script)
+    assert len(transcript.segments) == 1
+
+
+def test_a_loop_falls_back_and_ends_early() -> None:
+    def rule(seen: tuple[int, ...]) -> list[float]:
+        """The same word for ever; at higher temperatures others, and the end."""
+        return [3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 2.5, 0.0, 0.0]
+
+    transcriber = Transcriber(FakeModel(rule), fake_artifact())
+    transcript = transcriber.transcribe(SPEECH)
+    (segment,) = transcript.segments
+    assert segment.temperature is not None
+    assert segment.temperature > 0
+    assert segment.compression_ratio is not None
+    assert segment.compression_ratio <= 2.4
+    assert transcriber.transcribe(SPEECH) == transcript
+
+
+def test_an_endless_loop_is_at_most_48_tokens() -> None:
+    transcriber = Transcriber(FakeModel(lambda _: [50.0, *[0.0] * 9]), fake_artifact())
+    (segment,) = transcriber.transcribe(SPEECH).segments
+    assert (segment.text, segment.temperature) == (" ".join("a" * 48), 1.0)
+
+
+def test_the_window_is_the_artifacts_shortest_or_the_clip_and_4_s() -> None:
+    model = FakeModel(lambda _: [0.0] * 7 + [9.0, 0.0, 0.0])
+    Transcriber(model, fake_artifact()).transcribe(np.tile(SPEECH, 5)[: 40 * SAMPLE_RATE])
+    Transcriber(model, fake_artifact()).transcribe(SPEECH[: SAMPLE_RATE // 2])
+    assert model.frames == [1900, 500]
+
+
+def test_silence_is_not_decoded() -> None:
+    model = FakeModel(lambda _: [9.0] * 10)
+    for samples in (np.zeros(0, np.float32), np.zeros(40 * SAMPLE_RATE, np.float32), np.full(900, 9e-5, np.float32)):
+        transcript = Transcriber(model, fake_artifact()).transcribe(samples)
+        assert transcript.text == ""
+        assert {(segment.text, segment.no_speech_prob) for segment in transcript.segments} == {("", None)}
+    assert model.frames == []
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-2, 0.1])
+def test_tiny_en_hears_nothing_in_silence_and_noise(tiny: Transcriber, level: float) -> None:
+    noise = np.random.default_rng(0).normal(0, level, 10 * SAMPLE_RATE).astype(np.float32)
+    assert tiny.transcribe(noise).text == ""
+
+
+def with_pauses(clips: list[Floats]) -> Floats:
+    pause = np.zeros(SAMPLE_RATE // 2, np.float32)
+    return np.concatenate([part for clip in clips for part in (clip, pause)])
+
+
+def test_long_audio_is_the_sum_of_its_pieces(tiny: Transcriber, clips: list[Floats], sample: SpeechSet) -> None:
+    tiny = Transcriber(tiny.model, replace(tiny.artifact, window_s=10.0))
+    samples = with_pauses([*clips, *clips[:3]])
+    transcript = tiny.transcribe(samples)
+    pieces = list(cut(samples))
+    assert len(pieces) > 1
+    assert [(s.start_s, s.end_s) for s in transcript.segments] == [
+        (piece.start / SAMPLE_RATE, piece.stop / SAMPLE_RATE) for piece in pieces
+    ]
+    assert transcript.segments[1].text == tiny.transcribe(samples[pieces[1]]).text
+    assert transcript.text == " ".join(segment.text for segment in transcript.segments)
+    normalise = EnglishTextNormalizer()
+    texts = [tiny.transcribe(clip).text for clip in clips]
+    alone = normalise(" ".join([*texts, *texts[:3]]))
+    reference = normalise(" ".join(sample.utterances[index].text for index in (0, 1, 2, 3, 4, 0, 1, 2)))
+    # what is cut within a word, or heard twice, would show
+    assert jiwer.wer(reference, normalise(transcript.text)) <= jiwer.wer(reference, alone) + 0.03
+
+
+def test_the_language_is_that_of_the_first_piece_with_speech(
+    multilingual: Whisper, multilingual_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # random weights: what they say is always improbable
+    monkeypatch.setattr(transcribe, "TEMPERATURES", (0.0,))
+    transcriber = Transcriber.open(multilingual_artifact, threads=1)
+    samples = np.concatenate([np.zeros(26 * SAMPLE_RATE, np.float32), SPEECH])
+    transcript = transcriber.transcribe(samples)
+    first = next(cut(samples)).stop
+    _, probabilities = multilingual.detect_language(tensor(log_mel(samples[first:], 80)))
+    assert transcript.language == max(probabilities, key=probabilities.__getitem__)
+    assert transcriber.transcribe(samples[:SAMPLE_RATE]).language is None
+    assert transcriber.transcribe(samples, language="sv").language == "sv"
+
+
+def test_later_pieces_keep_the_language(multilingual_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    opened = transcribe.open_window
+
+    def open_window(*args: object, language: str | None, task: str) -> object:
+        asked.append(language)
+        return replace(opened(*args, language=language, task=task), no_speech_prob=0.0)
+
+    monkeypatch.setattr(transcribe, "open_window", open_window)
+    monkeypatch.setattr(transcribe, "TEMPERATURES", (0.0,))
+    transcript = Transcriber.open(multilingual_artifact, threads=1).transcribe(np.tile(SPEECH, 20))
+    assert asked == [None, transcript.language, transcript.language]
+
+
+def test_an_unknown_language_is_refused_before_anything_is_heard() -> None:
+    with pytest.raises(OptionError, match="does not know the language 'de'"):
+        fake_transcriber().transcribe(SPEECH, language="de")
