@@ -8,7 +8,7 @@ from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
 from compression.calibration import Calibration
 from compression.compress import compress
-from compression.export.manifest import CalibrationSource
+from compression.export.manifest import Sources
 from compression.export.targets import export
 from compression.models import LoadedModel
 from compression.recipe import Recipe
@@ -24,19 +24,29 @@ TARGET = "onnxruntime"
 REPEATS = 5
 
 
-def calibration_source(session: Session) -> CalibrationSource:
-    """How a session's calibration can be made again."""
+def sources_of(session: Session) -> Sources:
+    """How what a session exports can be made again."""
     config = session.config
-    speech = config.calibration or config.data
-    utterances = config.calibration_utterances
-    return CalibrationSource(speech=str(speech), utterances=utterances, language=config.language)
+    return Sources(
+        model=config.model,
+        calibration=str(config.calibration or config.data),
+        calibration_utterances=config.calibration_utterances,
+        language=config.language,
+    )
 
 
-def calibrated(model: LoadedModel, source: CalibrationSource) -> Calibration:
-    """The calibration that a source describes. Raises InputError when its speech cannot be read."""
-    speech = load_speech(Path(source.speech), model, language=source.language, skip_broken=True)
+def calibrated(model: LoadedModel, recipe: Recipe, sources: Sources) -> Calibration | None:
+    """The calibration that a recipe of these sources needs, if any. Raises InputError when it cannot be made."""
+    if not recipe.needs_calibration(model.dimensions):
+        return None
+    if sources.calibration is None:
+        raise InputError(
+            f"recipe {recipe.id} removes heads or channels, or has static activation ranges: "
+            "give the speech that decides which: --calibration MANIFEST"
+        )
+    speech = load_speech(Path(sources.calibration), model, language=sources.language, skip_broken=True)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    return calibrate(model, speech, limit=source.utterances, features=features)
+    return calibrate(model, speech, limit=sources.calibration_utterances, features=features)
 
 
 def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRecord:
@@ -46,7 +56,7 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     """
     network = compress(session.model, recipe, session.calibration)
     try:
-        export(session.model, recipe, network, folder, target=TARGET, calibration=calibration_source(session))
+        export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session))
         torch = session.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=recipe.encoder_key)
         plan = measurement_plan(session)
         verification = verify(folder, session.evaluator, plan, torch=torch)

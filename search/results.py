@@ -1,6 +1,7 @@
-"""`trials.csv` and `pareto.csv`: what scripts outside the project read."""
+"""`trials.csv`, `pareto.csv` and `artifacts.csv`: what scripts outside the project read."""
 
 from collections.abc import Iterable
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from common.files import write_text_whole
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from evaluators.inventory import InventoryItem, operations
-from search.outcome import Outcome
+from search.outcome import ArtifactFigures, Outcome
 from search.trial import Trial
 
 COLUMNS = (
@@ -20,21 +21,16 @@ COLUMNS = (
     *("peak_memory_mb", "energy_mj", "parameters_m"),
     *("encoder_layers", "decoder_layers", "heads", "ffn_channels", "mean_weight_bits", "activation_bits"),
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
-    *("host_latency_ms", "host_encoder_ms", "host_token_ms", "host_load_ms", "host_memory_mb", "identical_transcripts"),
 )
-"""The columns of both files, in the order of the contract; those after `recipe` are measured on exported artifacts."""
+"""The columns of trials.csv and pareto.csv, in the order of the contract."""
+ARTIFACT_COLUMNS = ("trial", "recipe_id", *(field.name for field in fields(ArtifactFigures)), "note")
 HOST = "host"
 """The profile of the machine that the search runs on."""
 CACHED_RECIPES = 2**14
 """A run rewrites its files after every trial; what only depends on a recipe is worked out once."""
-_HOST = (
-    *("host_latency_ms", "host_encoder_ms", "host_token_ms", "host_load_ms", "host_memory_mb"),
-    "identical_transcripts",
-)
 _ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
 _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm"), "float64"),
-    **dict.fromkeys(_HOST, "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
@@ -65,11 +61,24 @@ def pareto_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
     return _frame(outcome.front, outcome, dimensions, as_artifacts=True)
 
 
+def artifacts_frame(outcome: Outcome) -> pd.DataFrame:
+    """What was measured of every exported recipe, the original first, with ARTIFACT_COLUMNS."""
+    exported = [trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts]
+    rows = [{"trial": trial.number, "recipe_id": trial.recipe.id} | _artifact_row(trial, outcome) for trial in exported]
+    return pd.DataFrame(rows, columns=list(ARTIFACT_COLUMNS))
+
+
+def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
+    figures = outcome.figures(trial)
+    return {"note": outcome.artifacts[trial.recipe.id].note} | (asdict(figures) if figures else {})
+
+
 def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
-    """Write `trials.csv` and `pareto.csv` into `folder`, each whole. Raises OSError."""
+    """Write `trials.csv`, `pareto.csv` and `artifacts.csv` into `folder`, each whole. Raises OSError."""
     for name, frame in (
         ("trials.csv", trials_frame(outcome, dimensions)),
         ("pareto.csv", pareto_frame(outcome, dimensions)),
+        ("artifacts.csv", artifacts_frame(outcome)),
     ):
         text = frame.to_csv(index=False, float_format=_FLOAT_FORMAT, lineterminator="\n")
         write_text_whole(folder / name, text)
@@ -107,7 +116,7 @@ def _frame(
 
 def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
     recipe_id, recipe_json = _identity(trial.recipe)
-    confirmation, figures = outcome.confirmations.get(recipe_id), outcome.figures(trial)
+    confirmation = outcome.confirmations.get(recipe_id)
     accuracy = {name: getattr(trial.accuracy, name) for name in _ACCURACY} if trial.accuracy else {}
     return {
         "trial": trial.number,
@@ -123,7 +132,6 @@ def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, ob
         "seconds": trial.seconds,
         "note": _note(trial, outcome, is_confirmed=confirmation is not None),
         "recipe": recipe_json,
-        **{name: getattr(figures, name) for name in _HOST if figures},
     }
 
 

@@ -163,7 +163,9 @@ class Run:
         return len(waiting) * (2 * self._full_evaluation_s() + MEASURING_S)
 
     def _full_evaluation_s(self) -> float:
-        return median(trial.seconds for trial in self._trials if trial.state == "complete")
+        """Seconds of an average trial that was scored on the whole set; 0 before the first."""
+        full = [trial.seconds for trial in self._trials if trial.state == "complete"]
+        return median(full) if full else 0.0
 
     def confirm(self) -> bool:
         """Score the baseline and the front on the confirm set, if there is one; False when interrupted.

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-PACKAGES = ("common", "compression", "devices", "evaluators", "search")
-HEAVY = ("torch", "whisper", "pandas", "optuna", "plotly")
+PACKAGES = ("common", "compression", "devices", "evaluators", "runtime", "search")
+HEAVY = ("torch", "whisper", "pandas", "optuna", "plotly", "onnx", "onnxruntime", "numpy")
+COMMANDS = ("search", "resume", "report", "baseline", "devices", "export", "verify", "transcribe")
 MAIN = "from search.cli import main; main()"
 
 
@@ -38,10 +39,10 @@ def test_the_command_line_loads_nothing_heavy():
 def test_help_names_every_command():
     shown = python("-c", MAIN, "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert all(command in shown.stdout for command in ("search", "resume", "report", "baseline", "devices"))
+    assert all(command in shown.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "report", "baseline", "devices"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_loads_nothing_heavy(command):
     code = (
         "import sys\nfrom search.cli import app\n"

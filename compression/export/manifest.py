@@ -17,34 +17,36 @@ _PACKAGES = ("whisperfit", "torch", "openai-whisper", "numpy", "onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationSource:
-    """The speech that decided what was pruned: as given on the command line, and how many of its utterances."""
+class Sources:
+    """Where an artifact came from, as on the command line, to make the same network again.
 
-    speech: str
-    utterances: int
-    language: str | None
+    `calibration`: the speech that decided what was pruned, of which the first `calibration_utterances` were used; None
+    where the recipe needs none. `language`: of that speech, where it does not say.
+    """
+
+    model: str
+    calibration: str | None = None
+    calibration_utterances: int = 0
+    language: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What an artifact was made from. `calibration`: None where the recipe needs none."""
+    """What an artifact was made from."""
 
-    model: str
     model_sha256: str
     recipe: Recipe
-    calibration: CalibrationSource | None
+    sources: Sources
 
 
-def write_manifest(
-    out: Path, *, target: str, model: LoadedModel, recipe: Recipe, calibration: CalibrationSource | None
-) -> None:
+def write_manifest(out: Path, *, target: str, model: LoadedModel, recipe: Recipe, sources: Sources) -> None:
     """Complete the artifact in `out`. Its readers check version and target before anything else."""
     (out / RECIPE).write_text(recipe.to_json() + "\n", encoding="utf-8")
     manifest = {
         "format_version": FORMAT_VERSION,
         "target": target,
         "model": {"name": model.name, "sha256": model.digest},
-        "calibration": calibration and asdict(calibration),
+        "sources": asdict(sources),
         "recipe_id": recipe.id,
         "versions": {name: version(name) for name in _PACKAGES},
         "files": {
@@ -65,12 +67,10 @@ def read_origin(artifact: Path) -> Origin:
     """Raises InputError when the folder is no artifact."""
     try:
         manifest: dict[str, Any] = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
-        calibration = manifest["calibration"]
         return Origin(
-            model=manifest["model"]["name"],
             model_sha256=manifest["model"]["sha256"],
             recipe=Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8")),
-            calibration=calibration and CalibrationSource(**calibration),
+            sources=Sources(**manifest["sources"]),
         )
     except OSError as error:
         raise InputError(f"{artifact} is no artifact ({error}); make one: whisperfit export") from error

@@ -10,7 +10,7 @@ from whisper.model import Whisper
 from common.errors import InputError, UnknownNameError
 from compression.dimensions import Dimensions
 from compression.export import ctranslate2, ggml
-from compression.export.manifest import MANIFEST, CalibrationSource, write_manifest
+from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.models import LoadedModel
 from compression.recipe import Recipe
@@ -47,7 +47,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
     out: Path,
     *,
     target: str,
-    calibration: CalibrationSource | None = None,
+    sources: Sources,
 ) -> None:
     """Write `network`, which is `compress(model, recipe, ...)`, as an artifact.
 
@@ -61,7 +61,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         TARGETS[target].export(model, recipe, network, partial)
-        write_manifest(partial, target=target, model=model, recipe=recipe, calibration=calibration)
+        write_manifest(partial, target=target, model=model, recipe=recipe, sources=sources)
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)

@@ -9,12 +9,12 @@ from rich.console import Console
 from common.errors import InputError
 from compression.calibration import Calibration
 from compression.compress import compress
-from compression.export.manifest import CalibrationSource, artifact_bytes
+from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from evaluators.costs import stored_bytes
-from search.artifacts import calibrated, calibration_source
+from search.artifacts import calibrated, sources_of
 from search.commands.baseline import read_recipe
 from search.engines.memory import Memory
 from search.findings import read_outcome
@@ -40,25 +40,25 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Source:
+class _Material:
     """`calibration`: None where the recipe needs none."""
 
     model: LoadedModel
     recipe: Recipe
     calibration: Calibration | None
-    calibration_source: CalibrationSource | None
+    sources: Sources
 
 
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
     check_replaceable(options.out)
     say = Console(stderr=True).print
-    source = _from_run(options) if options.run else _from_file(options)
-    model, recipe = source.model, source.recipe
+    material = _from_run(options) if options.run else _from_file(options)
+    model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
     say(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}", highlight=False)
-    network = compress(model, recipe, source.calibration)
-    export(model, recipe, network, options.out, target=options.target, calibration=source.calibration_source)
+    network = compress(model, recipe, material.calibration)
+    export(model, recipe, network, options.out, target=options.target, sources=material.sources)
     size, promised = artifact_bytes(options.out), stored_bytes(model.dimensions, recipe)
     if as_json:
         values = {"artifact": str(options.out), "target": options.target, "model": model.name, "recipe_id": recipe.id}
@@ -67,17 +67,17 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     print(f"{options.out}: {size / 1e6:.1f} MB (its recipe's tensors: {promised / 1e6:.1f} MB), {recipe.summary()}")
 
 
-def _from_run(options: ExportOptions) -> _Source:
+def _from_run(options: ExportOptions) -> _Material:
     if options.run is None or options.recipe_file or options.model:
         raise InputError("export takes either a run, or --recipe and --model")
     folder = RunFolder.open(options.run)
     trial = _trial(read_outcome(Memory(folder.study_file)), options.trial)
     session = reopen_session(folder, Console(stderr=True).print)
-    return _Source(
+    return _Material(
         model=session.model,
         recipe=trial.recipe,
         calibration=session.calibration,
-        calibration_source=calibration_source(session),
+        sources=sources_of(session),
     )
 
 
@@ -93,20 +93,16 @@ def _trial(outcome: Outcome, wanted: str | None) -> Trial:
     raise InputError(f"--trial {wanted}: no trial has this number or recipe id; it has {len(outcome.trials)} trials")
 
 
-def _from_file(options: ExportOptions) -> _Source:
+def _from_file(options: ExportOptions) -> _Material:
     if options.recipe_file is None or options.model is None or options.trial:
         raise InputError("export takes either a run (perhaps with --trial), or --recipe and --model")
     model = load_model(options.model)
     recipe = read_recipe(options.recipe_file)
     recipe.check(model.dimensions)
-    if not recipe.needs_calibration(model.dimensions):
-        return _Source(model=model, recipe=recipe, calibration=None, calibration_source=None)
-    if options.calibration is None:
-        raise InputError(
-            f"recipe {recipe.id} removes heads or channels, or has static activation ranges: "
-            "give the speech that decides which: --calibration MANIFEST"
-        )
-    source = CalibrationSource(
-        speech=str(options.calibration), utterances=options.calibration_utterances, language=options.language
+    sources = Sources(
+        model=options.model,
+        calibration=str(options.calibration.absolute()) if options.calibration else None,
+        calibration_utterances=options.calibration_utterances,
+        language=options.language,
     )
-    return _Source(model=model, recipe=recipe, calibration=calibrated(model, source), calibration_source=source)
+    return _Material(model=model, recipe=recipe, calibration=calibrated(model, recipe, sources), sources=sources)

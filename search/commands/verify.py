@@ -51,7 +51,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     verification = verify(options.artifact, evaluator, plan, torch=torch)
     promised = stored_bytes(model.dimensions, origin.recipe)
     if as_json:
-        identity = {"artifact": str(options.artifact), "model": origin.model, "recipe_id": origin.recipe.id}
+        identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
         print(json.dumps(values | asdict(verification)))
         return
@@ -59,24 +59,17 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
 
 
 def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
-    model = load_model(options.model or origin.model)
+    model = load_model(options.model or origin.sources.model)
     if model.digest != origin.model_sha256:
         raise InputError(
-            f"{options.artifact} was made from another {origin.model} than this one (SHA-256 "
+            f"{options.artifact} was made from another model than this {model.name} (SHA-256 "
             f"{origin.model_sha256[:12]}... against {model.digest[:12]}...); name the right one: --model"
         )
     return model
 
 
 def _torch_evaluation(evaluator: Evaluator, model: LoadedModel, origin: Origin) -> Evaluation:
-    calibration = None
-    if origin.recipe.needs_calibration(model.dimensions):
-        if origin.calibration is None:
-            raise InputError(
-                "the manifest does not say which speech decided what was pruned: export it again"
-            )
-        calibration = calibrated(model, origin.calibration)
-    network = compress(model, origin.recipe, calibration)
+    network = compress(model, origin.recipe, calibrated(model, origin.recipe, origin.sources))
     return evaluator.evaluate(network, window_s=origin.recipe.window_s)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event
 
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
-from search.outcome import Confirmation, Outcome
+from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
 from search.trial import Trial, TrialAccuracy, TrialCosts, UtteranceErrors
 
 DIMENSIONS = Dimensions(
@@ -116,8 +116,33 @@ def make_trial() -> MakeTrial:
 
 
 @pytest.fixture(scope="session")
-def outcome() -> Outcome:
-    """Two on the front (0.3 and 0.4, the second one confirmed within the budget), one in each other state."""
+def artifact_figures() -> ArtifactFigures:
+    return ArtifactFigures(
+        wer=0.0513,
+        wer_low=0.04,
+        wer_high=0.07,
+        insertions=10,
+        deletions=20,
+        substitutions=21,
+        words=994,
+        size_mb=30.4,
+        host_latency_ms=120.0,
+        host_encoder_ms=60.0,
+        host_token_ms=2.0,
+        host_load_ms=100.0,
+        host_memory_mb=160.0,
+        identical_transcripts=0.99,
+        on_silence="",
+        on_noise="you",
+    )
+
+
+@pytest.fixture(scope="session")
+def outcome(artifact_figures: ArtifactFigures) -> Outcome:
+    """Two on the front (0.3 and 0.4, the second one confirmed within the budget), one in each other state.
+
+    The original and the pick are exported; the other one on the front could not be.
+    """
     trials = (
         _trial(0, objective=1.0, wer=0.05),
         _trial(1, objective=0.4, wer=0.051, recipe=_recipe(8)),
@@ -164,6 +189,13 @@ def outcome() -> Outcome:
         recommended=trials[1],
         least_violating=None,
         confirmations=confirmations,
+        artifacts={
+            trials[0].recipe.id: ArtifactRecord(
+                figures=replace(artifact_figures, size_mb=80.5, host_latency_ms=300.0, wer=0.05), note=""
+            ),
+            trials[1].recipe.id: ArtifactRecord(figures=artifact_figures, note=""),
+            trials[2].recipe.id: ArtifactRecord(figures=None, note="no artifact: embedding_bits = 5 has no kernel"),
+        },
         utterances=100,
         broken_lines=2,
     )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -109,8 +109,8 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def settled(row: dict[str, str]) -> dict[str, str]:
-    """What later trials cannot change."""
-    return {name: value for name, value in row.items() if name != "recommended"}
+    """What later trials, and exporting at the end, cannot change."""
+    return {name: value for name, value in row.items() if name not in ("recommended", "note")}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,16 @@ def finished_run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_that_the_contract_names(finished_run):
     names = {entry.name for entry in finished_run.iterdir()}
-    assert names == {"config.toml", "environment.json", "study.db", "trials.csv", "pareto.csv", "report.html"}
+    assert names == {
+        "config.toml",
+        "environment.json",
+        "study.db",
+        "trials.csv",
+        "pareto.csv",
+        "report.html",
+        "artifacts.csv",
+        "models",
+    }
     for name in ("trials.csv", "pareto.csv"):
         assert (finished_run / name).read_text(encoding="utf-8").splitlines()[0] == CONTRACT
 
@@ -144,7 +153,7 @@ def test_trials_and_front_are_consistent(finished_run):
         assert row["recipe_id"] == recipe.id
         assert runtime_violation(recipe, runtime, original=original) is None
     by_id = {row["recipe_id"]: row for row in trials}
-    assert pareto == [by_id[row["recipe_id"]] for row in pareto]
+    assert [row | {"size_mb": ""} for row in pareto] == [by_id[row["recipe_id"]] | {"size_mb": ""} for row in pareto]
     objectives, wers = ([float(row[name]) for row in pareto] for name in ("objective", "wer"))
     assert objectives == sorted(objectives)
     assert wers == sorted(wers, reverse=True)
@@ -152,8 +161,62 @@ def test_trials_and_front_are_consistent(finished_run):
     assert [row["recommended"] for row in pareto] == ["True"] + ["False"] * (len(pareto) - 1)
 
 
+def test_the_front_is_exported_and_measured(finished_run):
+    for row in rows(finished_run / "pareto.csv"):
+        artifact = finished_run / "models" / row["recipe_id"]
+        listed = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))["files"]
+        size = (artifact / "manifest.json").stat().st_size + sum((artifact / name).stat().st_size for name in listed)
+        assert float(row["size_mb"]) == pytest.approx(size / 1e6, rel=1e-9)
+        verification = json.loads((artifact / "verification.json").read_text(encoding="utf-8"))
+        assert float(row["wer"]) == pytest.approx(verification["accuracy"]["wer"], rel=1e-9)
+    measured = rows(finished_run / "artifacts.csv")
+    assert {row["recipe_id"] for row in rows(finished_run / "pareto.csv")} <= {row["recipe_id"] for row in measured}
+    for row in measured:
+        assert float(row["identical_transcripts"]) == 1
+        assert all(float(value) > 0 for name, value in row.items() if name.startswith("host_"))
+
+
+def test_an_exported_trial_is_the_model_of_the_run(finished_run, files, whisperfit, tmp_path):
+    row = rows(finished_run / "pareto.csv")[0]
+    exported = whisperfit("export", finished_run, "--out", tmp_path / "artifact", "--json")
+    assert exported.code == 0
+    assert json.loads(exported.out)["recipe_id"] == row["recipe_id"]
+    ended = whisperfit("verify", tmp_path / "artifact", "--data", files / "speech.jsonl", "--threads", 1, "--json")
+    assert ended.code == 0
+    shown = json.loads(ended.out)
+    assert shown["accuracy"]["wer"] == pytest.approx(float(row["wer"]), rel=1e-9)
+    assert shown["parity"] == {"utterances": CLIPS, "differences": []}
+    assert shown["size_bytes"] == json.loads(exported.out)["size_bytes"]
+    audio = sample_lines()[0]["audio"]
+    said = whisperfit("transcribe", tmp_path / "artifact", audio, "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["recipe_id"] == row["recipe_id"]
+
+
+def test_exporting_what_cannot_be_exported(finished_run, files, whisperfit, tmp_path):
+    recipe = Recipe.from_json(rows(finished_run / "trials.csv")[0]["recipe"])
+    (tmp_path / "odd.json").write_text(replace(recipe, embedding_bits=3).to_json(), encoding="utf-8")
+    heads = replace(recipe, encoder=(replace(recipe.encoder[0], ffn_channels=32),))
+    (tmp_path / "pruned.json").write_text(heads.to_json(), encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    out, model = ("--out", tmp_path / "artifact"), ("--model", files / "model.pt")
+    for arguments, complaints in (
+        ((finished_run, "--trial", 99), ("--trial 99", "no trial has this number")),
+        ((finished_run, "--target", "tflite"), ("unknown target 'tflite'", "onnxruntime")),
+        (("--recipe", tmp_path / "odd.json", *model), ("embedding_bits = 3", "onnxruntime")),
+        (("--recipe", tmp_path / "pruned.json", *model), ("--calibration",)),
+        (("--recipe", tmp_path / "pruned.json"), ("--recipe and --model",)),
+        ((), ("--recipe and --model",)),
+    ):
+        refused(whisperfit("export", *arguments, *out), *complaints)
+    refused(whisperfit("export", finished_run, "--out", tmp_path / "full"), "exists and is no artifact")
+    refused(whisperfit("verify", tmp_path / "full", "--data", files / "speech.jsonl"), "is no artifact")
+    assert not (tmp_path / "artifact").exists()
+
+
 def test_report_writes_the_same_files_again(finished_run, whisperfit):
-    before = {name: (finished_run / name).read_bytes() for name in ("trials.csv", "pareto.csv")}
+    before = {name: (finished_run / name).read_bytes() for name in ("trials.csv", "pareto.csv", "artifacts.csv")}
     for name in before:
         (finished_run / name).unlink()
     ended = whisperfit("report", finished_run, "--json")
@@ -275,7 +338,7 @@ def refused(ended: Ended, *complaints: str) -> None:
     *progress, last = ended.err.splitlines()
     assert last.startswith("whisperfit: ")
     assert all(complaint in last for complaint in complaints), last
-    assert all(line.startswith(("Loading", "Calibrating")) for line in progress)
+    assert all(line.startswith(("Loading", "Calibrating", "Exporting")) for line in progress)
 
 
 @pytest.mark.parametrize(

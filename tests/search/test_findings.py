@@ -13,6 +13,7 @@ from search.findings import (
     recall_confirmation,
     recall_elapsed,
     recall_facts,
+    remember_artifact,
     remember_confirmation,
     remember_elapsed,
     remember_facts,
@@ -54,6 +55,8 @@ def test_an_outcome_comes_back_from_memory_as_it_was(memory, outcome: Outcome):
     for trial in outcome.trials:
         if trial.recipe.id in outcome.confirmations:
             remember_confirmation(memory, trial.recipe, outcome.confirmations[trial.recipe.id])
+        if trial.recipe.id in outcome.artifacts:
+            remember_artifact(memory, trial.recipe, outcome.artifacts[trial.recipe.id])
     found = read_outcome(memory)
     assert found.wer_limit == pytest.approx(outcome.wer_limit)
     assert replace(found, wer_limit=outcome.wer_limit) == outcome

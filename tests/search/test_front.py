@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.front import front, least_violating, recommend
-from search.outcome import Confirmation, Outcome
+from search.outcome import ArtifactRecord, Confirmation, Outcome
 
 POINTS = st.lists(
     st.tuples(
@@ -81,16 +82,26 @@ def test_the_pick_is_the_cheapest_that_kept_its_promise(outcome: Outcome):
     cheap, middle, dear = (trial.recipe.id for trial in outcome.front)
     for kept in permutations((True, False, False)):
         confirmations = {name: _confirmation(within) for name, within in zip((cheap, middle, dear), kept, strict=True)}
-        assert recommend(outcome.front, confirmations) == outcome.front[kept.index(True)]
+        assert recommend(outcome.front, confirmations, {}, wer_limit=0.065) == outcome.front[kept.index(True)]
+
+
+def test_the_pick_is_the_cheapest_whose_artifact_keeps_the_budget(outcome: Outcome, artifact_figures):
+    cheap, middle, dear = (trial.recipe.id for trial in outcome.front)
+    artifacts = {
+        cheap: ArtifactRecord(figures=None, note="no artifact: no kernel"),
+        middle: ArtifactRecord(figures=replace(artifact_figures, wer=0.066), note=""),
+        dear: ArtifactRecord(figures=replace(artifact_figures, wer=0.064), note=""),
+    }
+    assert recommend(outcome.front, {}, artifacts, wer_limit=0.065) == outcome.front[2]
 
 
 @pytest.mark.parametrize("confirmed", [{}, "all over"])
 def test_the_pick_is_the_cheapest_when_no_promise_was_kept_or_tested(outcome: Outcome, confirmed):
     confirmations = {t.recipe.id: _confirmation(False) for t in outcome.front} if confirmed else {}
-    assert recommend(outcome.front, confirmations) == outcome.front[0]
+    assert recommend(outcome.front, confirmations, {}, wer_limit=0.065) == outcome.front[0]
 
 
 def test_no_front_gives_no_pick():
     assert front([]) == ()
-    assert recommend((), {}) is None
+    assert recommend((), {}, {}, wer_limit=0.065) is None
     assert least_violating([]) is None

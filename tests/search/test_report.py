@@ -147,7 +147,13 @@ def test_comparison_is_arithmetic_on_the_two_trials(outcome):
 
 
 def test_problems_name_what_a_reader_must_know(outcome):
-    assert problems(outcome) == ("2 broken lines of search set skipped: not part of any WER.",)
+    assert problems(outcome) == (
+        "The pick's artifact hears 'you' in noise.",
+        "2 broken lines of search set skipped: not part of any WER.",
+    )
+    assert "not exported" in problems(replace(outcome, artifacts={}))[0]
+    unexported = problems(replace(outcome, recommended=outcome.trials[2], confirmations={}))
+    assert "The pick has no artifact: embedding_bits = 5 has no kernel." in unexported
     broken_promise = problems(replace(outcome, recommended=outcome.trials[2]))
     assert "WER of 7.00 % is over the budget" in broken_promise[0]
     unconfirmed = problems(replace(outcome, confirmations={}))

@@ -6,7 +6,7 @@ import pytest
 
 from compression.recipe import Recipe
 from search.outcome import Outcome
-from search.results import COLUMNS, mean_weight_bits, pareto_frame, trials_frame, write_results
+from search.results import COLUMNS, artifacts_frame, mean_weight_bits, pareto_frame, trials_frame, write_results
 
 CONTRACT = (
     "trial,recipe_id,state,feasible,recommended,objective,"
@@ -17,7 +17,7 @@ CONTRACT = (
 )
 
 
-@pytest.mark.parametrize("name", ["trials.csv", "pareto.csv"])
+@pytest.mark.parametrize("name", ["trials.csv", "pareto.csv", "artifacts.csv"])
 def test_files_are_the_golden_ones(name, outcome, dimensions, tmp_path, check_golden):
     write_results(tmp_path, outcome, dimensions)
     check_golden(name, (tmp_path / name).read_text(encoding="utf-8"))
@@ -26,6 +26,19 @@ def test_files_are_the_golden_ones(name, outcome, dimensions, tmp_path, check_go
 def test_columns_are_those_of_the_contract(outcome, dimensions):
     assert ",".join(COLUMNS) == CONTRACT
     assert list(trials_frame(outcome, dimensions).columns) == list(pareto_frame(outcome, dimensions).columns)
+
+
+def test_the_front_has_the_figures_of_its_artifacts(outcome: Outcome, dimensions, artifact_figures):
+    pareto = pareto_frame(outcome, dimensions).set_index("trial")
+    trials = trials_frame(outcome, dimensions).set_index("trial")
+    assert (pareto["size_mb"][1], pareto["wer"][1], pareto["deletions"][1]) == (30.4, 0.0513, 20)
+    assert (trials["size_mb"][1], trials["wer"][1]) == (40.0 * 0.8, 0.051)
+    assert pareto["size_mb"][2] == trials["size_mb"][2], "it was not exported"
+    assert (pareto["latency_ms"] == trials["latency_ms"][pareto.index]).all(), "another device than this one"
+    here = pareto_frame(replace(outcome, device="host"), dimensions).set_index("trial")
+    assert (here["latency_ms"][1], here["source"][1], here["source"][2]) == (120.0, "measured", "estimated")
+    assert here["rtf"][1] == pytest.approx(0.012)
+    assert list(artifacts_frame(outcome)["trial"]) == [0, 1, 2]
 
 
 def test_files_read_back_as_what_was_written(outcome: Outcome, dimensions, tmp_path):
@@ -50,12 +63,14 @@ def test_files_read_back_as_what_was_written(outcome: Outcome, dimensions, tmp_p
 def test_every_empty_cell_has_its_reason(outcome, dimensions):
     notes = trials_frame(outcome, dimensions).set_index("trial")["note"]
     assert notes[1] == ""
-    assert notes[3] == "not confirmed"
+    assert notes[2] == "no artifact: embedding_bits = 5 has no kernel"
+    assert notes[3] == "not confirmed; not exported"
     assert notes[5] == "surely over the budget; WER over the first 30 of 100 utterances"
     assert notes[6] == "size, 72 MB > 60 MB"
     assert notes[7] == "logits </script> are <b>not finite</b>"
     unconfirmed = replace(outcome, confirm_speech=None, confirmations={})
     assert trials_frame(unconfirmed, dimensions)["note"][1] == "no confirm set"
+    assert trials_frame(replace(outcome, artifacts={}), dimensions)["note"][1] == "not exported"
 
 
 def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, tmp_path, make_trial):
@@ -63,7 +78,8 @@ def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, 
         make_trial(0, objective=0.5 + 1e-8, wer=0.05),
         make_trial(1, objective=0.5, wer=0.051),
     ]
-    write_results(tmp_path, replace(outcome, trials=tuple(trials), front=(trials[1], trials[0])), dimensions)
+    two = replace(outcome, trials=tuple(trials), front=(trials[1], trials[0]), artifacts={})
+    write_results(tmp_path, two, dimensions)
     read = pd.read_csv(tmp_path / "pareto.csv")
     assert read["objective"].is_monotonic_increasing
     assert read["objective"].is_unique

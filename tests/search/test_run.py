@@ -15,7 +15,8 @@ from search.engines.memory import Memory
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import RunFacts, read_outcome, recall_elapsed, remember_facts
 from search.genes import Value
-from search.run import SCORED, End, Run
+from search.outcome import ArtifactRecord
+from search.run import MEASURING_S, SCORED, End, Run
 from search.scorer import Baseline
 from search.trial import Trial, TrialAccuracy
 from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
@@ -33,6 +34,7 @@ FACTS = RunFacts(
     confirm_broken_lines=0,
     dimensions=DIMENSIONS,
 )
+EXPORT_S = 2 * SECONDS + MEASURING_S
 NO_END = End(seconds=None, trials=None)
 
 
@@ -43,6 +45,7 @@ class World:
         self.now = 1000.0
         self.scored: list[Recipe] = []
         self.confirmed: list[Recipe] = []
+        self.exported: list[Recipe] = []
         self.events: list[str] = []
         self.interrupt_at: tuple[int, ...] = ()
         self.unscorable = False
@@ -87,6 +90,17 @@ class World:
     def confirming(self, trial: Trial) -> None:
         self.events.append("confirming")
 
+    def exporting(self, trial: Trial) -> None:
+        self.events.append("exporting")
+
+    def make_artifact(self, _: object, recipe: Recipe, folder: Path) -> ArtifactRecord:
+        for _ in range(self.interrupt_at.count(-len(self.exported))):
+            os.kill(os.getpid(), signal.SIGINT)
+        self.exported.append(recipe)
+        self.now += EXPORT_S
+        folder.mkdir(parents=True)
+        return ArtifactRecord(figures=None, note=recipe.id)
+
     def interrupted(self) -> None:
         self.events.append("interrupted")
 
@@ -95,6 +109,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(run_module, "Scorer", lambda session: world)
+    monkeypatch.setattr(run_module, "make_artifact", world.make_artifact)
     return world
 
 
@@ -132,17 +147,41 @@ def test_ends_after_so_many_scored_trials_and_repeats_none(tmp_path, world):
 
 def test_ends_before_the_time_is_over(tmp_path, world):
     run, memory = open_run(tmp_path, world)
-    assert run.search(End(seconds=105.0, trials=None))
-    assert 105 - 2 * SECONDS < run.elapsed_s <= 105
+    assert run.search(End(seconds=305.0, trials=None))
+    assert run.export(tmp_path / "models")
+    assert 305 - 2 * SECONDS - EXPORT_S < run.elapsed_s <= 305
     assert recall_elapsed(memory) == pytest.approx(run.elapsed_s)
+
+
+def test_the_front_is_exported_once_and_what_is_gone_again(tmp_path, world):
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=9))
+    assert run.export(tmp_path / "models")
+    outcome = read_outcome(memory)
+    ends = {outcome.baseline.recipe, *(trial.recipe for trial in outcome.front)}
+    assert set(world.exported) == ends
+    assert len(world.exported) == len(ends)
+    assert outcome.artifacts == {recipe.id: ArtifactRecord(figures=None, note=recipe.id) for recipe in ends}
+    again, _ = open_run(tmp_path, world)
+    (tmp_path / "models" / world.exported[1].id).rmdir()
+    assert again.export(tmp_path / "models")
+    assert world.exported[len(ends) :] == [world.exported[1]]
+
+
+def test_exporting_can_be_interrupted(tmp_path, world):
+    run, memory = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=9))
+    world.interrupt_at = (0,)
+    assert not run.export(tmp_path / "models")
+    assert list(read_outcome(memory).artifacts) == [world.exported[0].id]
 
 
 def test_time_is_kept_for_confirming_the_front(tmp_path, world):
     run, memory = open_run(tmp_path, world, confirm=True)
-    assert run.search(End(seconds=150.0, trials=None))
+    assert run.search(End(seconds=350.0, trials=None))
     searched = run.elapsed_s
     assert run.confirm()
-    assert searched < run.elapsed_s <= 150
+    assert searched < run.elapsed_s <= 350
     outcome = read_outcome(memory)
     confirmed = {outcome.baseline.recipe, *(trial.recipe for trial in outcome.front)}
     assert set(world.confirmed) == confirmed == set(map(_recipe_of(outcome), outcome.confirmations))
