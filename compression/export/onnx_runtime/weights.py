@@ -77,8 +77,8 @@ def block_of(group_size: int, columns: int) -> int | None:
 
 def codes_of(quantised: QuantisedMatrix) -> Codes:
     """The same matrix in MatMulNBits' blocks; its group size must have a block (`block_of`)."""
-    rows, groups, group = quantised.codes.shape
-    block = block_of(0 if groups == 1 else group, quantised.columns)
+    rows, _, group = quantised.codes.shape
+    block = block_of(0 if group == quantised.columns else group, quantised.columns)
     if block is None:
         raise ValueError(f"groups of {group} have no block")
     codes = quantised.codes.flatten(1)

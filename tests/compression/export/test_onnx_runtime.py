@@ -1,0 +1,204 @@
+"""The two graphs against the torch network that they were made from, and their files against the promised bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from whisper.model import Whisper
+
+from compression.compress import compress
+from compression.export.manifest import Sources, write_manifest
+from compression.export.onnx_runtime.artifact import export, refusal
+from compression.export.onnx_runtime.graph import Graph
+from compression.export.onnx_runtime.rounded import linear
+from compression.export.onnx_runtime.weights import Storage, block_of, packed
+from compression.models import LoadedModel
+from compression.network import encode
+from compression.recipe import Recipe
+from evaluators.costs import stored_bytes
+from runtime.artifact import Artifact
+from runtime.audio import Floats
+from runtime.model import Model
+from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without
+
+FRAMES = 600
+PROMPT = (50257, 50362, 314, 1101, 257)
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return compact_model()
+
+
+ORIGINAL = Recipe.original(COMPACT, stored_bits=16)
+FLOAT_ACTIVATIONS = {
+    "float32": Recipe.original(COMPACT, stored_bits=32),
+    "float16": ORIGINAL,
+    **{f"{bits} bits per channel": changed(ORIGINAL, bits=bits, convolution_bits=8) for bits in (2, 4, 8)},
+    **{f"{bits} bits, groups of 16": changed(ORIGINAL, bits=bits, group_size=16) for bits in (2, 4, 8)},
+    "4 bits, zero points": changed(ORIGINAL, bits=4, group_size=32, symmetric=False, convolution_bits=8),
+    "8 bits, zero points": changed(ORIGINAL, bits=8, group_size=16, symmetric=False, convolution_bits=8),
+    "8 bits per channel, zero points": changed(ORIGINAL, bits=8, symmetric=False, convolution_bits=4),
+    "groups longer than the rows": changed(ORIGINAL, bits=4, group_size=128, symmetric=False),
+    "mixed": changed(ORIGINAL, encoder={"attention_bits": 4}, decoder={"ffn_bits": 8}, embedding_bits=4, group_size=32),
+    "float32 beside 8 bits": changed(Recipe.original(COMPACT, stored_bits=32), decoder={"ffn_bits": 8}),
+    "pruned": changed(
+        ORIGINAL,
+        bits=4,
+        encoder={"heads": 3, "ffn_channels": 96},
+        decoder={"heads": 1, "cross_heads": 3},
+        group_size=32,
+    ),
+    "fewer layers": without(without(changed(ORIGINAL, bits=8), "encoder", 1), "decoder", 0),
+}
+ROUNDED_ACTIVATIONS = {
+    "int8, dynamic": changed(ORIGINAL, bits=8, activation_bits=8),
+    "int8, dynamic, zero points": changed(ORIGINAL, bits=8, activation_bits=8, symmetric=False),
+    "int8, static": changed(ORIGINAL, bits=8, activation_bits=8, activation_ranges="static"),
+    "int8, dynamic, 4-bit weights per channel": changed(ORIGINAL, bits=4, activation_bits=8),
+    "int8, dynamic, float weights": changed(ORIGINAL, activation_bits=8),
+    "int8 in blocks, 8 bits": changed(ORIGINAL, bits=8, activation_bits=8, group_size=32),
+    "int8 in blocks, 4 bits": changed(ORIGINAL, bits=4, activation_bits=8, group_size=16, symmetric=False),
+    "16 bits, dynamic": changed(ORIGINAL, bits=8, activation_bits=16),
+    "16 bits, static": changed(ORIGINAL, bits=8, activation_bits=16, activation_ranges="static"),
+}
+
+
+def exported(model: LoadedModel, recipe: Recipe, out: Path) -> tuple[Whisper, Model]:
+    recipe = recipe.canonical(COMPACT)
+    assert refusal(recipe, COMPACT) is None
+    network = compress(model, recipe, compact_calibration(model))
+    export(model, recipe, network, out)
+    write_manifest(out, target="onnxruntime", model=model, recipe=recipe, sources=Sources(model="compact"))
+    return network, Model(Artifact.open(out), threads=1)
+
+
+def spectrogram() -> torch.Tensor:
+    return torch.randn(COMPACT.n_mels, FRAMES, generator=torch.Generator().manual_seed(2))
+
+
+def torch_logits(network: Whisper, mel: torch.Tensor, tokens: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """(tokens, vocabulary)."""
+    with torch.inference_mode():
+        logits: npt.NDArray[np.float32] = network.decoder(torch.tensor([tokens]), encode(network, mel[None]))[0].numpy()
+    return logits
+
+
+def step_by_step(model: Model, mel: torch.Tensor, tokens: tuple[int, ...]) -> Floats:
+    """(tokens, vocabulary), one token at a time."""
+    text, steps = model.encode(mel.numpy()), []
+    for token in tokens:
+        logits, text = text.step(np.array([[token]]))
+        steps.append(logits[0])
+    return np.stack(steps)
+
+
+@pytest.mark.parametrize("recipe", FLOAT_ACTIVATIONS.values(), ids=FLOAT_ACTIVATIONS.keys())
+def test_logits_are_those_of_torch(recipe, model, tmp_path):
+    network, artifact = exported(model, recipe, tmp_path)
+    expected = torch_logits(network, spectrogram(), PROMPT)
+    close = {"rtol": 0, "atol": 2e-5 * np.abs(expected).max()}
+    np.testing.assert_allclose(step_by_step(artifact, spectrogram(), PROMPT), expected, **close)
+    at_once, _ = artifact.encode(spectrogram().numpy()).step(np.array([PROMPT]))
+    np.testing.assert_allclose(at_once[0], expected[-1], **close)
+
+
+@pytest.mark.parametrize("rows", ["many", "one"])
+@pytest.mark.parametrize("recipe", ROUNDED_ACTIVATIONS.values(), ids=ROUNDED_ACTIVATIONS.keys())
+def test_a_layer_rounds_its_input_as_torch_does(recipe, rows, model, tmp_path):
+    """One layer: over several, a last digit that differs before rounding grows to another code after it."""
+    recipe = recipe.canonical(COMPACT)
+    network = compress(model, recipe, compact_calibration(model))
+    attention = network.encoder.blocks[0].attn if rows == "many" else network.decoder.blocks[0].attn
+    modules = [attention.query, attention.key, attention.value]
+    graph = Graph("layer")
+    x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", 64))
+    storage = Storage(bits=recipe.embedding_bits, half_vectors=True)
+    graph.output(linear(graph, x, "layer", modules, storage, rows=rows), "y", (1, "rows", 192))
+    graph.write(tmp_path / "layer.onnx")
+    values = 2 * torch.randn(1, 40 if rows == "many" else 1, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = torch.cat([module(values) for module in modules], dim=-1).numpy()
+    (found,) = ort.InferenceSession(tmp_path / "layer.onnx").run(None, {"x": values.numpy()})
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("recipe", ROUNDED_ACTIVATIONS.values(), ids=ROUNDED_ACTIVATIONS.keys())
+def test_models_with_rounded_activations_run(recipe, model, tmp_path):
+    network, artifact = exported(model, recipe, tmp_path)
+    expected = torch_logits(network, spectrogram(), PROMPT)
+    assert np.abs(step_by_step(artifact, spectrogram(), PROMPT) - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_hypotheses_do_not_see_each_other(model, tmp_path):
+    _, artifact = exported(model, FLOAT_ACTIVATIONS["mixed"], tmp_path)
+    window = artifact.encode(spectrogram().numpy())
+    _, text = window.rows([0, 0]).step(np.array([[50257, 11], [50257, 13]]))
+    together, _ = text.step(np.array([[314], [257]]))
+    for row, tokens in zip(together, ((50257, 11, 314), (50257, 13, 257)), strict=True):
+        alone, _ = window.step(np.array([tokens]))
+        np.testing.assert_allclose(row, alone[0], rtol=0, atol=2e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("name", ["float16", "8 bits per channel", "4 bits, zero points", "mixed"])
+def test_tensors_take_the_bytes_that_the_recipe_promises(name, model, tmp_path):
+    """What is not in the promise: alignment, the table of positions' rates, and copies of equal scales."""
+    recipe = FLOAT_ACTIVATIONS[name].canonical(COMPACT)
+    exported(model, recipe, tmp_path)
+    stored = sum(file.stat().st_size for file in tmp_path.glob("*.onnx.data"))
+    assert stored == pytest.approx(stored_bytes(COMPACT, recipe), rel=0.01)
+
+
+def test_the_embedding_is_stored_once(model, tmp_path):
+    exported(model, FLOAT_ACTIVATIONS["8 bits per channel"], tmp_path)
+    decoder = onnx.load(tmp_path / "decoder.onnx", load_external_data=False)
+    embedding = [tensor for tensor in decoder.graph.initializer if tensor.name.startswith("decoder.token_embedding")]
+    assert sum(int(np.prod(tensor.dims)) for tensor in embedding if "codes" in tensor.name) == COMPACT.n_vocab * 64
+    onnx.checker.check_model(onnx.load(tmp_path / "decoder.onnx"))
+
+
+def test_the_same_model_gives_the_same_bytes(model, tmp_path):
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        exported(model, FLOAT_ACTIVATIONS["mixed"], tmp_path / name)
+    for file in (tmp_path / "once").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "gene"),
+    [
+        ({"bits": 3}, "encoder.0.attention_bits = 3"),
+        ({"decoder": {"ffn_bits": 5}}, "decoder.0.ffn_bits = 5"),
+        ({"embedding_bits": 6}, "embedding_bits = 6"),
+        ({"convolution_bits": 7}, "convolution_bits = 7"),
+        ({"bits": 4, "group_size": 24}, "group_size = 24"),
+        ({"bits": 4, "group_size": 8}, "group_size = 8"),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_gene(changes, gene):
+    reason = refusal(changed(ORIGINAL, **changes), COMPACT)
+    assert reason
+    assert reason.startswith(gene)
+
+
+@pytest.mark.parametrize(
+    ("group_size", "columns", "block"),
+    [(0, 384, 128), (0, 1536, 128), (0, 320, 64), (0, 1504, 32), (0, 100, 16), (32, 384, 32), (48, 384, None)],
+)
+def test_blocks_are_powers_of_two(group_size, columns, block):
+    assert block_of(group_size, columns) == block
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_packing_puts_the_first_code_lowest(bits):
+    codes = np.random.default_rng(0).integers(0, 2**bits, (3, 5)).astype(np.uint8)
+    rows = packed(codes, bits)
+    for row, expected in zip(rows, codes, strict=True):
+        number = int.from_bytes(row.tobytes(), "little")
+        assert [number >> (bits * index) & (2**bits - 1) for index in range(5)] == expected.tolist()

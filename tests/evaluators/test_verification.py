@@ -1,0 +1,100 @@
+"""Artifacts of the real tiny.en, and of made-up evaluations."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import EvaluationError, InputError
+from compression.compress import compress
+from compression.export.manifest import artifact_bytes, read_origin
+from compression.models import LoadedModel
+from evaluators.costs import stored_bytes
+from evaluators.evaluator import Evaluator
+from evaluators.features import CachedFeatures
+from evaluators.speech_set import SpeechSet, load_speech_set
+from evaluators.verification import ArtifactRecogniser, measure_apart, parity, timed_clips, verify
+from runtime.measure import Plan
+
+PLAN = Plan(threads=1, repeats=1, reference_s=10.0, reference_tokens=5)
+
+
+@pytest.fixture(scope="module")
+def speech() -> SpeechSet:
+    sample = load_speech_set(Path("sample"), language="en")
+    return replace(sample, utterances=sample.utterances[:4])
+
+
+@pytest.fixture(scope="module")
+def evaluator(speech: SpeechSet, tiny_en: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+    features = CachedFeatures(n_mels=80, folder=tmp_path_factory.mktemp("mel"))
+    return Evaluator(speech, dimensions=tiny_en.dimensions, features=features)
+
+
+def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
+    recipe = read_origin(artifact).recipe
+    torch = evaluator.evaluate(compress(tiny_en, recipe), window_s=recipe.window_s)
+    found = verify(artifact, evaluator, PLAN, torch=torch)
+    assert found.parity
+    assert (found.parity.identical, found.parity.differences) == (len(speech.utterances), ())
+    assert found.accuracy == torch.accuracy
+    assert found.size_bytes == sum(file.stat().st_size for file in artifact.iterdir())
+    assert found.size_bytes == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
+    assert found.on_silence == ""
+    measured = found.measured
+    assert (measured.threads, measured.clips, measured.reference_s) == (1, 4, 10.0)
+    assert 0 < measured.token_ms < measured.utterance_ms
+    assert 0 < measured.encoder_ms < measured.utterance_ms
+
+
+def test_ten_seconds_take_less_than_200_mb(artifact, speech):
+    """The whole process, Python included, on one 10 s clip."""
+    clips = [u for u in speech.utterances if u.duration_s <= 10]
+    measured = measure_apart(artifact, (clips[0],), PLAN)
+    assert measured.peak_rss_bytes < 200e6
+
+
+def test_differences_are_listed(artifact, evaluator):
+    artifacts = evaluator.evaluate_transcripts(ArtifactRecogniser(artifact, threads=1))
+    first, *others = artifacts.utterances
+    other = replace(first, hypothesis=replace(first.hypothesis, text="something else"))
+    found = parity(artifacts, replace(artifacts, utterances=(other, *others)))
+    assert found.identical == len(others)
+    assert [(one.utterance_id, one.artifact, one.torch) for one in found.differences] == [
+        (first.counts.utterance_id, first.hypothesis.text, "something else")
+    ]
+
+
+def test_damage_is_told(artifact, evaluator, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in artifact.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = copy / "decoder.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match="decoder.onnx.data is damaged"):
+        verify(copy, evaluator, PLAN, torch=None)
+    with pytest.raises(EvaluationError, match="cannot be measured: .*decoder.onnx.data is damaged"):
+        measure_apart(copy, timed_clips(evaluator.speech), PLAN)
+    (copy / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="manifest.json is damaged"):
+        read_origin(copy)
+    with pytest.raises(InputError, match="is no artifact"):
+        read_origin(tmp_path)
+
+
+def test_only_what_the_manifest_lists_counts(artifact, tmp_path):
+    listed = json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))["files"]
+    assert set(listed) | {"manifest.json"} == {file.name for file in artifact.iterdir()}
+    assert artifact_bytes(artifact) == sum(file.stat().st_size for file in artifact.iterdir())
+
+
+def test_timed_clips_are_of_median_length(speech):
+    lengths = sorted(utterance.duration_s for utterance in speech.utterances)
+    many = replace(speech, utterances=speech.utterances * 3)
+    timed = sorted(utterance.duration_s for utterance in timed_clips(many))
+    assert len(timed) == 5
+    assert timed[2] == pytest.approx(np.median(sorted(lengths * 3)), abs=lengths[2] - lengths[1])
+    assert len(timed_clips(speech)) == 4
