@@ -61,7 +61,8 @@ if limit_bytes:
 from runtime.__main__ import main
 from runtime.measure import peak_rss_bytes
 code = main()
-print(peak_rss_bytes(), file=sys.stderr)
+if code == 0:
+    print(peak_rss_bytes(), file=sys.stderr)
 sys.exit(code)
 """
 
