@@ -224,6 +224,7 @@ def _debian_packages(folder: Path) -> list[Path]:
         "APT::Architectures": "arm64",
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",
         "APT::Update::Post-Invoke-Success": "",
         "Debug::NoLocking": "true",
         "Dir::Cache": f"{folder}",

@@ -1,5 +1,6 @@
 """The `whisperfit` command. Every sub-command imports what it needs when it runs, so that --help is immediate."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -219,6 +220,11 @@ def main() -> None:
         app()
     except (WhisperfitError, TranscribeError) as error:
         typer.echo(f"whisperfit: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        typer.echo(f"whisperfit: the disk is full ({error}): make room, then go on (whisperfit resume)", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("whisperfit: interrupted", err=True)

@@ -73,6 +73,6 @@ def read_origin(artifact: Path) -> Origin:
             sources=Sources(**manifest["sources"]),
         )
     except OSError as error:
-        raise InputError(f"{artifact} is no artifact ({error}); make one: whisperfit export") from error
+        raise InputError(f"{artifact} is no artifact ({error.strerror}); make one: whisperfit export") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{artifact / MANIFEST} is damaged ({error!r}); export the artifact again") from error

@@ -5,8 +5,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
+from common.errors import InputError
 from search.commands.report import write_all
 from search.config import SearchConfig
 from search.engines.memory import Memory
@@ -82,7 +84,13 @@ def _see_through(  # noqa: PLR0913 - the parts of a run
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)
         run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
-        finished = run.search(end) and run.confirm() and run.export(folder.models)
+        try:
+            finished = run.search(end) and run.confirm() and run.export(folder.models)
+        except StorageInternalError as error:
+            raise InputError(
+                f"{folder.study_file} cannot be written ({error.__cause__ or error}); what it holds is safe: "
+                f"make room, then whisperfit resume {folder.path}"
+            ) from error
     outcome = write_all(folder, memory, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
