@@ -18,6 +18,7 @@ from evaluators.verification import Verification, verify
 from runtime.measure import Plan
 from search.outcome import ArtifactFigures, ArtifactRecord
 from search.session import Session, load_speech
+from search.trial import ACCURACY
 
 TARGET = "onnxruntime"
 """What a run exports its front to: the runtime of every device profile."""
@@ -81,13 +82,7 @@ def figures(verification: Verification) -> ArtifactFigures:
     """What a run keeps of a verification, in the CSV's units."""
     accuracy, parity, measured = verification.accuracy, verification.parity, verification.measured
     return ArtifactFigures(
-        wer=accuracy.wer,
-        wer_low=accuracy.wer_low,
-        wer_high=accuracy.wer_high,
-        insertions=accuracy.insertions,
-        deletions=accuracy.deletions,
-        substitutions=accuracy.substitutions,
-        words=accuracy.words,
+        **{name: getattr(accuracy, name) for name in ACCURACY},
         size_mb=verification.size_bytes / 1e6,
         host_latency_ms=measured.reference_ms,
         host_encoder_ms=measured.encoder_ms,

@@ -12,7 +12,7 @@ from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from evaluators.inventory import InventoryItem, operations
 from search.outcome import ArtifactFigures, Outcome
-from search.trial import Trial
+from search.trial import ACCURACY, Trial
 
 COLUMNS = (
     *("trial", "recipe_id", "state", "feasible", "recommended", "objective"),
@@ -28,7 +28,6 @@ HOST = "host"
 """The profile of the machine that the search runs on."""
 CACHED_RECIPES = 2**14
 """A run rewrites its files after every trial; what only depends on a recipe is worked out once."""
-_ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
 _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm"), "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
@@ -117,7 +116,7 @@ def _frame(
 def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
     recipe_id, recipe_json = _identity(trial.recipe)
     confirmation = outcome.confirmations.get(recipe_id)
-    accuracy = {name: getattr(trial.accuracy, name) for name in _ACCURACY} if trial.accuracy else {}
+    accuracy = {name: getattr(trial.accuracy, name) for name in ACCURACY} if trial.accuracy else {}
     return {
         "trial": trial.number,
         "recipe_id": recipe_id,
@@ -140,7 +139,7 @@ def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
     if figures is None:
         return {}
-    measured: dict[str, object] = {name: getattr(figures, name) for name in (*_ACCURACY, "size_mb")}
+    measured: dict[str, object] = {name: getattr(figures, name) for name in (*ACCURACY, "size_mb")}
     if outcome.device == HOST:
         latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), figures.host_latency_ms)
         rtf = trial.costs.rtf * figures.host_latency_ms / trial.costs.latency_ms

@@ -15,7 +15,7 @@ from evaluators.evaluator import Evaluation
 from search.session import Session
 from search.space import runtime_violation
 from search.stopping import surely_over_budget, wer_violation
-from search.trial import Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+from search.trial import ACCURACY, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,15 +153,8 @@ class Scorer:
 
 def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
     """What a trial keeps of an evaluation."""
-    accuracy = evaluation.accuracy
     return TrialAccuracy(
-        wer=accuracy.wer,
-        wer_low=accuracy.wer_low,
-        wer_high=accuracy.wer_high,
-        insertions=accuracy.insertions,
-        deletions=accuracy.deletions,
-        substitutions=accuracy.substitutions,
-        words=accuracy.words,
+        **{name: getattr(evaluation.accuracy, name) for name in ACCURACY},
         utterances=tuple(utterance_errors(one) for one in evaluation.counts),
     )
 

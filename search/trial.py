@@ -11,6 +11,10 @@ TrialState = Literal["complete", "stopped", "rejected", "failed"]
 rejected: its costs alone break a limit. failed: it could not be compressed or scored."""
 
 
+ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
+"""What every record of an accuracy holds, as `evaluators.accuracy.Accuracy` calls it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialCosts:
     """What the recipe costs on the device for the reference utterance, in the CSV's units (MB = 10^6 bytes)."""
