@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from whisper.model import Whisper
-from whisper.tokenizer import Tokenizer, get_tokenizer
+from whisper.tokenizer import Tokenizer
 
 from compression.dimensions import Dimensions
 from compression.export.genes import matrix_bits
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.export.onnx_runtime.weights import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
+from compression.export.vocabulary import suppressed_tokens, text_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.recipe import Recipe
 
@@ -40,7 +41,7 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
     encoder_graph(network, recipe).write(out / "encoder.onnx")
     decoder_graph(network, recipe).write(out / "decoder.onnx")
     dimensions = model.dimensions
-    tokenizer = get_tokenizer(network.is_multilingual, num_languages=network.num_languages)
+    tokenizer = tokenizer_of(network)
     (out / "tokens.txt.gz").write_bytes(_vocabulary(tokenizer, dimensions.n_vocab))
     config = {
         "format_version": CONFIG_VERSION,
@@ -56,16 +57,13 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
 
 def _vocabulary(tokenizer: Tokenizer, rows: int) -> bytes:
     """One line per row of the embedding: its bytes in base64, nothing for special tokens; compressed."""
-    ordinary = tokenizer.encoding.max_token_value + 1 - len(tokenizer.special_tokens)
-    lines = [base64.b64encode(tokenizer.encoding.decode_single_token_bytes(row)).decode() for row in range(ordinary)]
-    lines += [""] * (rows - ordinary)
+    lines = [base64.b64encode(token).decode() for token in text_tokens(tokenizer)]
+    lines += [""] * (rows - len(lines))
     return gzip.compress("\n".join(lines).encode() + b"\n", mtime=0)
 
 
 def _special_tokens(tokenizer: Tokenizer, *, multilingual: bool) -> dict[str, Any]:
     """Rows that mean something to the decoder, and those that `whisper.decode` never chooses."""
-    special = (tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm)
-    suppressed = {*tokenizer.non_speech_tokens, *special, tokenizer.no_speech}
     languages = dict(zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True))
     return {
         "start": tokenizer.sot,
@@ -76,6 +74,6 @@ def _special_tokens(tokenizer: Tokenizer, *, multilingual: bool) -> dict[str, An
         "transcribe": tokenizer.transcribe,
         "translate": tokenizer.translate,
         "begin_suppressed": [*tokenizer.encode(" "), tokenizer.eot],
-        "suppressed": sorted(suppressed),
+        "suppressed": suppressed_tokens(tokenizer),
         "languages": languages if multilingual else None,
     }
