@@ -109,8 +109,9 @@ class Case:
 def mixed(recipe: Recipe) -> Recipe:
     """One head less in one layer, 8- and 4-bit weights, a shorter window: what only the graphs of ONNX Runtime run."""
     eight = changed(recipe, bits=8, convolution_bits=8, group_size=16, window_s=15.0)
-    first, *others = changed(eight, encoder={"ffn_bits": 4}, embedding_bits=4).encoder
-    return replace(eight, encoder=(replace(first, heads=5), *others), embedding_bits=4)
+    *others, last = eight.decoder
+    four = changed(eight, encoder={"ffn_bits": 4}, embedding_bits=4)
+    return replace(four, decoder=(*others, replace(last, heads=5)))
 
 
 CASES = (
