@@ -185,7 +185,7 @@ def make_root(root: Path) -> None:
     Nothing of it is run, so neither chroot nor binfmt nor root's rights are needed. Raises InputError when a tool is
     missing or a download fails.
     """
-    _need_tools("apt-get", "dpkg-deb", EMULATOR)
+    _need("apt-get", "dpkg-deb", str(KEYRING))
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".root.") as folder:
         made = Path(folder) / "root"
@@ -202,12 +202,12 @@ def make_root(root: Path) -> None:
         made.rename(root)
 
 
-def _need_tools(*tools: str) -> None:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing or not KEYRING.is_file():
+def _need(*names: str) -> None:
+    """Raise InputError unless there is a program or a file of each name."""
+    missing = [name for name in names if shutil.which(name) is None and not Path(name).is_file()]
+    if missing:
         raise InputError(
-            f"the arm64 system needs {', '.join(missing) or KEYRING}: on Debian or Ubuntu, "
-            "apt-get install qemu-user debian-archive-keyring"
+            f"{', '.join(missing)} missing: on Debian or Ubuntu, apt-get install qemu-user debian-archive-keyring"
         )
 
 
@@ -289,6 +289,7 @@ def limited(job: Job, limit_mb: int, *, as_json: bool) -> int:
 
 
 def compared(job: Job, root: Path, cpu: str, *, as_json: bool) -> int:
+    _need(EMULATOR)
     if not root.is_dir():
         print(f"Making the arm64 system in {root}", file=sys.stderr)
         make_root(root)
