@@ -130,8 +130,8 @@ def emulated_python(root: Path, cpu: str) -> list[str]:
 
 def _transcribe(command: list[str], job: Job, where: str, timeout_s: float) -> tuple[str, str, float]:
     """What the command printed on stdout and stderr, and its seconds."""
-    # onnxruntime 1.32 reports to Microsoft unless told not to; numpy's BLAS reserves memory for every thread it may use
-    environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "OPENBLAS_NUM_THREADS": str(job.threads)}
+    # numpy's BLAS reserves memory for every thread that it may use
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": str(job.threads)}
     started = perf_counter()
     try:
         done = subprocess.run(

@@ -73,14 +73,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One of our points beside a peer. `wer`: ours less theirs; no worse when its interval is not wholly above 0.
+    """One of our points beside a peer. `faster_...`: None where one of them was not timed.
 
-    `not_better`: what ours does not win, in words; nothing where it wins all.
+    `wer`: ours less theirs; `no_worse`: its interval is not wholly above 0. `not_better`: what ours does not win, in
+    words; nothing where it is smaller, faster with both numbers of threads, and no worse.
     """
 
     peer: str
     ours: str
+    smaller: bool
+    faster_2_threads: bool | None
+    faster_1_thread: bool | None
     wer: PairedDifference
+    no_worse: bool
     not_better: tuple[str, ...]
 
 
@@ -127,13 +132,27 @@ def comparisons(measured: Sequence[Measured], table: Sequence[Row]) -> list[Comp
     errors = {one.system: one.errors for one in measured if one.threads == SCORED_THREADS}
     ours = [row for row in table if row.side == "ours"]
     peers = [row for row in table if row.side.startswith("peer")]
-    found = []
-    for peer in peers:
-        for point in ours:
-            wer = paired_difference(errors[peer.system], errors[point.system], seed=0)
-            not_better = tuple(_not_better(point, peer, wer))
-            found.append(Comparison(peer=peer.system, ours=point.system, wer=wer, not_better=not_better))
-    return found
+    return [_compared(point, peer, errors) for peer in peers for point in ours]
+
+
+def _compared(ours: Row, peer: Row, errors: Mapping[str, Sequence[ErrorCounts]]) -> Comparison:
+    wer = paired_difference(errors[peer.system], errors[ours.system], seed=0)
+    two, one = (_is_faster(ours, peer, threads) for threads in THREADS)
+    return Comparison(
+        peer=peer.system,
+        ours=ours.system,
+        smaller=ours.size_bytes < peer.size_bytes,
+        faster_2_threads=two,
+        faster_1_thread=one,
+        wer=wer,
+        no_worse=wer.low <= 0,
+        not_better=tuple(_not_better(ours, peer, wer)),
+    )
+
+
+def _is_faster(ours: Row, peer: Row, threads: int) -> bool | None:
+    our_ms, peer_ms = ours.utterance_ms(threads), peer.utterance_ms(threads)
+    return None if our_ms is None or peer_ms is None else our_ms < peer_ms
 
 
 def _not_better(ours: Row, peer: Row, wer: PairedDifference) -> list[str]:
@@ -174,16 +193,18 @@ def table_lines(table: Sequence[Row]) -> list[str]:
     return lines
 
 
+def beaten_by(compared: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """For each peer, those of our points that are smaller, faster and no worse in WER."""
+    peers = dict.fromkeys(one.peer for one in compared)
+    return {peer: [one for one in compared if one.peer == peer and not one.not_better] for peer in peers}
+
+
 def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
-    """For each peer: which of ours is smaller, faster and no worse in WER; where none is, what each of them lacks."""
+    """Which of our points beats each peer; where none does, what each of them lacks."""
     lines = []
-    for peer in dict.fromkeys(one.peer for one in compared):
-        beside = [one for one in compared if one.peer == peer]
-        winners = [one for one in beside if not one.not_better]
-        if winners:
-            said = (f"{one.ours} (WER {_points(one.wer.low)} to {_points(one.wer.high)})" for one in winners)
-            lines.append(f"{peer}: beaten by {'; '.join(said)}")
-        else:
-            lines.append(f"{peer}: by none")
-            lines += [f"  {one.ours}: {', '.join(one.not_better)}" for one in beside]
+    for peer, winners in beaten_by(compared).items():
+        said = (f"{one.ours} (WER {_points(one.wer.low)} to {_points(one.wer.high)})" for one in winners)
+        lines.append(f"{peer}: beaten by {'; '.join(said) or 'none'}")
+        if not winners:
+            lines += [f"  {one.ours}: {', '.join(one.not_better)}" for one in compared if one.peer == peer]
     return lines

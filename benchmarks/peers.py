@@ -1,6 +1,6 @@
 """Our artifacts beside other Whisper runtimes: the same weights and clips, one machine, one run.
 
-    python benchmarks/peers.py --data MANIFEST [--model tiny.en] [--run results/first] [--limit N]
+    python benchmarks/peers.py --data MANIFEST [--model tiny.en] [--run results/first] [--recipe FILE]... [--limit N]
         [--only NAME]... [--timed-limit N] [--out FILE.jsonl] [--json]
 
 Every system transcribes every clip in a fresh process at 2 threads, then in another at 1 thread (with --timed-limit
@@ -35,18 +35,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from peer_files import pick_of
-from peer_results import SCORED_THREADS, THREADS, Measured, comparisons, rows, table_lines, verdict_lines
+from peer_files import onnx_artifact, pick_of
+from peer_results import SCORED_THREADS, THREADS, Measured, beaten_by, comparisons, rows, table_lines, verdict_lines
 from peer_systems import HERE, System, chosen, code_digest, prepared, systems
 from recognisers.timed import Clip, Job, Result
 
 from common.errors import EvaluationError, InputError, WhisperfitError
 from common.files import write_text_whole
+from compression.export.manifest import Sources
 from compression.models import LoadedModel, load_model
 from evaluators.accuracy import ErrorCounts, count_errors
 from evaluators.audio import SAMPLE_RATE, read_audio
@@ -55,6 +57,7 @@ from evaluators.features import CachedFeatures
 from evaluators.language import language_of
 from evaluators.speech_set import MAX_DURATION_S, SpeechSet, Utterance
 from runtime.window import encoder_window_s
+from search.commands.baseline import read_recipe
 from search.session import load_speech
 
 PACKAGES = ("torch", "openai-whisper", "onnxruntime", "numpy", "faster-whisper", "ctranslate2", "pywhispercpp")
@@ -82,6 +85,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--run", type=Path, help="also the recipe that this run recommends")
+    parser.add_argument(
+        "--recipe", type=Path, action="append", default=[], help="also this recipe (JSON), without pruning"
+    )
     parser.add_argument("--language", help="of manifest lines that state none")
     parser.add_argument("--limit", type=int, help="only the first N utterances")
     parser.add_argument("--timed-limit", type=int, help="at 1 thread, only the first N of them")
@@ -99,7 +105,8 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     model = load_model(options.model)
     pick = pick_of(options.run, model) if options.run else None
-    compared = chosen(systems(model, pick), options.only)
+    further = [recipe_system(file, model) for file in options.recipe]
+    compared = chosen([*systems(model, pick), *further], options.only)
     speech = load_speech(options.data, model, language=options.language, skip_broken=False)
     speech = replace(speech, utterances=speech.utterances[: options.limit])
     setup = setup_of(model, speech, options.timed_limit)
@@ -112,8 +119,26 @@ def run(options: argparse.Namespace) -> None:
     against = comparisons(measured, table)
     print("\n".join([*table_lines(table), "", *verdict_lines(against)]), file=sys.stderr)
     if options.json:
-        values = {"setup": asdict(setup), "rows": list(map(asdict, table)), "comparison": list(map(asdict, against))}
+        values = {
+            "setup": asdict(setup),
+            "rows": list(map(asdict, table)),
+            "comparison": list(map(asdict, against)),
+            "beaten_by": {peer: [one.ours for one in winners] for peer, winners in beaten_by(against).items()},
+        }
         print(json.dumps(values, indent=1))
+
+
+def recipe_system(file: Path, model: LoadedModel) -> System:
+    """Our artifact of a recipe in a file, called by the file's name."""
+    recipe = read_recipe(file).canonical(model.dimensions)
+    return System(
+        name=f"onnx {file.stem}",
+        side="ours",
+        recogniser="onnx_runtime",
+        prepare=partial(onnx_artifact, recipe, Sources(model=model.name)),
+        window_s=recipe.window_s,
+        recipe=recipe,
+    )
 
 
 def setup_of(model: LoadedModel, speech: SpeechSet, timed_limit: int | None) -> Setup:
