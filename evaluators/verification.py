@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
 from compression.export.manifest import artifact_bytes
@@ -58,12 +59,12 @@ class Parity:
 class Verification:
     """`accuracy`: WER of the artifact, greedy, with the rules of the search's evaluation. `size_bytes`: all its files.
 
-    `parity`: None where there is nothing to compare with. `on_silence`, `on_noise`: what `whisperfit transcribe` hears
-    in 10 s of digital silence and of white noise, which is best nothing. `measured`: in a process of its own.
+    `on_silence`, `on_noise`: what `whisperfit transcribe` hears in 10 s of digital silence and of white noise, which is
+    best nothing. `measured`: in a process of its own.
     """
 
     accuracy: Accuracy
-    parity: Parity | None
+    parity: Parity
     size_bytes: int
     on_silence: str
     on_noise: str
@@ -110,18 +111,21 @@ def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
     return Parity(utterances=len(artifact.utterances), differences=differences)
 
 
-def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, torch: Evaluation | None) -> Verification:
-    """Run an artifact on the evaluator's speech set and measure it. `torch`: the same recipe, evaluated before export.
+def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, window_s: float) -> Verification:
+    """Run an artifact on the evaluator's speech set, compare it with the network it was made from, and measure it.
+
+    `window_s`: the recipe's. The artifact's transcripts are the drafts of torch's decoding, which makes it faster.
 
     Raises InputError when the folder is no artifact that ONNX Runtime runs here.
     """
     recogniser = ArtifactRecogniser(folder, threads=plan.threads)
     evaluation = evaluator.evaluate_transcripts(recogniser)
+    torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
     samples = round(SILENCE_S * SAMPLE_RATE)
     noise = np.random.default_rng(0).normal(0, NOISE_LEVEL, samples).astype(np.float32)
     return Verification(
         accuracy=evaluation.accuracy,
-        parity=parity(evaluation, torch) if torch else None,
+        parity=parity(evaluation, torch),
         size_bytes=artifact_bytes(folder),
         on_silence=recogniser.hears(np.zeros(samples, np.float32)),
         on_noise=recogniser.hears(noise),

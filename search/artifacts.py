@@ -58,9 +58,8 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     network = compress(session.model, recipe, session.calibration)
     try:
         export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session))
-        torch = session.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=recipe.encoder_key)
         plan = measurement_plan(session)
-        verification = verify(folder, session.evaluator, plan, torch=torch)
+        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s)
     except (InputError, EvaluationError) as error:
         return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(asdict(verification), indent=1) + "\n")
@@ -89,7 +88,7 @@ def figures(verification: Verification) -> ArtifactFigures:
         host_token_ms=measured.token_ms,
         host_load_ms=measured.load_s * 1000,
         host_memory_mb=measured.peak_rss_bytes / 1e6,
-        identical_transcripts=parity.identical / parity.utterances if parity else None,
+        identical_transcripts=parity.identical / parity.utterances,
         on_silence=verification.on_silence,
         on_noise=verification.on_noise,
     )

@@ -83,8 +83,7 @@ def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     before, after = outcome.figures(outcome.baseline), outcome.figures(pick)
     if before is None or after is None:
         return ()
-    identical = after.identical_transcripts
-    same = "" if identical is None else f"{100 * identical:.0f} % of transcripts as in torch"
+    same = f"{100 * after.identical_transcripts:.0f} % of transcripts as in torch"
     return (
         Comparison(
             label="File size",

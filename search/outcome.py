@@ -39,7 +39,7 @@ class ArtifactFigures:
     host_token_ms: float
     host_load_ms: float
     host_memory_mb: float
-    identical_transcripts: float | None
+    identical_transcripts: float
     on_silence: str
     on_noise: str
 

@@ -32,6 +32,8 @@ from search.trial import Trial
 
 MAX_UNSCORED = 300
 """Proposals in a row that are known or rejected, after which the space counts as used up."""
+MOST_KEPT = 0.5
+"""Share of a run's time that is kept for confirming and exporting; a run so short that they take longer is late."""
 MEASURING_S = 15.0
 """Writing an artifact and timing it in a process of its own, on a small model."""
 LOCAL_EVERY = 2
@@ -146,7 +148,8 @@ class Run:
         if end.seconds is None:
             return False
         next_trial_s = sum(trial.seconds for trial in scored) / len(scored)
-        return self.elapsed_s + next_trial_s + self._confirmation_s() + self._export_s() > end.seconds
+        kept_s = min(self._confirmation_s() + self._export_s(), MOST_KEPT * end.seconds)
+        return self.elapsed_s + next_trial_s + kept_s > end.seconds
 
     def _confirmation_s(self) -> float:
         """What confirming the front will take, from the time of an average full evaluation on the search set."""

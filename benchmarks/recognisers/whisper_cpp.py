@@ -6,6 +6,7 @@ whisper.cpp itself (`whisper_print_timings`).
 
 import re
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import _pywhispercpp as cpp  # type: ignore[import-not-found]
 from recognisers.timed import Clip, Floats, Job, Recognise, Said, measure
 
 POSITIONS_PER_S = 50
+MAX_POSITIONS = 1500
+POSITIONS_STEP = 256
+"""With flash attention whisper.cpp 1.8.5 attends to positions in multiples of 256, without a mask: those beyond
+`audio_ctx` hold zeros, or what an earlier clip left there. Other windows than 30 s are therefore rounded up to it."""
 _TIMING = re.compile(r"(sample|encode|decode|batchd|prompt) time = +([0-9.]+) ms / +(\d+) runs")
 _OPTIONS = {
     "greedy": {"best_of": 1},
@@ -45,7 +50,8 @@ def load(job: Job) -> Recognise:
 def _recognise(model: Any, options: Any, log: list[str], samples: Floats, clip: Clip) -> Said:
     cpp.whisper_reset_timings(model)
     options.language = clip.language
-    options.audio_ctx = round(clip.window_s * POSITIONS_PER_S)
+    steps = ceil(clip.window_s * POSITIONS_PER_S / POSITIONS_STEP)
+    options.audio_ctx = min(steps * POSITIONS_STEP, MAX_POSITIONS)
     options.max_tokens = clip.max_tokens
     if cpp.whisper_full(model, options, samples, len(samples)):
         raise RuntimeError(f"whisper.cpp failed on {clip.id}")

@@ -6,7 +6,8 @@ in blocks of 32 weights with a float16 scale d and codes c, w = (c - 2^(b-1)) d,
 
 Where weights are integers, whisper.cpp also rounds activations to 8 bits in blocks of 32, so that a recipe with
 `activation_bits` 8 is nearest to what it computes. The file holds no window: a call's `audio_ctx` has to be 50 for
-each second of the window that the recipe asks for.
+each second of the window that the recipe asks for, rounded up to whole 256 where flash attention is on, which does not
+mask the rest.
 """
 
 import copy

@@ -11,7 +11,7 @@ from compression.compress import compress
 from compression.export.manifest import Origin, read_origin
 from compression.models import LoadedModel, load_model
 from evaluators.costs import stored_bytes
-from evaluators.evaluator import Evaluation, Evaluator
+from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.verification import Parity, Verification, verify
 from runtime.measure import Plan
@@ -44,11 +44,10 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    say(f"Evaluating recipe {origin.recipe.id} in torch on {len(speech.utterances)} utterances", highlight=False)
-    torch = _torch_evaluation(evaluator, model, origin)
-    say("Running the artifact", highlight=False)
+    network = compress(model, origin.recipe, calibrated(model, origin.recipe, origin.sources))
+    say(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances", highlight=False)
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
-    verification = verify(options.artifact, evaluator, plan, torch=torch)
+    verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
     if as_json:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
@@ -68,11 +67,6 @@ def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
     return model
 
 
-def _torch_evaluation(evaluator: Evaluator, model: LoadedModel, origin: Origin) -> Evaluation:
-    network = compress(model, origin.recipe, calibrated(model, origin.recipe, origin.sources))
-    return evaluator.evaluate(network, window_s=origin.recipe.window_s)
-
-
 def _lines(verification: Verification, promised: int) -> list[str]:
     accuracy, measured, parity = verification.accuracy, verification.measured, verification.parity
     threads = "one thread per core" if measured.threads is None else f"{measured.threads} threads"
@@ -89,7 +83,7 @@ def _lines(verification: Verification, promised: int) -> list[str]:
         f"memory {measured.peak_rss_bytes / 1e6:.0f} MB, Python included; loads in {1000 * measured.load_s:.0f} ms",
         f"hears {_quoted(verification.on_silence)} in silence, {_quoted(verification.on_noise)} in noise",
     ]
-    return lines + (_differences(parity) if parity else [])
+    return lines + _differences(parity)
 
 
 def _quoted(text: str) -> str:

@@ -35,9 +35,9 @@ def evaluator(speech: SpeechSet, tiny_en: LoadedModel, tmp_path_factory: pytest.
 
 def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
     recipe = read_origin(artifact).recipe
-    torch = evaluator.evaluate(compress(tiny_en, recipe), window_s=recipe.window_s)
-    found = verify(artifact, evaluator, PLAN, torch=torch)
-    assert found.parity
+    network = compress(tiny_en, recipe)
+    torch = evaluator.evaluate(network, window_s=recipe.window_s)
+    found = verify(artifact, evaluator, PLAN, network=network, window_s=recipe.window_s)
     assert (found.parity.identical, found.parity.differences) == (len(speech.utterances), ())
     assert found.accuracy == torch.accuracy
     assert found.size_bytes == sum(file.stat().st_size for file in artifact.iterdir())
@@ -67,7 +67,7 @@ def test_differences_are_listed(artifact, evaluator):
     ]
 
 
-def test_damage_is_told(artifact, evaluator, tmp_path):
+def test_damage_is_told(artifact, evaluator, tiny_en, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in artifact.iterdir():
@@ -75,7 +75,7 @@ def test_damage_is_told(artifact, evaluator, tmp_path):
     weights = copy / "decoder.onnx.data"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(InputError, match="decoder.onnx.data is damaged"):
-        verify(copy, evaluator, PLAN, torch=None)
+        verify(copy, evaluator, PLAN, network=tiny_en.network, window_s=30.0)
     with pytest.raises(EvaluationError, match="cannot be measured: .*decoder.onnx.data is damaged"):
         measure_apart(copy, timed_clips(evaluator.speech), PLAN)
     (copy / "manifest.json").write_text("{}", encoding="utf-8")
