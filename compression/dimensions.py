@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from common.errors import UnknownNameError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dimensions:
@@ -49,3 +51,45 @@ class Dimensions:
     def is_multilingual(self) -> bool:
         """As in openai-whisper: English-only vocabularies have 51,864 tokens."""
         return self.n_vocab >= 51865
+
+
+_SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12), "medium": (1024, 16, 24)}
+_LARGE = {
+    "large": (32, 128, 51866),
+    "large-v1": (32, 80, 51865),
+    "large-v2": (32, 80, 51865),
+    "large-v3": (32, 128, 51866),
+    "turbo": (4, 128, 51866),
+    "large-v3-turbo": (4, 128, 51866),
+}
+
+
+def published_models() -> tuple[str, ...]:
+    """The names of OpenAI's models, smallest first."""
+    return (*(name for size in _SIZES for name in (f"{size}.en", size)), *_LARGE)
+
+
+def published_dimensions(name: str) -> Dimensions:
+    """The dimensions of one of OpenAI's models (openai/whisper, model-card.md), without its weights.
+
+    Raises UnknownNameError for another name.
+    """
+    if name not in published_models():
+        raise UnknownNameError("model", name, published_models())
+    if name in _LARGE:
+        (text_layers, mels, vocabulary), (state, heads, layers) = _LARGE[name], (1280, 20, 32)
+    else:
+        state, heads, layers = _SIZES[name.removesuffix(".en")]
+        text_layers, mels, vocabulary = layers, 80, 51864 if name.endswith(".en") else 51865
+    return Dimensions(
+        n_mels=mels,
+        n_audio_ctx=1500,
+        n_audio_state=state,
+        n_audio_head=heads,
+        n_audio_layer=layers,
+        n_vocab=vocabulary,
+        n_text_ctx=448,
+        n_text_state=state,
+        n_text_head=heads,
+        n_text_layer=text_layers,
+    )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
+from devices.kernels import Kernels
 
 FactKind = Literal["measured", "derived", "estimated"]
 """Measured by the named source, derived from such a measurement, or our best estimate."""
@@ -65,6 +66,7 @@ Watts = Annotated[Fact, _in_unit("W")]
 GigabytesPerSecond = Annotated[Fact, _in_unit("GB/s")]
 Microseconds = Annotated[Fact, _in_unit("us")]
 MacsPerCycle = Annotated[Fact, _in_unit("MAC/cycle")]
+InstructionsPerCycle = Annotated[Fact, _in_unit("instructions/cycle")]
 Fraction = Annotated[Fact, _in_unit("fraction"), AfterValidator(_fraction)]
 Factor = Annotated[Fact, _in_unit("factor"), AfterValidator(_factor)]
 
@@ -90,13 +92,18 @@ class RuntimeSupport(_Frozen):
 
 
 class CoreSet(_Frozen):
-    """Equal cores that run together."""
+    """Equal cores that run together.
+
+    `kernels`: which of the runtime's kernels their instruction set lets run. Peaks are per core; they and `kernels` are
+    needed where latencies are modelled.
+    """
 
     core: str
     count: Cores
     clock_mhz: Megahertz
-    float_macs_per_cycle: MacsPerCycle
-    int8_macs_per_cycle: MacsPerCycle
+    kernels: Kernels | None = None
+    float_macs_per_cycle: MacsPerCycle | None = None
+    int8_macs_per_cycle: MacsPerCycle | None = None
 
 
 class Execution(_Frozen):
@@ -109,25 +116,30 @@ class Execution(_Frozen):
 class DeviceFacts(_Frozen):
     """What costs need beside the latency table.
 
+    Power is that of the whole board; it may be missing, as a machine without a meter cannot tell.
     `interval_factor`: the true latency is believed to lie within mean / factor and mean x factor.
     """
 
     ram_mb: Megabytes
     ram_available_mb: Megabytes
-    active_power_w: Watts
-    idle_power_w: Watts
+    active_power_w: Watts | None = None
+    idle_power_w: Watts | None = None
     interval_factor: Factor
 
 
 class RooflineFacts(_Frozen):
-    """The constants of `devices.roofline`; efficiencies are fractions of peak with all threads running."""
+    """The constants of `devices.roofline`; efficiencies are fractions of peak with all threads running.
+
+    `attention_efficiency` is a fraction of the float rate; `instructions_per_cycle` is per core, of kernels that are no
+    blocked products.
+    """
 
     memory_bandwidth_gb_s: GigabytesPerSecond
     last_level_cache_kb: Kilobytes
     float_efficiency: Fraction
     int8_efficiency: Fraction
     attention_efficiency: Fraction
-    activation16_slowdown: Factor
+    instructions_per_cycle: InstructionsPerCycle
     operation_overhead_us: Microseconds
     session_overhead_us: Microseconds
 
@@ -142,7 +154,7 @@ class DeviceDescription(_Frozen):
     execution: Execution
     core_sets: Annotated[dict[str, CoreSet], Field(min_length=1)]
     facts: DeviceFacts
-    roofline: RooflineFacts
+    roofline: RooflineFacts | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "DeviceDescription":
@@ -153,11 +165,21 @@ class DeviceDescription(_Frozen):
             raise ValueError(f"execution.threads ({threads:g}) is more than the cores of {name!r} ({cores:g})")
         if self.facts.ram_available_mb.value > self.facts.ram_mb.value:
             raise ValueError("facts.ram_available_mb is more than facts.ram_mb")
+        if self.source == "estimated" and self.roofline is None:
+            raise ValueError("roofline is missing: the latencies of an estimated profile are modelled from it")
+        active, idle = self.facts.active_power_w, self.facts.idle_power_w
+        if active and idle and idle.value > active.value:
+            raise ValueError("facts.idle_power_w is more than facts.active_power_w")
         return self
 
     @property
     def threads(self) -> int:
         return int(self.execution.threads.value)
+
+    @property
+    def cores(self) -> int:
+        """All cores of the device, whether the runtime uses them or not."""
+        return sum(int(cores.count.value) for cores in self.core_sets.values())
 
     @property
     def active_cores(self) -> CoreSet:
@@ -175,7 +197,7 @@ class DeviceDescription(_Frozen):
         """Every number with its source, named by its path in the TOML."""
         sections: dict[str, _Frozen] = {"execution": self.execution}
         sections |= {f"core_sets.{name}": cores for name, cores in self.core_sets.items()}
-        sections |= {"facts": self.facts, "roofline": self.roofline}
+        sections |= {"facts": self.facts} | ({"roofline": self.roofline} if self.roofline else {})
         return tuple(
             NamedFact(name=f"{path}.{field}", fact=fact)
             for path, section in sections.items()

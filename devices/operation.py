@@ -4,15 +4,21 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 OperationKind = Literal[
-    "linear",  # (M, K) activations times (K, N) stored weights; M = 1 is a matrix-vector product
-    "convolution",  # the same after im2col: M output frames, K = channels_in * kernel width, N channels_out
-    "attention",  # (M, K) times (K, N), both activations, one head: scores and mixing
-    "softmax",  # M rows of N
-    "layer_norm",  # M rows of N
+    "gemm",  # (M, K) activations times (K, N) stored weights, M > 1, and the bias: the encoder's linear layers
+    "gemv",  # the same for one row: the decoder's linear layers and the logits
+    "quantise",  # M rows of K rounded to integers in a range that is known
+    "dynamic_quantise",  # the same in their own range, found first
+    "dequantise",  # M rows of K integers back to float32
+    "convolution",  # after im2col: M output frames, K = channels_in * kernel width, N channels_out; float32
+    "attention",  # softmax(q k^T) v of each head in one kernel: M queries, N keys, K per head
+    "cached_attention",  # the same for M new rows whose keys and values are appended to a cache, then N long
+    "cross_attention",  # the same for M rows over N keys and values that stay
+    "split_heads",  # M rows of N columns, keys and values side by side, into one matrix per head
+    "layer_norm",  # M rows of N: the residual addition before it included
     "gelu",  # M rows of N
     "embedding",  # look-up of M rows of N
-    "cache_append",  # M rows of N copied into a key or value cache
-    "session",  # fixed overhead of one run of a graph
+    "stream",  # what N megabytes, read at every step, take beyond what they would if a cache held them
+    "session",  # fixed overhead of one run of a graph that takes and gives N values
 ]
 OPERATION_KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
 
@@ -22,15 +28,18 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """An operation of one shape at one precision.
+    """An operation of one shape at one precision: one kernel, or the few that always come together.
 
-    `m`, `k`, `n`: its dimensions; unused ones are 1 (see OperationKind).
-    `weight_bits`: stored bits per weight, 2 to 8, 16 (float16) or 32; 32 for operations without weights.
-    `activation_bits`: 32 (float32 arithmetic), 16 or 8 (integer arithmetic).
-    `group_size`: weights per scale along k; 0 means one scale per output channel.
+    `heads`, `m`, `k`, `n`: its dimensions; unused ones are 1 (see OperationKind).
+    `weight_bits`: of the weights that the kernel multiplies by: 2, 4, 8, or 32 for floating point, since float16 is
+    widened when a model is loaded; 32 for operations without weights.
+    `activation_bits`: of a product, 8 (integers times integers) or 32; of a rounding, 8 or 16.
+    `group_size`: weights per scale in the kernel; 0 for floating point, and for integer products with one scale per
+    output channel.
     """
 
     kind: OperationKind
+    heads: int = 1
     m: int = 1
     k: int = 1
     n: int = 1

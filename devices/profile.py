@@ -2,26 +2,20 @@
 
 from dataclasses import dataclass, field
 from importlib.resources import files
+from math import log
 from pathlib import Path
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from devices.facts import DeviceDescription, ProfileSource, RuntimeSupport, parse_description
 from devices.host import fill_in_host
-from devices.operation import Operation
+from devices.interval import UncertainTime, Z
+from devices.operation import OPERATION_KINDS, Operation
+from devices.predictor import KernelPredictor, StreamPredictor
 from devices.roofline import model_rows, precisions
-from devices.table import LatencyTable, format_table, parse_table
+from devices.table import KernelClass, LatencyTable, format_table, parse_table
 
 HOST = "host"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OperationLatency:
-    """A predicted time and the interval in which the true one is believed to lie."""
-
-    mean_ms: float
-    low_ms: float
-    high_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +26,10 @@ class DeviceProfile:
     description: DeviceDescription
     table: LatencyTable
     digest: str
-    _latencies: dict[Operation, OperationLatency] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _latencies: dict[Operation, UncertainTime] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _predictors: dict[KernelClass, KernelPredictor | StreamPredictor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def title(self) -> str:
@@ -53,30 +50,67 @@ class DeviceProfile:
         return self.description.facts.ram_available_mb.value
 
     @property
-    def active_power_w(self) -> float:
-        """What the board draws while it computes, its idle share included."""
-        return self.description.facts.active_power_w.value
+    def active_power_w(self) -> float | None:
+        """What the board draws while it computes, its idle share included; None where nobody knows."""
+        power = self.description.facts.active_power_w
+        return None if power is None else power.value
 
     @property
-    def idle_power_w(self) -> float:
-        return self.description.facts.idle_power_w.value
+    def idle_power_w(self) -> float | None:
+        """What the board draws at rest; None where nobody knows."""
+        power = self.description.facts.idle_power_w
+        return None if power is None else power.value
 
-    def latency(self, operation: Operation) -> OperationLatency:
+    @property
+    def threads(self) -> int:
+        """On which the latencies are."""
+        return self.description.threads
+
+    @property
+    def cores(self) -> int:
+        """All cores of the device, whether the runtime uses them or not."""
+        return self.description.cores
+
+    @property
+    def common_log_std(self) -> float:
+        """Relative error that all latencies of this device share: what is believed about the profile as a whole."""
+        return log(self.description.facts.interval_factor.value) / Z
+
+    def latency(self, operation: Operation) -> UncertainTime:
         """The time of one run of one operation; remembered, since searches ask the same ones again and again.
 
-        Interpolated between the table's shapes; group sizes are not told apart. Raises InputError for a
-        precision that the table does not hold.
+        Its error is that of interpolating between the table's rows. Raises InputError for a kernel that the table does
+        not hold.
         """
         known = self._latencies.get(operation)
         if known is None:
-            known = self._latencies[operation] = self._predict(operation)
+            known = self._latencies[operation] = self._predictor(operation).latency(operation)
         return known
 
-    def _predict(self, operation: Operation) -> OperationLatency:
-        description = self.description
-        mean_ms = self.table.mean_ms(operation, threads=description.threads, core_set=description.execution.core_set)
-        factor = description.facts.interval_factor.value
-        return OperationLatency(mean_ms=mean_ms, low_ms=mean_ms / factor, high_ms=mean_ms * factor)
+    def _predictor(self, operation: Operation) -> KernelPredictor | StreamPredictor:
+        key = KernelClass.of(operation, threads=self.threads, core_set=self.description.execution.core_set)
+        predictor = self._predictors.get(key)
+        if predictor is None:
+            predictor = self._predictors[key] = self._fitted(key)
+        return predictor
+
+    def _fitted(self, key: KernelClass) -> KernelPredictor | StreamPredictor:
+        rows = self.table.classes.get(key, ())
+        if key.op == "stream":
+            return StreamPredictor.fit(rows)
+        if not rows:
+            raise InputError(f"{self.table.file}: no latencies for {key}; {_similar(self.table, key)}")
+        return KernelPredictor.fit(rows)
+
+
+def _similar(table: LatencyTable, key: KernelClass) -> str:
+    """What the table holds of this kind of operation."""
+    known = [
+        f"{one.weight_bits}/{one.activation_bits}{' in groups' if one.is_grouped else ''}"
+        for one in table.classes
+        if (one.op, one.threads, one.core_set) == (key.op, key.threads, key.core_set)
+    ]
+    return f"known weight/activation bits: {', '.join(sorted(known)) or 'none'}"
 
 
 def known_profiles() -> tuple[str, ...]:
@@ -152,17 +186,17 @@ def _describe(found: _Found) -> DeviceDescription:
 
 
 def _check_coverage(description: DeviceDescription, table: LatencyTable) -> None:
-    """Raise InputError unless the table prices every product that the runtime section offers."""
+    """Raise InputError unless the table prices every kernel that the runtime section offers."""
+    threads, core_set = description.threads, description.execution.core_set
     held = {
-        (key.op, key.weight_bits, key.activation_bits)
-        for key in table.lattices
-        if (key.threads, key.core_set) == (description.threads, description.execution.core_set)
+        (k.op, k.weight_bits, k.activation_bits)
+        for k in table.classes
+        if (k.threads, k.core_set) == (threads, core_set)
     }
-    for kind in ("linear", "convolution", "embedding"):
+    for kind in OPERATION_KINDS:
         for weight_bits, activation_bits in precisions(kind, description):
             if (kind, weight_bits, activation_bits) not in held:
                 raise InputError(
                     f"{table.file}: no rows for {kind} with {weight_bits}-bit weights and {activation_bits}-bit "
-                    f"activations on {description.threads} threads of {description.execution.core_set!r}, "
-                    "which the profile's runtime offers"
+                    f"activations on {threads} threads of {core_set!r}, which the profile's runtime offers"
                 )

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
+from devices.energy import cpu_occupancy, energy_mj
 from devices.facts import ProfileSource
+from devices.interval import UncertainTime
 from devices.profile import DeviceProfile
-from evaluators.inventory import CACHED_PARTS, Part, parts
+from evaluators.inventory import CACHED_PARTS, Part, parts, prompt_length
 
 RUNTIME_BYTES = 20_000_000
 """The runtime's own code and heap: what importing ONNX Runtime 1.32 adds to a process's resident memory
@@ -18,21 +21,26 @@ RUNTIME_BYTES = 20_000_000
 class Costs:
     """The costs of one utterance at batch 1; formulas in docs/costs.md.
 
-    `size_bytes`: tensors in the artifact. `latency_low_ms`, `latency_high_ms`: sums of the operations' bounds.
-    `rtf`: latency over the audio's length. `source`: of the latency, `estimated` or `measured`.
+    `size_bytes`: tensors in the artifact. `latency_ms`: median; `latency_low_ms`, `latency_high_ms`: 90 % interval.
+    `encoder`: one window. `token`: one step of the decoder, on average over the utterance.
+    `rtf`: latency over the audio's length. `energy_mj`: what the board draws during the work, `energy_above_idle_mj`
+    what the work adds to a board at rest; None where the profile has no power. `occupancy`: share of all cores that
+    is busy when audio comes without a pause. `source`: of the latency, `estimated` or `measured`.
     """
 
     size_bytes: int
     flops: int
-    encoder_flops: int
-    decoder_flops: int
     parameters: int
+    encoder: UncertainTime
+    token: UncertainTime
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
     rtf: float
     peak_memory_bytes: int
-    energy_mj: float
+    energy_mj: float | None
+    energy_above_idle_mj: float | None
+    occupancy: float
     source: ProfileSource
 
 
@@ -48,25 +56,40 @@ def price(
     stages = {"encoder": _Total(), "decoder": _Total()}
     for _, part in parts(dimensions, recipe, audio_s=audio_s, tokens=tokens):
         stages[part.stage].add(_part_total(part, device))
-    encoder_flops, decoder_flops = stages["encoder"].flops, stages["decoder"].flops
+    common = profile.common_log_std
+    encoder = stages["encoder"].latency(common)
+    token = stages["decoder"].latency(common, executions=prompt_length(dimensions) + tokens)
     # sessions keep what they allocated, so the two stages' activations are held together
     activation_bytes = sum(stage.activation_bytes for stage in stages.values())
     total = stages["encoder"]
     total.add(stages["decoder"])
+    latency = total.latency(common)
     return Costs(
         size_bytes=total.weight_bytes,
         flops=total.flops,
-        encoder_flops=encoder_flops,
-        decoder_flops=decoder_flops,
         parameters=total.parameters,
-        latency_ms=total.mean_ms,
-        latency_low_ms=total.low_ms,
-        latency_high_ms=total.high_ms,
-        rtf=total.mean_ms / 1000 / audio_s,
+        encoder=encoder,
+        token=token,
+        latency_ms=latency.ms,
+        latency_low_ms=latency.low_ms,
+        latency_high_ms=latency.high_ms,
+        rtf=latency.ms / 1000 / audio_s,
         peak_memory_bytes=RUNTIME_BYTES + total.loaded_bytes + total.cache_bytes + activation_bytes,
-        energy_mj=total.mean_ms * profile.active_power_w,
+        **_energies(profile, latency.ms),
+        occupancy=cpu_occupancy(latency_ms=latency.ms, audio_s=audio_s, threads=profile.threads, cores=profile.cores),
         source=profile.source,
     )
+
+
+def _energies(profile: DeviceProfile, latency_ms: float) -> dict[str, float | None]:
+    """The fields of `Costs` that need power."""
+    active_w, idle_w = profile.active_power_w, profile.idle_power_w
+    above_w = None if active_w is None or idle_w is None else active_w - idle_w
+    powers = {"energy_mj": active_w, "energy_above_idle_mj": above_w}
+    return {
+        name: None if power_w is None else energy_mj(latency_ms=latency_ms, power_w=power_w)
+        for name, power_w in powers.items()
+    }
 
 
 def stored_bytes(dimensions: Dimensions, recipe: Recipe) -> int:
@@ -89,7 +112,10 @@ class _Device:
 
 @dataclass(slots=True)
 class _Total:
-    """Running sums over items; `activation_bytes` is their maximum."""
+    """Running sums over items; `activation_bytes` is their maximum.
+
+    `deviation_ms`: what all operations together are off when each is off by its own standard deviation.
+    """
 
     weight_bytes: int = 0
     loaded_bytes: int = 0
@@ -97,9 +123,8 @@ class _Total:
     activation_bytes: int = 0
     parameters: int = 0
     flops: int = 0
-    mean_ms: float = 0.0
-    low_ms: float = 0.0
-    high_ms: float = 0.0
+    ms: float = 0.0
+    deviation_ms: float = 0.0
 
     def add(self, other: "_Total") -> None:
         self.weight_bytes += other.weight_bytes
@@ -108,9 +133,13 @@ class _Total:
         self.activation_bytes = max(self.activation_bytes, other.activation_bytes)
         self.parameters += other.parameters
         self.flops += other.flops
-        self.mean_ms += other.mean_ms
-        self.low_ms += other.low_ms
-        self.high_ms += other.high_ms
+        self.ms += other.ms
+        self.deviation_ms += other.deviation_ms
+
+    def latency(self, common_log_std: float, *, executions: int = 1) -> UncertainTime:
+        """The time of one of so many equal executions; `common_log_std`: relative error that all operations share."""
+        log_std = sqrt((self.deviation_ms / self.ms) ** 2 + common_log_std**2)
+        return UncertainTime(ms=self.ms / executions, log_std=log_std)
 
 
 @lru_cache(maxsize=CACHED_PARTS)
@@ -118,6 +147,7 @@ def _part_total(part: Part, device: _Device) -> _Total:
     total = _Total()
     for item in part.items:
         latency = device.profile.latency(item.operation)
+        ms = item.count * latency.ms
         total.add(
             _Total(
                 weight_bytes=item.weight_bytes,
@@ -126,9 +156,8 @@ def _part_total(part: Part, device: _Device) -> _Total:
                 activation_bytes=item.activation_bytes,
                 parameters=item.parameters,
                 flops=item.flops,
-                mean_ms=item.count * latency.mean_ms,
-                low_ms=item.count * latency.low_ms,
-                high_ms=item.count * latency.high_ms,
+                ms=ms,
+                deviation_ms=ms * latency.log_std,
             )
         )
     return total

@@ -11,8 +11,9 @@ from functools import lru_cache
 from common.errors import InputError
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
-from devices.operation import FLOAT_BITS, Operation
-from evaluators.items import ACTIVATION_BYTES, InventoryItem, ItemBuilder, Setting, Stage
+from devices.operation import Operation
+from evaluators.items import InventoryItem, ItemBuilder, Setting, Stage
+from evaluators.kernels import Precision, product
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
 __all__ = ["InventoryItem", "Part", "Stage", "operations", "parts", "prompt_length"]
@@ -51,6 +52,17 @@ def parts(
     """
     recipe.check(dimensions)
     setting = _interned(_setting(dimensions, recipe, audio_s, tokens))
+    streamed_bytes = 0
+    for place, part in _sublayers(setting, recipe):
+        streamed_bytes += _streamed_bytes(part)
+        yield place, part
+    yield "decoder", _stream(setting, round(streamed_bytes / 1e6))
+
+
+def _sublayers(setting: Setting, recipe: Recipe) -> Iterator[tuple[str, Part]]:
+    layers = sum(layer is not None for layer in recipe.decoder)
+    yield "encoder", _session(setting, "encoder", 1 + 2 * layers)
+    yield "decoder", _session(setting, "decoder", 2 + 6 * layers)
     yield "encoder", _convolutions(setting, recipe.convolution_bits)
     for index, encoder in enumerate(recipe.encoder):
         if encoder:
@@ -61,6 +73,7 @@ def parts(
         if decoder:
             place = f"decoder.{index}"
             yield place, _self_attention(setting, decoder.heads, decoder.attention_bits)
+            yield place, _cross_projection(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _cross_attention(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _ffn(setting, "decoder", decoder.ffn_channels, decoder.ffn_bits)
     yield "decoder", _vocabulary(setting, recipe.embedding_bits)
@@ -86,6 +99,7 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
         group_size=recipe.group_size,
         symmetric=recipe.symmetric,
         activation_bits=recipe.activation_bits,
+        activation_ranges=recipe.activation_ranges,
         float_bits=32 if min(recipe.weight_bits) == 32 else 16,
     )
 
@@ -97,13 +111,33 @@ def _interned(setting: Setting) -> Setting:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
+def _session(setting: Setting, stage: Stage, values: int) -> Part:
+    """Running a graph that takes and gives so many values: caches go in and out at every step."""
+    count = 1 if stage == "encoder" else setting.steps
+    build = ItemBuilder(setting=setting, stage=stage, rows=1, count=count)
+    return Part(stage=stage, items=(build.item("session", Operation(kind="session", n=values)),))
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _streamed_bytes(part: Part) -> int:
+    """What every step of the decoder reads: its weights, and keys and values of the audio."""
+    weights = sum(item.loaded_bytes for item in part.items) if part.stage == "decoder" else 0
+    return weights + sum(item.cache_bytes for item in part.items if item.stage == "encoder")
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _stream(setting: Setting, megabytes: int) -> Part:
+    build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps)
+    return Part(stage="decoder", items=(build.item("stream", Operation(kind="stream", n=max(megabytes, 1))),))
+
+
+@lru_cache(maxsize=CACHED_PARTS)
 def _convolutions(setting: Setting, bits: int) -> Part:
     """The encoder outside its layers. Sinusoidal positions are computed, not stored; adding them is free."""
     dimensions = setting.dimensions
     first = ItemBuilder(setting=setting, stage="encoder", rows=setting.frames, count=1, bits=bits)
     second = replace(first, rows=setting.positions)
     items = (
-        first.item("session", Operation(kind="session")),
         first.convolution("conv1", dimensions.n_mels, input_rows=setting.frames),
         first.gelu("conv1_gelu", dimensions.n_audio_state),
         second.convolution("conv2", dimensions.n_audio_state, input_rows=setting.frames),
@@ -116,22 +150,13 @@ def _convolutions(setting: Setting, bits: int) -> Part:
 @lru_cache(maxsize=CACHED_PARTS)
 def _encoder_attention(setting: Setting, heads: int, bits: int) -> Part:
     rows = setting.positions
-    build = ItemBuilder(
-        setting=setting,
-        stage="encoder",
-        group="attention",
-        rows=rows,
-        count=1,
-        bits=bits,
-    )
+    build = ItemBuilder(setting=setting, stage="encoder", group="attention", rows=rows, count=1, bits=bits)
     state, inner = build.state, heads * build.head_width
     items = (
         build.layer_norm("ln"),
-        build.linear("query", state, inner, alive=rows * state),
-        build.linear("key", state, inner, alive=rows * (state + inner), bias=False),
-        build.linear("value", state, inner, alive=rows * (state + 2 * inner)),
-        *build.attention(heads, rows, values_alive=rows * inner),
-        build.linear("out", inner, state, alive=rows * state),
+        *build.linear("query_key_value", state, 3 * inner, alive=rows * state, biases=2 * inner),
+        build.attention("attention", heads, rows),
+        *build.linear("out", inner, state, alive=rows * state),
     )
     return Part(stage="encoder", items=items)
 
@@ -143,9 +168,9 @@ def _ffn(setting: Setting, stage: Stage, channels: int, bits: int) -> Part:
     residual = rows * build.state
     items = (
         build.layer_norm("ln"),
-        build.linear("0", build.state, channels, alive=residual),
+        *build.linear("0", build.state, channels, alive=residual),
         build.gelu("gelu", channels, alive=residual),
-        build.linear("2", channels, build.state, alive=residual),
+        *build.linear("2", channels, build.state, alive=residual),
     )
     return Part(stage=stage, items=items)
 
@@ -163,30 +188,40 @@ def _mean_lengths(steps: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=CACHED_PARTS)
 def _self_attention(setting: Setting, heads: int, bits: int) -> Part:
-    steps = setting.steps
-    build = ItemBuilder(setting=setting, stage="decoder", group="attention", rows=1, count=steps, bits=bits)
+    build = ItemBuilder(setting=setting, stage="decoder", group="attention", rows=1, count=setting.steps, bits=bits)
     state, inner = build.state, heads * build.head_width
     attention = (
-        item for length, count in _mean_lengths(steps) for item in replace(build, count=count).attention(heads, length)
+        replace(build, count=count).attention("cached_attention", heads, length, cache_values=2 * count * inner)
+        for length, count in _mean_lengths(setting.steps)
     )
     items = (
         build.layer_norm("ln"),
-        build.linear("query", state, inner, alive=state),
-        build.linear("key", state, inner, alive=state + inner, bias=False),
-        build.linear("value", state, inner, alive=state + 2 * inner),
-        build.cache_append("key_cache", inner, alive=state + 3 * inner),
-        build.cache_append("value_cache", inner, alive=state + 2 * inner),
+        *build.linear("query_key_value", state, 3 * inner, alive=state, biases=2 * inner),
         *attention,
-        build.linear("out", inner, state, alive=state),
+        *build.linear("out", inner, state, alive=state),
     )
     return Part(stage="decoder", items=items)
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
-    """Keys and values are projected once per utterance, straight into their caches."""
+def _cross_projection(setting: Setting, heads: int, bits: int) -> Part:
+    """Keys and values of cross-attention, projected once per window by the encoder's graph."""
     rows = setting.positions
-    step = ItemBuilder(
+    build = ItemBuilder(setting=setting, stage="encoder", group="cross_attention", rows=rows, count=1, bits=bits)
+    inner = heads * build.head_width
+    split = build.item(
+        "split_heads",
+        Operation(kind="split_heads", m=rows, n=2 * inner),
+        activations=rows * (build.state + 2 * inner),
+        cache_values=2 * rows * inner,
+    )
+    projection = build.linear("key_value", build.state, 2 * inner, biases=inner)
+    return Part(stage="encoder", items=(*projection, split))
+
+
+@lru_cache(maxsize=CACHED_PARTS)
+def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
+    build = ItemBuilder(
         setting=setting,
         stage="decoder",
         group="cross_attention",
@@ -194,16 +229,12 @@ def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
         count=setting.steps,
         bits=bits,
     )
-    once = replace(step, rows=rows, count=1)
-    state, inner = step.state, heads * step.head_width
-    cache_bytes = rows * inner * ACTIVATION_BYTES
+    state, inner = build.state, heads * build.head_width
     items = (
-        replace(once.linear("key", state, inner, bias=False), cache_bytes=cache_bytes),
-        replace(once.linear("value", state, inner), cache_bytes=cache_bytes),
-        step.layer_norm("ln"),
-        step.linear("query", state, inner, alive=state),
-        *step.attention(heads, rows),
-        step.linear("out", inner, state, alive=state),
+        build.layer_norm("ln"),
+        *build.linear("query", state, inner, alive=state),
+        build.attention("cross_attention", heads, setting.positions),
+        *build.linear("out", inner, state, alive=state),
     )
     return Part(stage="decoder", items=items)
 
@@ -214,17 +245,9 @@ def _vocabulary(setting: Setting, bits: int) -> Part:
     dimensions = setting.dimensions
     build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=bits)
     state, vocabulary = dimensions.n_text_state, dimensions.n_vocab
-    logits = Operation(
-        kind="linear",
-        k=state,
-        n=vocabulary,
-        weight_bits=bits,
-        activation_bits=FLOAT_BITS,
-        group_size=build.group_size,
-    )
+    logits = product(1, state, vocabulary, Precision(weight_bits=bits, group_size=build.group_size))
     positions = build.floats(dimensions.n_text_ctx * state)
     items = (
-        build.item("session", Operation(kind="session")),
         build.embedding("token_embedding", build.matrix(vocabulary, state)),
         replace(build, bits=setting.float_bits).embedding("positional_embedding", positions),
         build.layer_norm("ln"),

@@ -1,20 +1,26 @@
 """Items of the inventory, and how each kind of operation becomes one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from compression.dimensions import Dimensions
-from devices.operation import Operation, OperationKind
+from compression.recipe import ActivationRanges
+from devices.operation import Operation
+from evaluators.kernels import Precision, product, roundings
 from evaluators.tensor_bytes import TensorBytes, tensor_bytes
 
 Stage = Literal["encoder", "decoder"]
+"""The graph that executes an operation."""
+AttentionKind = Literal["attention", "cached_attention", "cross_attention"]
 
 ACTIVATION_BYTES = 4
 """Activations and caches are float32 in memory."""
 KERNEL_WIDTH = 3
 """Of both convolutions."""
-MULTIPLYING: frozenset[OperationKind] = frozenset({"linear", "convolution", "attention"})
+ATTENTION_COPIES = 7
+"""Values per position and column of a head while the kernel runs: query, key and value twice, the second time by
+head, and the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,19 +46,25 @@ class InventoryItem:
 
     @property
     def flops(self) -> int:
-        """Two per multiply-accumulate of linear, convolution and attention operations; 0 for the others."""
+        """Two per multiply-accumulate of products, convolutions and attention (q k^T, then times v); else 0."""
         operation = self.operation
-        if operation.kind not in MULTIPLYING:
-            return 0
-        return 2 * operation.m * operation.k * operation.n * self.count
+        match operation.kind:
+            case "gemm" | "gemv" | "convolution":
+                macs = operation.m * operation.k * operation.n
+            case "attention" | "cached_attention" | "cross_attention":
+                macs = 2 * operation.heads * operation.m * operation.k * operation.n
+            case _:
+                macs = 0
+        return 2 * macs * self.count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
     """What all sub-layers of an utterance share.
 
-    `frames`: mel frames in the encoder's window. `steps`: decoder steps. `group_size`, `symmetric` and
-    `activation_bits` are the recipe's. `float_bits`: storage of biases, normalisations and positions.
+    `frames`: mel frames in the encoder's window. `steps`: decoder steps. `group_size`, `symmetric`,
+    `activation_bits` and `activation_ranges` are the recipe's. `float_bits`: storage of biases, normalisations and
+    positions.
     """
 
     dimensions: Dimensions
@@ -61,6 +73,7 @@ class Setting:
     group_size: int
     symmetric: bool
     activation_bits: int
+    activation_ranges: ActivationRanges
     float_bits: int
 
     @property
@@ -128,22 +141,25 @@ class ItemBuilder:
         symmetric = self.setting.symmetric
         return tensor_bytes(outputs, inputs, self.bits, group_size=self.group_size, symmetric=symmetric)
 
-    def linear(self, name: str, inputs: int, outputs: int, *, alive: int = 0, bias: bool = True) -> InventoryItem:
-        operation = Operation(
-            kind="linear",
-            m=self.rows,
-            k=inputs,
-            n=outputs,
+    def linear(
+        self, name: str, inputs: int, outputs: int, *, alive: int = 0, biases: int | None = None
+    ) -> Iterator[InventoryItem]:
+        """A linear layer, or several with the same input as one; `biases`: values, by default one per output."""
+        setting = self.setting
+        precision = Precision(
             weight_bits=self.bits,
-            activation_bits=self.setting.activation_bits,
             group_size=self.group_size,
+            activation_bits=setting.activation_bits,
+            activation_ranges=setting.activation_ranges,
         )
-        weight = self.matrix(outputs, inputs)
-        return self.item(
+        activations = alive + self.rows * (inputs + outputs)
+        for operation in roundings(self.rows, inputs, precision):
+            yield self.item(f"{name}_{operation.kind}", operation, activations=alive + 2 * self.rows * inputs)
+        yield self.item(
             name,
-            operation,
-            activations=alive + self.rows * (inputs + outputs),
-            tensors=(weight, self.floats(outputs)) if bias else (weight,),
+            product(self.rows, inputs, outputs, precision),
+            activations=activations,
+            tensors=(self.matrix(outputs, inputs), self.floats(outputs if biases is None else biases)),
         )
 
     def convolution(self, name: str, channels: int, *, input_rows: int) -> InventoryItem:
@@ -151,13 +167,13 @@ class ItemBuilder:
         weight = tensor_bytes(self.state, inputs, self.bits, symmetric=self.setting.symmetric)
         return self.item(
             name,
-            Operation(kind="convolution", m=self.rows, k=inputs, n=self.state, weight_bits=self.bits),
+            Operation(kind="convolution", m=self.rows, k=inputs, n=self.state),
             activations=input_rows * channels + self.rows * self.state,
             tensors=(weight, self.floats(self.state)),
         )
 
     def layer_norm(self, name: str) -> InventoryItem:
-        """Keeps its input: it is the residual stream."""
+        """Keeps its input: it is the residual stream, to which the output of the sub-layer before was added."""
         return self.item(
             name,
             Operation(kind="layer_norm", m=self.rows, n=self.state),
@@ -170,40 +186,24 @@ class ItemBuilder:
         return self.item(name, operation, activations=alive + 2 * self.rows * width)
 
     def embedding(self, name: str, table: TensorBytes) -> InventoryItem:
+        precision = Precision(weight_bits=self.bits, group_size=self.group_size)
+        kernel = product(1, self.state, 1, precision)
         operation = Operation(
-            kind="embedding", m=self.rows, n=self.state, weight_bits=self.bits, group_size=self.group_size
+            kind="embedding",
+            m=self.rows,
+            n=self.state,
+            weight_bits=kernel.weight_bits,
+            group_size=kernel.group_size,
         )
         return self.item(name, operation, activations=2 * self.rows * self.state, tensors=(table,))
 
-    def cache_append(self, name: str, width: int, *, alive: int) -> InventoryItem:
-        """Rows of `width` copied into a cache, once per execution."""
+    def attention(self, kind: AttentionKind, heads: int, keys: int, *, cache_values: int = 0) -> InventoryItem:
+        """softmax(q k^T) v of all heads over `keys` keys, in one kernel that never holds a whole matrix of scores."""
+        width = self.head_width
+        inner = self.rows * heads * width
         return self.item(
-            name,
-            Operation(kind="cache_append", m=self.rows, n=width),
-            activations=alive,
-            cache_values=self.count * self.rows * width,
-        )
-
-    def attention(self, heads: int, length: int, *, values_alive: int = 0) -> Iterator[InventoryItem]:
-        """Scores and mixing head by head, softmax over all heads at once, over `length` keys.
-
-        `values_alive`: the value projections, and as many keys, where no cache holds them.
-        """
-        width, residual = self.head_width, self.rows * self.state
-        scores, mixed = heads * self.rows * length, heads * self.rows * width
-        by_head = replace(self, count=heads * self.count)
-        yield by_head.item(
-            "scores",
-            Operation(kind="attention", m=self.rows, k=width, n=length),
-            activations=residual + mixed + 2 * values_alive + scores,
-        )
-        yield self.item(
-            "softmax",
-            Operation(kind="softmax", m=heads * self.rows, n=length),
-            activations=residual + values_alive + 2 * scores,
-        )
-        yield by_head.item(
-            "mixing",
-            Operation(kind="attention", m=self.rows, k=length, n=width),
-            activations=residual + values_alive + scores + mixed,
+            "attention",
+            Operation(kind=kind, heads=heads, m=self.rows, k=width, n=keys),
+            activations=self.rows * self.state + ATTENTION_COPIES * inner,
+            cache_values=cache_values,
         )

@@ -86,14 +86,22 @@ def _session(file: Path, threads: int | None) -> ort.InferenceSession:
     options.log_severity_level = 3
     # a plan for every length of the text would be kept and never used again
     options.enable_mem_pattern = False
-    # threads that spin take the cores from whatever else runs
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.x64quantprecision", "1" if _saturates() else "0")
+    for key, value in session_entries(saturates=_saturates()).items():
+        options.add_session_config_entry(key, value)
     try:
         return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"{file} cannot be run by onnxruntime {ort.__version__}: {reason}") from error
+
+
+def session_entries(*, saturates: bool) -> dict[str, str]:
+    """The entries of a session's configuration, by key; `saturates`: see `_saturates`."""
+    return {
+        # threads that spin take the cores from whatever else runs
+        "session.intra_op.allow_spinning": "0",
+        "session.x64quantprecision": "1" if saturates else "0",
+    }
 
 
 def _saturates() -> bool:

@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from math import exp, log
+from statistics import NormalDist
 from typing import Self
 
 from common.errors import InputError
+from devices.interval import Z, probability_within
 from search.trial import TrialCosts
 
 _PERCENT = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(\.\d+)?)\s*%")
@@ -56,19 +59,52 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostLimits:
-    """Largest costs for the reference utterance; None where there is no limit."""
+    """Largest costs for the reference utterance; None where there is no limit.
+
+    Limits on time (latency, real-time factor, occupancy) must hold with a probability of `latency_confidence`.
+    """
 
     max_memory_mb: float
     max_size_mb: float | None = None
     max_latency_ms: float | None = None
     max_rtf: float | None = None
+    max_occupancy: float | None = None
+    latency_confidence: float = 0.5
 
     def violations(self, costs: TrialCosts) -> dict[str, float]:
-        """By limit, (cost - limit) / limit: positive where the limit is broken."""
+        """By limit, (cost - limit) / limit: positive where the limit is broken.
+
+        For limits on time the cost is the quantile at `latency_confidence`. What is not known breaks no limit.
+        """
+        over = {"memory": costs.peak_memory_mb / self.max_memory_mb - 1}
+        if self.max_size_mb is not None:
+            over["size"] = costs.size_mb / self.max_size_mb - 1
+        slower = self._quantile_over_median(costs)
+        return over | {name: ratio * slower - 1 for name, ratio in self._time_ratios(costs).items()}
+
+    def probability(self, costs: TrialCosts) -> float | None:
+        """That every limit on time holds; None without such a limit, or without a latency.
+
+        The limits are on multiples of one uncertain latency, so they all hold where the tightest does.
+        """
+        ratios = self._time_ratios(costs)
+        if not ratios or costs.latency_ms is None or costs.latency_low_ms is None or costs.latency_high_ms is None:
+            return None
+        tightest_ms = costs.latency_ms / max(ratios.values())
+        return probability_within(tightest_ms, low_ms=costs.latency_low_ms, high_ms=costs.latency_high_ms)
+
+    def _time_ratios(self, costs: TrialCosts) -> dict[str, float]:
+        """By limit on time, median cost / limit."""
         pairs = {
-            "memory": (costs.peak_memory_mb, self.max_memory_mb),
-            "size": (costs.size_mb, self.max_size_mb),
             "latency": (costs.latency_ms, self.max_latency_ms),
             "rtf": (costs.rtf, self.max_rtf),
+            "occupancy": (costs.occupancy, self.max_occupancy),
         }
-        return {name: cost / limit - 1 for name, (cost, limit) in pairs.items() if limit is not None}
+        return {name: cost / limit for name, (cost, limit) in pairs.items() if cost is not None and limit is not None}
+
+    def _quantile_over_median(self, costs: TrialCosts) -> float:
+        """How much longer than the median the time is that is kept with the asked probability (lognormal)."""
+        if costs.latency_low_ms is None or costs.latency_high_ms is None:
+            return 1.0
+        log_std = log(costs.latency_high_ms / costs.latency_low_ms) / (2 * Z)
+        return exp(NormalDist().inv_cdf(self.latency_confidence) * log_std)

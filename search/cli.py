@@ -22,6 +22,10 @@ Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory,
 Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
+Occupancy = Annotated[float | None, typer.Option(help="Share of all cores that speech without a pause may keep busy.")]
+Confidence = Annotated[
+    float | None, typer.Option(help="Probability with which limits on time must hold; default 0.5, the median.")
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
 
 
@@ -33,6 +37,26 @@ def devices(
     from search.commands.devices import show_devices
 
     show_devices(name, json)
+
+
+@app.command()
+def profile(
+    out: Annotated[Path, typer.Option(help="The profile, NAME.toml; its table NAME.csv comes beside it.")],
+    host: Annotated[str, typer.Option(help="local, ssh://USER@HOST[:PORT] or adb:SERIAL; see docs.")] = "local",
+    models: Annotated[str, typer.Option(help="The models that it is for, such as tiny.en,base.")] = "tiny.en,base",
+    core_set: Annotated[str | None, typer.Option(help="Cores to measure on; default: the fastest.")] = None,
+    threads: Annotated[str | None, typer.Option(help="Such as 1,2,4; default: those up to the core set's.")] = None,
+    minutes: Annotated[float, typer.Option(help="No further round of measurements begins after them.")] = 60.0,
+    title: Annotated[str | None, typer.Option(help="Default: what the device calls itself.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure a device, this machine or one reached by ssh or adb, into a profile that --device takes."""
+    from search.commands.profile import ProfileOptions, run_profile
+
+    options = ProfileOptions(
+        host=host, out=out, models=models, core_set=core_set, threads=threads, minutes=minutes, title=title
+    )
+    run_profile(options, as_json=json)
 
 
 @app.command()
@@ -91,6 +115,8 @@ def search(
     max_latency_ms: Annotated[float | None, typer.Option()] = None,
     max_rtf: Annotated[float | None, typer.Option()] = None,
     max_memory_mb: Annotated[float | None, typer.Option(help="Default: what the device has.")] = None,
+    max_occupancy: Occupancy = None,
+    latency_confidence: Confidence = None,
     seed: Annotated[int | None, typer.Option()] = None,
     threads: Threads = None,
     json: Json = False,
@@ -103,7 +129,8 @@ def search(
         "confirm": confirm, "calibration": calibration, "calibration_utterances": calibration_utterances,
         "language": language, "skip_broken": skip_broken or None, "space": space, "sampler": sampler,
         "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms, "max_rtf": max_rtf,
-        "max_memory_mb": max_memory_mb, "seed": seed, "threads": threads,
+        "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy, "latency_confidence": latency_confidence,
+        "seed": seed, "threads": threads,
     }  # fmt: skip
     run_new_search(out=out, config_file=config, flags=flags, as_json=json)
 
@@ -127,6 +154,31 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
     from search.commands.report import write_report_again
 
     write_report_again(run, as_json=json)
+
+
+@app.command()
+def reprice(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    device: Annotated[str, typer.Option(help="A device profile's name, or your own TOML.")],
+    out: Annotated[Path | None, typer.Option(help="Default: devices/DEVICE in the run's folder.")] = None,
+    objective: Annotated[str | None, typer.Option(help="Weights of size and FLOPs; default: the run's.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="Default, here and below: the run's limit.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option()] = None,
+    max_rtf: Annotated[float | None, typer.Option()] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="At most what the device has.")] = None,
+    max_occupancy: Occupancy = None,
+    latency_confidence: Confidence = None,
+    json: Json = False,
+) -> None:
+    """Price a run's trials for another device: its front, pick and report, from the WERs that are known."""
+    from search.commands.reprice import reprice_run
+
+    flags: dict[str, Any] = {
+        "device": device, "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms,
+        "max_rtf": max_rtf, "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy,
+        "latency_confidence": latency_confidence,
+    }  # fmt: skip
+    reprice_run(run, out=out, flags=flags, as_json=json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from search.outcome import ArtifactFigures, Confirmation, Outcome
-from search.trial import Trial, TrialAccuracy
+from search.trial import UNEVALUATED, Trial, TrialAccuracy, TrialCosts
 
 _LIMITS = {
     "wer": ("the WER budget", "--wer-budget"),
@@ -11,6 +11,7 @@ _LIMITS = {
     "latency": ("the latency limit", "--max-latency-ms"),
     "rtf": ("the real-time factor limit", "--max-rtf"),
     "memory": ("the memory limit", "--max-memory-mb"),
+    "occupancy": ("the limit on CPU occupancy", "--max-occupancy"),
 }
 """By name of a violation: what the limit is called and the flag that sets it."""
 Scored = TrialAccuracy | Confirmation | ArtifactFigures
@@ -19,7 +20,10 @@ Scored = TrialAccuracy | Confirmation | ArtifactFigures
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantity:
-    """A measured or predicted value with its 95 % interval, both as text; no interval is an empty text."""
+    """A measured or predicted value with its interval, both as text; no interval is an empty text.
+
+    The intervals of word error rates are 95 %, those of latencies 90 %.
+    """
 
     value: str
     interval: str = ""
@@ -30,13 +34,22 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One quantity of the baseline and of the pick; `change` is from the first to the second."""
+    """One quantity of the baseline and of the pick; `change` is from the first to the second.
+
+    `mark`: `estimated` or `measured`, where that is a question.
+    """
 
     label: str
     baseline: Quantity
     pick: Quantity
     change: str
     note: str = ""
+    mark: str = ""
+
+    @property
+    def remark(self) -> str:
+        """Mark and note in one."""
+        return ", ".join(filter(None, (self.mark, self.note)))
 
 
 def shown_trial(outcome: Outcome) -> Trial:
@@ -45,7 +58,10 @@ def shown_trial(outcome: Outcome) -> Trial:
 
 
 def compare(outcome: Outcome) -> tuple[Comparison, ...]:
-    """The baseline against the shown trial: costs, WER, and WER on the confirm set if there is one."""
+    """The baseline against the shown trial: costs, WER, and WER on the confirm set if there is one.
+
+    Energy and CPU occupancy are left out where they are not known: `problems` says so.
+    """
     baseline, pick = outcome.baseline, shown_trial(outcome)
     before, after = baseline.costs, pick.costs
     rows = (
@@ -66,16 +82,70 @@ def compare(outcome: Outcome) -> tuple[Comparison, ...]:
             baseline=_latency(baseline),
             pick=_latency(pick),
             change=_less(before.latency_ms, after.latency_ms),
-            note=after.source,
+            note="90 % interval",
+            mark=after.source,
         ),
+        *_in_time(outcome, pick),
         Comparison(
             label="Peak memory",
             baseline=Quantity(value=f"{before.peak_memory_mb:,.1f} MB"),
             pick=Quantity(value=f"{after.peak_memory_mb:,.1f} MB"),
             change=_smaller(before.peak_memory_mb, after.peak_memory_mb),
         ),
+        *_energy(before, after),
+        *_occupancy(before, after),
     )
     return (*rows, *_word_errors(outcome, pick), *_artifacts(outcome, pick))
+
+
+def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """With what probability the limits on time hold; nothing where there are none."""
+    before, after = outcome.within_time(outcome.baseline), outcome.within_time(pick)
+    if outcome.limits is None or before is None or after is None:
+        return ()
+    return (
+        Comparison(
+            label="P(within time limit)",
+            baseline=Quantity(value=f"{100 * before:.0f} %"),
+            pick=Quantity(value=f"{100 * after:.0f} %"),
+            change="",
+            note=f"asked {100 * outcome.limits.latency_confidence:g} %",
+            mark=pick.costs.source,
+        ),
+    )
+
+
+def _energy(before: TrialCosts, after: TrialCosts) -> tuple[Comparison, ...]:
+    """What the board draws for the reference utterance; nothing where its power is not known."""
+    if before.energy_mj is None or after.energy_mj is None:
+        return ()
+    above = after.energy_above_idle_mj
+    return (
+        Comparison(
+            label="Energy",
+            baseline=Quantity(value=f"{before.energy_mj:,.0f} mJ"),
+            pick=Quantity(value=f"{after.energy_mj:,.0f} mJ"),
+            change=_less(before.energy_mj, after.energy_mj),
+            note="" if above is None else f"{above:,.0f} mJ above idle",
+            mark=after.source,
+        ),
+    )
+
+
+def _occupancy(before: TrialCosts, after: TrialCosts) -> tuple[Comparison, ...]:
+    """How busy speech without a pause keeps the CPU; nothing in runs from before this was kept."""
+    if before.occupancy is None or after.occupancy is None:
+        return ()
+    return (
+        Comparison(
+            label="CPU occupancy",
+            baseline=Quantity(value=f"{100 * before.occupancy:.1f} %"),
+            pick=Quantity(value=f"{100 * after.occupancy:.1f} %"),
+            change=_less(before.occupancy, after.occupancy),
+            note="all cores, at real time",
+            mark=after.source,
+        ),
+    )
 
 
 def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
@@ -90,7 +160,7 @@ def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             baseline=Quantity(value=f"{before.size_mb:,.1f} MB"),
             pick=Quantity(value=f"{after.size_mb:,.1f} MB"),
             change=_smaller(before.size_mb, after.size_mb),
-            note="measured",
+            mark="measured",
         ),
         Comparison(
             label="File WER",
@@ -104,14 +174,16 @@ def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             baseline=Quantity(value=f"{before.host_latency_ms:,.0f} ms"),
             pick=Quantity(value=f"{after.host_latency_ms:,.0f} ms"),
             change=_less(before.host_latency_ms, after.host_latency_ms),
-            note="measured, this machine",
+            note="the run's machine",
+            mark="measured",
         ),
         Comparison(
             label="Memory here",
             baseline=Quantity(value=f"{before.host_memory_mb:,.0f} MB"),
             pick=Quantity(value=f"{after.host_memory_mb:,.0f} MB"),
             change=_smaller(before.host_memory_mb, after.host_memory_mb),
-            note="measured, Python included",
+            note="Python included",
+            mark="measured",
         ),
     )
 
@@ -134,6 +206,14 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
             "on one set, its WER is likely to be a little optimistic."
         )
     found += _artifact_problems(outcome, pick) if pick else []
+    if outcome.baseline.costs.energy_mj is None:
+        found.append(f"No energy: the profile of {outcome.device} does not say what the device draws.")
+    unevaluated = sum(UNEVALUATED in trial.violations for trial in outcome.trials)
+    if unevaluated:
+        found.append(
+            f"{_recipes(unevaluated)} within the limits without a WER: rejected on {outcome.repriced_from}. "
+            f"A search for {outcome.device} may find a better one."
+        )
     for set_name, count in (
         (outcome.speech, outcome.broken_lines),
         (outcome.confirm_speech, outcome.confirm_broken_lines),
@@ -155,6 +235,16 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     heard = [(text, where) for text, where in ((figures.on_silence, "silence"), (figures.on_noise, "noise")) if text]
     found += [f"The pick's artifact hears {text!r} in {where}." for text, where in heard]
     return found
+
+
+def provenance(outcome: Outcome) -> str | None:
+    """Where the numbers of a repriced run come from; None for a run of its own."""
+    if outcome.repriced_from is None:
+        return None
+    return (
+        f"Repriced for {outcome.device} from a run made for {outcome.repriced_from}: WER, confirmation and files are "
+        f"that run's; latency, energy, occupancy, limits, front and pick are those of {outcome.device}."
+    )
 
 
 def budget(outcome: Outcome) -> str:
@@ -225,9 +315,15 @@ def _points(before: Scored | None, after: Scored | None) -> str:
 
 def _latency(trial: Trial) -> Quantity:
     costs = trial.costs
+    if costs.latency_ms is None:
+        return Quantity(value="not known")
     return Quantity(
         value=f"{costs.latency_ms:,.0f} ms", interval=f"{costs.latency_low_ms:,.0f} to {costs.latency_high_ms:,.0f}"
     )
+
+
+def _recipes(count: int) -> str:
+    return "1 recipe is" if count == 1 else f"{count} recipes are"
 
 
 def _smaller(before: float, after: float) -> str:
@@ -237,7 +333,9 @@ def _smaller(before: float, after: float) -> str:
     return f"{abs(change):.1f} % {'smaller' if change < 0 else 'larger'}"
 
 
-def _less(before: float, after: float) -> str:
+def _less(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return ""
     ratio = before / after
     if abs(ratio - 1) < 0.005:
         return "the same"

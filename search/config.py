@@ -22,7 +22,8 @@ class SearchConfig(BaseModel):
     """Everything that a run depends on; the keys are those of `--config FILE.toml`.
 
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
-    stopped or failed. Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens.
+    stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
+    Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,8 @@ class SearchConfig(BaseModel):
     max_size_mb: Positive | None = None
     max_latency_ms: Positive | None = None
     max_rtf: Positive | None = None
+    max_occupancy: Positive | None = None
+    latency_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.5
     max_memory_mb: Positive | None = None
     reference_seconds: Annotated[float, Field(gt=0, le=30)] = 10.0
     reference_tokens: Annotated[int, Field(ge=1, le=220)] = 30
@@ -87,6 +90,8 @@ class SearchConfig(BaseModel):
             max_size_mb=self.max_size_mb,
             max_latency_ms=self.max_latency_ms,
             max_rtf=self.max_rtf,
+            max_occupancy=self.max_occupancy,
+            latency_confidence=self.latency_confidence,
         )
 
     def to_toml(self, folder: Path) -> str:

@@ -1,16 +1,18 @@
 """What a run's memory holds beside its trials, and the outcome that follows from all of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.errors import InputError
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
-from search.budget import WerBudget
+from search.budget import CostLimits, WerBudget
 from search.engines.memory import Memory
 from search.front import front, least_violating, recommend
 from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
+from search.trial import Trial
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 
@@ -29,6 +31,8 @@ class RunFacts:
     broken_lines: int
     confirm_broken_lines: int
     dimensions: Dimensions
+    limits: CostLimits | None = None
+    """None in runs from before limits were kept."""
 
 
 def remember_facts(memory: Memory, facts: RunFacts) -> None:
@@ -42,7 +46,10 @@ def recall_facts(memory: Memory) -> RunFacts:
     if text is None:
         raise InputError("this run ended before its first trial")
     values: dict[str, Any] = json.loads(text)
-    return RunFacts(**values | {"dimensions": Dimensions(**values["dimensions"])})
+    limits = values.get("limits")
+    return RunFacts(
+        **values | {"dimensions": Dimensions(**values["dimensions"]), "limits": limits and CostLimits(**limits)}
+    )
 
 
 def remember_elapsed(memory: Memory, seconds: float) -> None:
@@ -83,7 +90,11 @@ def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
 
 def read_outcome(memory: Memory) -> Outcome:
     """What the run has found so far. Raises InputError when not even the baseline was scored."""
-    facts, trials = recall_facts(memory), memory.trials()
+    return find_outcome(memory, recall_facts(memory), memory.trials())
+
+
+def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
+    """What follows from these trials, with the memory's confirmations and artifacts; errors as for `read_outcome`."""
     if not trials:
         raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
     if trials[0].accuracy is None:
@@ -94,7 +105,7 @@ def read_outcome(memory: Memory) -> Outcome:
     records = [(trial.recipe.id, recall_artifact(memory, trial.recipe)) for trial in (trials[0], *found)]
     artifacts = {recipe_id: record for recipe_id, record in records if record}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
-    recommended = recommend(found, confirmations, artifacts, wer_limit=wer_limit)
+    recommended = recommend(found, confirmations, artifacts, wer_limit=wer_limit, baseline=trials[0])
     return Outcome(
         model=facts.model,
         device=facts.device,
@@ -102,7 +113,7 @@ def read_outcome(memory: Memory) -> Outcome:
         confirm_speech=facts.confirm_speech,
         normaliser=facts.normaliser,
         wer_limit=wer_limit,
-        trials=trials,
+        trials=tuple(trials),
         front=found,
         recommended=recommended,
         least_violating=None if recommended else least_violating(trials),
@@ -111,4 +122,5 @@ def read_outcome(memory: Memory) -> Outcome:
         utterances=facts.utterances,
         broken_lines=facts.broken_lines,
         confirm_broken_lines=facts.confirm_broken_lines,
+        limits=facts.limits,
     )

@@ -100,7 +100,7 @@ class RunFolder:
             **{name: version(name) for name in PACKAGES},
             "machine": platform.machine(),
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             **digests,
         }
         write_text_whole(self.environment_file, json.dumps(environment, indent=2) + "\n")
@@ -113,7 +113,7 @@ class RunFolder:
         return loaded
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name as Linux tells it, else as Python does."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

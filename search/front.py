@@ -43,23 +43,26 @@ def recommend(
     artifacts: Mapping[str, ArtifactRecord],
     *,
     wer_limit: float,
+    baseline: Trial,
 ) -> Trial | None:
     """The cheapest trial of the front that kept its promise, as a file and on the confirm set, else the cheapest one.
 
     The best of many candidates on one set looks better than it is; so a trial whose WER on unseen utterances is
     over the budget there gives way to the next one, and so does one whose artifact is over it or could not be made.
-    What was not tried is no reason against a trial; where all of it speaks against every trial, the cheapest is taken.
+    What was not tried is no reason against a trial: where only the original was tried and kept its promise, the
+    cheapest that nothing speaks against is taken; where something speaks against every trial, the cheapest.
     """
 
-    def is_confirmed(trial: Trial) -> bool:
-        confirmation = confirmations.get(trial.recipe.id)
-        return confirmation.within_budget if confirmation else not confirmations
+    def evidence(trial: Trial) -> list[bool]:
+        confirmation, record = confirmations.get(trial.recipe.id), artifacts.get(trial.recipe.id)
+        found = [confirmation.within_budget] if confirmation else []
+        if record:
+            found.append(record.figures is not None and record.figures.wer <= wer_limit)
+        return found
 
-    def runs(trial: Trial) -> bool:
-        record = artifacts.get(trial.recipe.id)
-        if record is None:
-            return not artifacts
-        return record.figures is not None and record.figures.wer <= wer_limit
-
-    kept = [trial for trial in front if is_confirmed(trial) and runs(trial)]
-    return next(iter(kept), None) or next(iter(front), None)
+    unopposed = [trial for trial in front if all(evidence(trial))]
+    tried = [trial for trial in unopposed if len(evidence(trial)) == bool(confirmations) + bool(artifacts)]
+    kept = next(iter(tried), baseline)
+    if kept.number != baseline.number:
+        return kept
+    return next(iter(unopposed), None) or next(iter(front), None)

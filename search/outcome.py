@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from search.budget import CostLimits
 from search.trial import Trial
 
 
@@ -57,7 +58,9 @@ class Outcome:
     """A run's trials and what was decided about them.
 
     `trials[0]` is the baseline: the original recipe. `wer_limit` is a fraction. `confirmations` and `artifacts` are by
-    recipe id; empty when the run has no confirm set or has not come to it.
+    recipe id; empty when the run has no confirm set or has not come to it. `limits`: on costs; None in runs from before
+    they were kept. `repriced_from`: the device that the run was made for, where it was priced anew for `device`.
+    `artifacts_are_of_host`: whether the machine that measured the artifacts is what the profile `host` describes.
     """
 
     model: str
@@ -75,11 +78,18 @@ class Outcome:
     utterances: int = 0
     broken_lines: int = 0
     confirm_broken_lines: int = 0
+    limits: CostLimits | None = None
+    repriced_from: str | None = None
+    artifacts_are_of_host: bool = True
 
     def figures(self, trial: Trial) -> ArtifactFigures | None:
         """What was measured of the trial's artifact, if there is one."""
         record = self.artifacts.get(trial.recipe.id)
         return record.figures if record else None
+
+    def within_time(self, trial: Trial) -> float | None:
+        """The probability that the trial keeps every limit on time; None without such a limit."""
+        return self.limits.probability(trial.costs) if self.limits else None
 
     @property
     def baseline(self) -> Trial:

@@ -1,6 +1,6 @@
 """`trials.csv`, `pareto.csv` and `artifacts.csv`: what scripts outside the project read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,6 @@ import pandas as pd
 from common.files import write_text_whole
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
-from evaluators.inventory import InventoryItem, operations
 from search.outcome import ArtifactFigures, Outcome
 from search.trial import ACCURACY, Trial
 
@@ -26,10 +25,13 @@ COLUMNS = (
 ARTIFACT_COLUMNS = ("trial", "recipe_id", *(field.name for field in fields(ArtifactFigures)), "note")
 HOST = "host"
 """The profile of the machine that the search runs on."""
+CONVOLUTION_WIDTH = 3
+"""Of both convolutions."""
 CACHED_RECIPES = 2**14
 """A run rewrites its files after every trial; what only depends on a recipe is worked out once."""
 _TYPES = {
-    **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm"), "float64"),
+    **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm", "energy_mj"), "float64"),
+    **dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms", "rtf"), "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
@@ -85,23 +87,26 @@ def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> Non
 
 @lru_cache(maxsize=CACHED_RECIPES)
 def mean_weight_bits(recipe: Recipe, dimensions: Dimensions) -> float:
-    """Stored bits per weight: the mean over all weights of the matrices in the inventory.
+    """Stored bits per weight: the mean over all weights of the stored matrices.
 
     Matrices are the attention projections, the FFN, the convolutions and the token embedding; scales, zero points
     and what always stays in floating point (biases, normalisations, positions) are left out.
     """
-    stored = [item for item in operations(dimensions, recipe) if item.parameters and _is_matrix(item)]
-    weights = [(item.operation.weight_bits, _weights(item)) for item in stored]
+    weights = list(_matrix_weights(recipe, dimensions))
     return sum(bits * count for bits, count in weights) / sum(count for _, count in weights)
 
 
-def _is_matrix(item: InventoryItem) -> bool:
-    return item.operation.kind in ("linear", "convolution") or item.name == "decoder.token_embedding"
-
-
-def _weights(item: InventoryItem) -> int:
-    """Without the bias."""
-    return item.parameters if item.operation.kind == "embedding" else item.operation.k * item.operation.n
+def _matrix_weights(recipe: Recipe, dimensions: Dimensions) -> Iterator[tuple[int, int]]:
+    """Stored bits and number of weights, for groups of matrices; four projections in an attention, two in an FFN."""
+    audio, text = dimensions.n_audio_state, dimensions.n_text_state
+    for layer in filter(None, recipe.encoder):
+        yield layer.attention_bits, 4 * audio * layer.heads * dimensions.audio_head_width
+        yield layer.ffn_bits, 2 * audio * layer.ffn_channels
+    for layer in filter(None, recipe.decoder):
+        yield layer.attention_bits, 4 * text * (layer.heads + layer.cross_heads) * dimensions.text_head_width
+        yield layer.ffn_bits, 2 * text * layer.ffn_channels
+    yield recipe.convolution_bits, CONVOLUTION_WIDTH * (dimensions.n_mels + audio) * audio
+    yield recipe.embedding_bits, dimensions.n_vocab * text
 
 
 def _frame(
@@ -140,9 +145,10 @@ def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:
     if figures is None:
         return {}
     measured: dict[str, object] = {name: getattr(figures, name) for name in (*ACCURACY, "size_mb")}
-    if outcome.device == HOST:
+    costs = trial.costs
+    if outcome.device == HOST and outcome.artifacts_are_of_host and costs.rtf and costs.latency_ms:
         latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), figures.host_latency_ms)
-        rtf = trial.costs.rtf * figures.host_latency_ms / trial.costs.latency_ms
+        rtf = costs.rtf * figures.host_latency_ms / costs.latency_ms
         measured |= {**latency, "rtf": rtf, "source": "measured"}
     return measured
 
@@ -180,4 +186,8 @@ def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
         parts.append("not exported")
     elif record:
         parts.append(record.note)
+    if trial.costs.latency_ms is None:
+        parts.append(f"no latency on {outcome.device}")
+    elif trial.costs.energy_mj is None:
+        parts.append("no energy: the device profile has no power")
     return "; ".join(filter(None, parts))

@@ -10,10 +10,9 @@ from common.errors import CompressionError, EvaluationError, InputError
 from compression.compress import compress
 from compression.recipe import Recipe
 from evaluators.accuracy import ErrorCounts
-from evaluators.costs import price
 from evaluators.evaluator import Evaluation
+from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
-from search.space import runtime_violation
 from search.stopping import surely_over_budget, wer_violation
 from search.trial import ACCURACY, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
 
@@ -41,26 +40,8 @@ class Scorer:
 
     def costs(self, recipe: Recipe) -> TrialCosts:
         """What a recipe costs on the run's device, for the reference utterance."""
-        config = self._session.config
-        costs = price(
-            self._session.model.dimensions,
-            recipe,
-            self._session.profile,
-            audio_s=config.reference_seconds,
-            tokens=config.reference_tokens,
-        )
-        return TrialCosts(
-            size_mb=costs.size_bytes / 1e6,
-            flops_g=costs.flops / 1e9,
-            latency_ms=costs.latency_ms,
-            latency_low_ms=costs.latency_low_ms,
-            latency_high_ms=costs.latency_high_ms,
-            rtf=costs.rtf,
-            peak_memory_mb=costs.peak_memory_bytes / 1e6,
-            energy_mj=costs.energy_mj,
-            parameters_m=costs.parameters / 1e6,
-            source=costs.source,
-        )
+        session = self._session
+        return trial_costs(recipe, session.model.dimensions, session.profile, session.config)
 
     def objective(self, recipe: Recipe) -> float:
         """What the run minimises: 1 for the original when the weights sum to 1."""
@@ -79,8 +60,7 @@ class Scorer:
             errors = {one.id: one for one in accuracy.utterances} if baseline is None else baseline.errors
             limit = self.wer_limit(accuracy.wer) if baseline is None else baseline.wer_limit
             violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
-        if state in ("rejected", "failed") and not any(over > 0 for over in violations.values()):
-            violations[state] = 1.0
+        mark_unscored(violations, state)
         return Trial(
             number=number,
             recipe=recipe,
@@ -97,7 +77,9 @@ class Scorer:
         self, recipe: Recipe, violations: dict[str, float], baseline: Baseline | None
     ) -> tuple[TrialState, TrialAccuracy | None, str]:
         """State, accuracy and note of a recipe with these violations of the cost limits."""
-        reason = self._rejection(recipe, violations) if baseline else None
+        session = self._session
+        runtime, original = session.profile.runtime, session.original
+        reason = rejection(recipe, violations, runtime, original=original) if baseline else None
         if reason:
             return "rejected", None, reason
         try:
@@ -144,11 +126,6 @@ class Scorer:
     def wer_limit(self, baseline_wer: float) -> float:
         """The largest WER, as a fraction, on speech where the original model has this one."""
         return self._session.config.parsed_wer_budget.limit(baseline_wer)
-
-    def _rejection(self, recipe: Recipe, violations: dict[str, float]) -> str | None:
-        broken = [f"{name} is {over:.1%} over its limit" for name, over in violations.items() if over > 0]
-        unsupported = runtime_violation(recipe, self._session.profile.runtime, original=self._session.original)
-        return unsupported or ", ".join(broken) or None
 
 
 def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:

@@ -58,6 +58,7 @@ class Session:
             broken_lines=len(speech.broken),
             confirm_broken_lines=len(confirm.broken) if confirm else 0,
             dimensions=self.model.dimensions,
+            limits=self.limits,
         )
 
     @property

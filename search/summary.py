@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.comparison import compare, problems, shown_trial
+from search.comparison import compare, problems, provenance, shown_trial
 from search.outcome import Outcome
 from search.trial import Trial
 
@@ -17,6 +17,8 @@ from search.trial import Trial
 def print_summary(outcome: Outcome, console: Console, *, folder: Path) -> None:
     """Print to `console`; `folder` is the run's, named with its files."""
     pick = shown_trial(outcome)
+    if origin := provenance(outcome):
+        console.print(Text(origin))
     console.print(_table(outcome))
     console.print(Text(f"Recipe {pick.recipe.id}: {pick.recipe.summary()}"))
     for problem in problems(outcome):
@@ -35,6 +37,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "run": str(folder),
         "model": outcome.model,
         "device": outcome.device,
+        "repriced_from": outcome.repriced_from,
         "speech": outcome.speech,
         "confirm_speech": outcome.confirm_speech,
         "wer_limit": outcome.wer_limit,
@@ -60,6 +63,7 @@ def _trial_values(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         "wer_high": accuracy and accuracy.wer_high,
         "wer_confirm": confirmation and confirmation.wer,
         **asdict(trial.costs),
+        "time_limit_probability": outcome.within_time(trial),
         "violations": trial.violations,
     }
 
@@ -75,7 +79,7 @@ def _table(outcome: Outcome) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for row in compare(outcome):
-        table.add_row(row.label, str(row.baseline), str(row.pick), row.change, row.note)
+        table.add_row(row.label, str(row.baseline), str(row.pick), row.change, row.remark)
     return table
 
 

@@ -11,24 +11,33 @@ TrialState = Literal["complete", "stopped", "rejected", "failed"]
 rejected: its costs alone break a limit. failed: it could not be compressed or scored."""
 
 
+UNEVALUATED = "unevaluated"
+"""The violation of a trial that keeps every limit on costs and yet was never scored."""
 ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
 """What every record of an accuracy holds, as `evaluators.accuracy.Accuracy` calls it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialCosts:
-    """What the recipe costs on the device for the reference utterance, in the CSV's units (MB = 10^6 bytes)."""
+    """What the recipe costs on the device for the reference utterance, in the CSV's units (MB = 10^6 bytes).
+
+    `latency_ms` is a median, with its 90 % interval; `source` says where latencies come from; `occupancy`: see
+    `devices.energy.cpu_occupancy`. Times and energies are None where the device cannot execute the recipe, energies
+    also where nobody knows the device's power, the last two also in records from before they were kept.
+    """
 
     size_mb: float
     flops_g: float
-    latency_ms: float
-    latency_low_ms: float
-    latency_high_ms: float
-    rtf: float
+    latency_ms: float | None
+    latency_low_ms: float | None
+    latency_high_ms: float | None
+    rtf: float | None
     peak_memory_mb: float
-    energy_mj: float
+    energy_mj: float | None
     parameters_m: float
     source: Literal["measured", "estimated"]
+    energy_above_idle_mj: float | None = None
+    occupancy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

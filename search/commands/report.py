@@ -1,11 +1,13 @@
 """`whisperfit report`: the CSV files and report.html, from what a run's memory holds."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from compression.dimensions import Dimensions
 from search.engines.memory import Memory
 from search.findings import read_outcome, recall_facts
 from search.folder import RunFolder
@@ -13,6 +15,8 @@ from search.outcome import Outcome
 from search.report import write_report
 from search.results import write_results
 from search.summary import outcome_values, print_summary
+
+NO_RECIPE_EXIT = 3
 
 
 def write_report_again(path: Path, *, as_json: bool) -> None:
@@ -24,16 +28,31 @@ def write_report_again(path: Path, *, as_json: bool) -> None:
 def write_all(folder: RunFolder, memory: Memory, *, as_json: bool) -> Outcome:
     """Write CSV files and report, print the summary on stderr and, with `as_json`, one JSON object on stdout."""
     outcome, dimensions = read_outcome(memory), recall_facts(memory).dimensions
-    write_results(folder.path, outcome, dimensions)
+    config_toml = folder.config_file.read_text(encoding="utf-8")
+    environment = folder.environment()
+    write_outcome(folder.path, outcome, dimensions, config_toml=config_toml, environment=environment, as_json=as_json)
+    return outcome
+
+
+def write_outcome(  # noqa: PLR0913 - where, and what the files show
+    path: Path,
+    outcome: Outcome,
+    dimensions: Dimensions,
+    *,
+    config_toml: str,
+    environment: Mapping[str, str],
+    as_json: bool,
+) -> None:
+    """Write CSV files and report into a folder, print the summary and, with `as_json`, one JSON object on stdout."""
+    write_results(path, outcome, dimensions)
     write_report(
-        folder.path / "report.html",
+        path / "report.html",
         outcome,
-        config_toml=folder.config_file.read_text(encoding="utf-8"),
-        environment=folder.environment(),
+        config_toml=config_toml,
+        environment=environment,
         dimensions=dimensions,
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    print_summary(outcome, Console(stderr=True), folder=folder.path)
+    print_summary(outcome, Console(stderr=True), folder=path)
     if as_json:
-        print(json.dumps(outcome_values(outcome, folder.path)))
-    return outcome
+        print(json.dumps(outcome_values(outcome, path)))

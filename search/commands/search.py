@@ -9,7 +9,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
 from common.errors import InputError
-from search.commands.report import write_all
+from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
 from search.engines.memory import Memory
 from search.engines.optuna_engine import OptunaEngine
@@ -21,7 +21,6 @@ from search.results import write_results
 from search.run import End, Run
 from search.session import Session, open_session, reopen_session
 
-NO_RECIPE_EXIT = 3
 INTERRUPTED_EXIT = 130
 
 

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from common.files import write_text_whole
 from compression.dimensions import Dimensions
-from search.comparison import budget, compare, problems, shown_trial
+from search.comparison import budget, compare, problems, provenance, shown_trial
 from search.outcome import Outcome
 from search.report.figures import convergence_figure, front_figure, sensitivity_figure, wer_view
 from search.results import trials_frame
@@ -44,6 +44,7 @@ def render_report(
     return page.render(
         outcome=outcome,
         generated=generated,
+        provenance=provenance(outcome),
         pick=shown_trial(outcome),
         budget=budget(outcome),
         comparisons=compare(outcome),
@@ -51,6 +52,7 @@ def render_report(
         trials=sorted(outcome.trials, key=lambda trial: trial.number),
         artifact_trials=[trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts],
         rows=frame.set_index("trial").to_dict("index"),
+        in_time=_in_time(outcome),
         remarks=_remarks(outcome, frame),
         front_figure=Markup(front_figure(outcome)),
         convergence_figure=Markup(convergence_figure(outcome)),
@@ -94,13 +96,19 @@ def varying_genes(outcome: Outcome, frame: pd.DataFrame) -> pd.DataFrame:
     return table[["wer", *sorted(varying, key=lambda name: -strength[name])]]
 
 
+def _in_time(outcome: Outcome) -> dict[int, float]:
+    """By the number of a trial on the front, in percent how probable it is that it keeps the limits on time, if any."""
+    pairs = [(trial.number, outcome.within_time(trial)) for trial in outcome.front]
+    return {number: 100 * probability for number, probability in pairs if probability is not None}
+
+
 def _remarks(outcome: Outcome, frame: pd.DataFrame) -> list[str]:
     """What the front's figure does not show."""
     above = int((100 * frame["wer"] > wer_view(outcome)).sum())
     states = frame["state"].value_counts()
     remarks = {
         f"{above} with a larger WER lie above the picture: double-click it to see all.": above,
-        f"Without a WER, so not shown: {states.get('rejected', 0)} rejected by costs alone.": states.get("rejected", 0),
+        f"Without a WER, so not shown: {states.get('rejected', 0)} rejected.": states.get("rejected", 0),
         f"Failed, so not shown: {states.get('failed', 0)}.": states.get("failed", 0),
     }
     return [text for text, count in remarks.items() if count]

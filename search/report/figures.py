@@ -27,14 +27,15 @@ class Axis:
     """A cost that a figure can show on its x axis."""
 
     label: str
-    value: Callable[[Trial], float]
+    value: Callable[[Trial], float | None]
 
 
+LATENCY = "Latency (ms)"
 AXES = (
     Axis(label="Objective", value=lambda trial: trial.objective),
     Axis(label="Size (MB)", value=lambda trial: trial.costs.size_mb),
     Axis(label="FLOPs (G)", value=lambda trial: trial.costs.flops_g),
-    Axis(label="Latency (ms)", value=lambda trial: trial.costs.latency_ms),
+    Axis(label=LATENCY, value=lambda trial: trial.costs.latency_ms),
 )
 
 
@@ -50,7 +51,7 @@ def front_figure(outcome: Outcome) -> str:
         annotation={"text": escape(f"budget {budget(outcome)}"), "font": {"color": VERMILLION}},
         annotation_position="top right",
     )
-    figure.update_layout(updatemenus=[_buttons([_show(axis, groups) for axis in AXES])], height=560)
+    figure.update_layout(updatemenus=[_buttons([_show(axis, groups, outcome) for axis in AXES])], height=560)
     figure.update_xaxes(title=AXES[0].label)
     figure.update_yaxes(title="WER (%)", range=[0, wer_view(outcome)])
     return _html(figure, "front")
@@ -148,7 +149,7 @@ class _Group:
     style: dict[str, Any]
     with_intervals: bool = False
 
-    def x(self, axis: Axis) -> list[float]:
+    def x(self, axis: Axis) -> list[float | None]:
         return [axis.value(trial) for trial in self.trials]
 
     def trace(self) -> go.Scatter:
@@ -223,12 +224,13 @@ def _groups(outcome: Outcome) -> list[_Group]:
     return [group for group in groups if group.trials]
 
 
-def _show(axis: Axis, groups: Sequence[_Group]) -> dict[str, Any]:
+def _show(axis: Axis, groups: Sequence[_Group], outcome: Outcome) -> dict[str, Any]:
     """The button that puts a cost on the x axis."""
     is_objective = axis is AXES[0]
     widths = [2 if group.name == "front" and is_objective else 0 for group in groups]
     data = {"x": [group.x(axis) for group in groups], "line.width": widths}
-    return {"label": axis.label, "method": "update", "args": [data, {"xaxis.title.text": axis.label}]}
+    title = f"Latency (ms), {outcome.baseline.costs.source}" if axis.label == LATENCY else axis.label
+    return {"label": axis.label, "method": "update", "args": [data, {"xaxis.title.text": title}]}
 
 
 def _buttons(buttons: list[dict[str, Any]]) -> dict[str, Any]:
@@ -248,11 +250,12 @@ def _buttons(buttons: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _hover(trial: Trial) -> str:
     costs, accuracy = trial.costs, trial.accuracy
+    latency = "no latency" if costs.latency_ms is None else f"{costs.latency_ms:,.0f} ms ({costs.source})"
     lines = [
         f"<b>trial {trial.number}</b>, {trial.state}",
         f"WER {100 * accuracy.wer:.2f} %" if accuracy else "",
         f"objective {trial.objective:.4f}",
-        f"{costs.size_mb:,.1f} MB, {costs.flops_g:,.2f} GFLOPs, {costs.latency_ms:,.0f} ms",
+        f"{costs.size_mb:,.1f} MB, {costs.flops_g:,.2f} GFLOPs, {latency}",
         *(escape(part) for part in trial.recipe.summary().split(" | ")),
         escape(trial.note),
     ]

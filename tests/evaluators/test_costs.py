@@ -24,6 +24,8 @@ class FakeProfile:
     """Latencies by a formula that tells every field of an operation apart."""
 
     active_power_w = 2.5
+    idle_power_w = 1.0
+    threads, cores = 2, 4
     source = "estimated"
 
     def __init__(self, slowness: float = 1.0) -> None:
@@ -59,6 +61,8 @@ def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, token
     assert costs.latency_high_ms == pytest.approx(latency_ms * 3)
     assert costs.rtf == pytest.approx(latency_ms / 1000 / audio_s)
     assert costs.energy_mj == pytest.approx(2.5 * latency_ms)
+    assert costs.energy_above_idle_mj == pytest.approx(1.5 * latency_ms)
+    assert costs.occupancy == pytest.approx(costs.rtf * 2 / 4)
     assert costs.source == "estimated"
 
 

@@ -66,6 +66,8 @@ def _trial(number: int, *, objective: float, wer: float | None, utterances: int 
             energy_mj=900 * objective,
             parameters_m=40 * objective,
             source="estimated",
+            energy_above_idle_mj=600 * objective,
+            occupancy=0.06 * objective,
         ),
         accuracy=None if wer is None else _accuracy(wer, utterances=utterances),
         violations={} if wer is None else {"wer": wer / 0.055 - 1},

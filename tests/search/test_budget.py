@@ -1,9 +1,10 @@
 from dataclasses import replace
-from math import inf
+from math import exp, inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import lognorm
 
 from common.errors import InputError
 from search.budget import CostLimits, Objective, WerBudget
@@ -20,6 +21,8 @@ COSTS = TrialCosts(
     energy_mj=300,
     parameters_m=37,
     source="estimated",
+    energy_above_idle_mj=200,
+    occupancy=0.12,
 )
 
 
@@ -83,3 +86,55 @@ def test_violations_are_relative_and_only_of_limits_that_exist():
     assert CostLimits(max_memory_mb=inf, max_latency_ms=400).violations(COSTS) == pytest.approx(
         {"memory": -1.0, "latency": 0.25}
     )
+    assert CostLimits(max_memory_mb=100, max_occupancy=0.15).violations(COSTS) == pytest.approx(
+        {"memory": -0.1, "occupancy": -0.2}
+    )
+
+
+def uncertain(log_std: float) -> TrialCosts:
+    """500 ms with that relative error, as the costs of a profile state it: 90 % within."""
+    factor = lognorm(s=log_std).ppf(0.95) if log_std else 1.0
+    return replace(COSTS, latency_low_ms=500 / factor, latency_high_ms=500 * factor)
+
+
+@given(
+    log_std=st.floats(0.01, 0.8),
+    confidence=st.floats(0.02, 0.98),
+    limit=st.sampled_from(
+        [("latency", "max_latency_ms", 500), ("rtf", "max_rtf", 0.05), ("occupancy", "max_occupancy", 0.12)]
+    ),
+    ratio=st.floats(0.3, 3),
+)
+def test_limits_on_time_hold_with_the_asked_probability(log_std, confidence, limit, ratio):
+    name, option, median = limit
+    limits = CostLimits(max_memory_mb=100, latency_confidence=confidence, **{option: ratio * median})
+    time = lognorm(s=log_std, scale=median)
+    costs = uncertain(log_std)
+    assert limits.violations(costs)[name] == pytest.approx(time.ppf(confidence) / (ratio * median) - 1, abs=1e-9)
+    assert limits.probability(costs) == pytest.approx(time.cdf(ratio * median), abs=1e-9)
+
+
+def test_one_probability_is_that_of_the_tightest_limit_on_time():
+    costs = uncertain(0.3)
+    limits = CostLimits(max_memory_mb=1, max_latency_ms=500 * exp(0.3), max_rtf=0.05, max_occupancy=0.12 * exp(0.6))
+    assert limits.probability(costs) == pytest.approx(0.5)
+    assert replace(limits, max_rtf=None).probability(costs) == pytest.approx(0.841344746, abs=1e-9)  # one sigma
+    assert CostLimits(max_memory_mb=1, max_size_mb=1).probability(costs) is None
+
+
+def test_the_median_is_compared_exactly_and_a_measured_time_is_certain():
+    limits = CostLimits(max_memory_mb=100, max_latency_ms=500)
+    assert limits.violations(uncertain(0.4))["latency"] == 0
+    certain = replace(limits, latency_confidence=0.999)
+    assert certain.violations(uncertain(0))["latency"] == 0
+    assert certain.probability(uncertain(0)) == 1
+    assert replace(certain, max_latency_ms=499).probability(uncertain(0)) == 0
+
+
+def test_what_is_not_known_breaks_no_limit():
+    unknown = replace(
+        COSTS, latency_ms=None, latency_low_ms=None, latency_high_ms=None, rtf=None, energy_mj=None, occupancy=None
+    )
+    limits = CostLimits(max_memory_mb=100, max_latency_ms=1, max_rtf=0.1, max_occupancy=0.1)
+    assert limits.violations(unknown) == pytest.approx({"memory": -0.1})
+    assert limits.probability(unknown) is None

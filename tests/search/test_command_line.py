@@ -226,6 +226,29 @@ def test_report_writes_the_same_files_again(finished_run, whisperfit):
     assert shown["recommended"]["recipe_id"] == rows(finished_run / "pareto.csv")[0]["recipe_id"]
 
 
+def test_repriced_for_its_own_device_a_run_stays_as_it_is(finished_run, whisperfit, tmp_path):
+    ended = whisperfit("reprice", finished_run, "--device", "imx8mplus", "--out", tmp_path, "--json")
+    assert ended.code == 0
+    for name in ("trials.csv", "pareto.csv", "artifacts.csv"):
+        assert (tmp_path / name).read_bytes() == (finished_run / name).read_bytes()
+    costs = json.loads(ended.out)["recommended"]
+    assert costs["occupancy"] == pytest.approx(costs["rtf"]), "all four of four cores"
+
+
+def test_limits_on_time_with_a_confidence(files, tmp_path, whisperfit):
+    """The same limit, kept by the median and not by the 95 % quantile."""
+    priced = whisperfit(*search_arguments(files, tmp_path / "run", trials=1), "--json")
+    original = json.loads(priced.out)["baseline"]
+    limit = {"max_latency_ms": 1.05 * original["latency_ms"], "trials": 1}
+    median = whisperfit(*search_arguments(files, tmp_path / "median", **limit), "--json")
+    sure = whisperfit(*search_arguments(files, tmp_path / "sure", **limit, latency_confidence=0.95), "--json")
+    assert (median.code, sure.code) == (0, 3)
+    shown = json.loads(sure.out)["least_violating"]
+    assert 0.5 < shown["time_limit_probability"] < 0.95
+    assert shown["violations"]["latency"] == pytest.approx(original["latency_high_ms"] / limit["max_latency_ms"] - 1)
+    assert json.loads(median.out)["recommended"]["time_limit_probability"] == shown["time_limit_probability"]
+
+
 def test_a_recipe_scored_by_itself_has_the_wer_of_its_trial(files, finished_run, whisperfit, tmp_path):
     row = rows(finished_run / "pareto.csv")[0]
     (tmp_path / "recipe.json").write_text(row["recipe"], encoding="utf-8")

@@ -55,6 +55,10 @@ def test_names_stay_names(tmp_path):
         ({"hours": float("inf")}, "--hours .*finite"),
         ({"trials": 0}, "--trials .*greater than or equal to 1, but got 0"),
         ({"max_size_mb": -3.0}, "--max-size-mb .*got -3.0"),
+        ({"max_occupancy": 0.0}, "--max-occupancy .*greater than 0, but got 0.0"),
+        ({"latency_confidence": 1.0}, "--latency-confidence .*less than 1, but got 1.0"),
+        ({"latency_confidence": 90.0}, "--latency-confidence .*less than 1, but got 90.0"),
+        ({"latency_confidence": 0.0}, "--latency-confidence .*greater than 0, but got 0.0"),
         ({"sampler": "tpee"}, "--sampler .*'tpe', 'nsga2' or 'random', but got 'tpee'"),
         ({"seed": "x"}, "--seed .*integer.* got 'x'"),
         ({"reference_seconds": 31.0}, "--reference-seconds .*less than or equal to 30"),
@@ -145,3 +149,6 @@ def test_memory_is_at_most_what_the_device_has():
     assert limits() == CostLimits(max_memory_mb=512)
     assert limits(max_memory_mb=100) == CostLimits(max_memory_mb=100)
     assert limits(max_memory_mb=9999, max_rtf=0.3) == CostLimits(max_memory_mb=512, max_rtf=0.3)
+    assert limits(max_occupancy=0.15, latency_confidence=0.9) == CostLimits(
+        max_memory_mb=512, max_occupancy=0.15, latency_confidence=0.9
+    )

@@ -1,9 +1,11 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from common.errors import InputError
+from search.budget import CostLimits
 from search.engines.base import Proposal
 from search.engines.memory import Memory
 from search.engines.optuna_engine import OptunaEngine
@@ -34,6 +36,7 @@ FACTS = RunFacts(
     broken_lines=2,
     confirm_broken_lines=0,
     dimensions=DIMENSIONS,
+    limits=CostLimits(max_memory_mb=512, max_latency_ms=900, latency_confidence=0.9),
 )
 
 
@@ -59,7 +62,8 @@ def test_an_outcome_comes_back_from_memory_as_it_was(memory, outcome: Outcome):
             remember_artifact(memory, trial.recipe, outcome.artifacts[trial.recipe.id])
     found = read_outcome(memory)
     assert found.wer_limit == pytest.approx(outcome.wer_limit)
-    assert replace(found, wer_limit=outcome.wer_limit) == outcome
+    assert found.limits == FACTS.limits
+    assert replace(found, wer_limit=outcome.wer_limit, limits=None) == outcome
 
 
 def test_without_a_feasible_trial_the_least_violating_one_is_named(memory, outcome: Outcome):
@@ -91,6 +95,20 @@ def test_a_baseline_that_failed_says_why(memory, outcome: Outcome):
     tell(memory, (replace(outcome.trials[7], number=0, note="logits are NaN"),))
     with pytest.raises(InputError, match="original model cannot be scored .logits are NaN"):
         read_outcome(memory)
+
+
+def test_runs_from_before_limits_occupancy_and_missing_power_are_read(memory, outcome: Outcome):
+    """Their texts as they were then."""
+    facts = asdict(FACTS)
+    del facts["limits"]
+    memory.remember("facts", json.dumps(facts))
+    assert recall_facts(memory) == replace(FACTS, limits=None)
+    record = json.loads(outcome.baseline.to_json())
+    for name in ("energy_above_idle_mj", "occupancy"):
+        del record["costs"][name]
+    trial = Trial.from_json(json.dumps(record))
+    costs = replace(outcome.baseline.costs, energy_above_idle_mj=None, occupancy=None)
+    assert trial == replace(outcome.baseline, costs=costs)
 
 
 def test_elapsed_is_exact(memory):

@@ -82,7 +82,10 @@ def test_the_pick_is_the_cheapest_that_kept_its_promise(outcome: Outcome):
     cheap, middle, dear = (trial.recipe.id for trial in outcome.front)
     for kept in permutations((True, False, False)):
         confirmations = {name: _confirmation(within) for name, within in zip((cheap, middle, dear), kept, strict=True)}
-        assert recommend(outcome.front, confirmations, {}, wer_limit=0.065) == outcome.front[kept.index(True)]
+        assert (
+            recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline)
+            == outcome.front[kept.index(True)]
+        )
 
 
 def test_the_pick_is_the_cheapest_whose_artifact_keeps_the_budget(outcome: Outcome, artifact_figures):
@@ -92,16 +95,30 @@ def test_the_pick_is_the_cheapest_whose_artifact_keeps_the_budget(outcome: Outco
         middle: ArtifactRecord(figures=replace(artifact_figures, wer=0.066), note=""),
         dear: ArtifactRecord(figures=replace(artifact_figures, wer=0.064), note=""),
     }
-    assert recommend(outcome.front, {}, artifacts, wer_limit=0.065) == outcome.front[2]
+    assert recommend(outcome.front, {}, artifacts, wer_limit=0.065, baseline=outcome.baseline) == outcome.front[2]
 
 
 @pytest.mark.parametrize("confirmed", [{}, "all over"])
 def test_the_pick_is_the_cheapest_when_no_promise_was_kept_or_tested(outcome: Outcome, confirmed):
     confirmations = {t.recipe.id: _confirmation(False) for t in outcome.front} if confirmed else {}
-    assert recommend(outcome.front, confirmations, {}, wer_limit=0.065) == outcome.front[0]
+    assert recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline) == outcome.front[0]
 
 
-def test_no_front_gives_no_pick():
+@pytest.mark.parametrize(
+    ("cheap", "middle", "expected"),
+    [(None, None, 0), (False, None, 1), (None, True, 1), (True, None, 0), (False, False, 2)],
+    ids=["only the original", "untried before the original", "kept before untried", "kept", "the original is left"],
+)
+def test_what_was_not_tried_gives_way_to_what_kept_its_promise_but_not_to_the_original(
+    outcome: Outcome, cheap, middle, expected
+):
+    known = zip((cheap, middle, True), outcome.front, strict=True)
+    confirmations = {trial.recipe.id: _confirmation(within) for within, trial in known if within is not None}
+    picked = recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline)
+    assert picked == outcome.front[expected]
+
+
+def test_no_front_gives_no_pick(outcome: Outcome):
     assert front([]) == ()
-    assert recommend((), {}, {}, wer_limit=0.065) is None
+    assert recommend((), {}, {}, wer_limit=0.065, baseline=outcome.baseline) is None
     assert least_violating([]) is None

@@ -3,18 +3,22 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import log
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from scipy.stats import norm
 
+from search.budget import CostLimits
 from search.comparison import compare, problems
 from search.outcome import Outcome
 from search.report import render_report, varying_genes, write_report
 from search.report.figures import convergence_figure, front_figure
 from search.results import trials_frame
 from search.summary import outcome_values, print_summary
+from search.trial import UNEVALUATED
 
 
 @pytest.fixture
@@ -139,11 +143,67 @@ def test_comparison_is_arithmetic_on_the_two_trials(outcome):
     rows = {row.label: row for row in compare(outcome)}
     assert rows["Size"].change == "60.0 % smaller"
     assert rows["FLOPs"].change == "2.50x less"
-    assert (str(rows["Latency"].pick), rows["Latency"].note) == ("480 ms (400 to 600)", "estimated")
+    assert (str(rows["Latency"].pick), rows["Latency"].remark) == ("480 ms (400 to 600)", "estimated, 90 % interval")
+    assert (str(rows["Energy"].pick), rows["Energy"].remark) == ("360 mJ", "estimated, 240 mJ above idle")
+    assert (str(rows["CPU occupancy"].baseline), str(rows["CPU occupancy"].pick)) == ("6.0 %", "2.4 %")
     assert (str(rows["WER"].pick), rows["WER"].change) == ("5.10 % (4.08 to 6.63)", "+0.10 points")
     assert rows["WER"].note == "budget 5.50 %"
     assert (str(rows["WER, confirmed"].pick), rows["WER, confirmed"].note) == ("6.20 % (5.58 to 7.44)", "within budget")
     assert "WER, confirmed" not in {row.label for row in compare(replace(outcome, confirm_speech=None))}
+
+
+def test_the_probability_of_a_time_limit_is_shown_where_there_is_one(outcome: Outcome, facts):
+    label = "P(within time limit)"
+    assert label not in {row.label for row in compare(outcome)}
+    limits = CostLimits(max_memory_mb=512, max_latency_ms=490, latency_confidence=0.9)
+    limited = replace(outcome, limits=limits)
+    row = next(row for row in compare(limited) if row.label == label)
+    low, high = log(400), log(600)
+    deviation = (high - low) / 2 / norm.ppf(0.95)
+    expected = norm((low + high) / 2, deviation).cdf(log(490))
+    assert (str(row.baseline), str(row.pick), row.remark) == ("0 %", f"{100 * expected:.0f} %", "estimated, asked 90 %")
+    shown = outcome_values(limited, Path("run"))["recommended"]["time_limit_probability"]
+    assert shown == pytest.approx(expected)
+    assert outcome_values(outcome, Path("run"))["recommended"]["time_limit_probability"] is None
+    assert "In time %" in _read(render_report(limited, **facts)).words
+    assert "In time %" not in _read(render_report(outcome, **facts)).words
+
+
+def test_every_latency_says_where_it_comes_from(outcome: Outcome, facts):
+    measured = replace(
+        outcome,
+        trials=tuple(replace(trial, costs=replace(trial.costs, source="measured")) for trial in outcome.trials),
+    )
+    measured = replace(measured, front=measured.trials[2:0:-1], recommended=measured.trials[1])
+    for shown, word, other in ((outcome, "estimated", "measured"), (measured, "measured", "estimated")):
+        html = render_report(shown, **facts)
+        assert html.count(f"Latency ms<br>{word}") == 2
+        assert f"Latency (ms), {word}" in html
+        assert f" ms ({word})" in html
+        assert f"Latency ms<br>{other}" not in html
+
+
+def test_a_repriced_run_says_so_at_its_top(outcome: Outcome, facts):
+    unevaluated = replace(outcome.trials[6], violations={UNEVALUATED: 1.0})
+    trials = (*outcome.trials[:6], unevaluated, outcome.trials[7])
+    repriced = replace(outcome, trials=trials, device="rpi4", repriced_from="imx8mplus")
+    words = _read(render_report(repriced, **facts)).words
+    assert words.index("Repriced for rpi4 from a run made for imx8mplus") < words.index("Speech set")
+    assert "Repriced" not in _read(render_report(outcome, **facts)).words
+    assert outcome_values(repriced, Path("run"))["repriced_from"] == "imx8mplus"
+    assert any(text.startswith("1 recipe is within the limits without a WER") for text in problems(repriced))
+    console = Console(file=io.StringIO(), width=110, color_system=None)
+    print_summary(repriced, console, folder=Path("run"))
+    assert console.file.getvalue().startswith("Repriced for rpi4")
+
+
+def test_without_power_there_is_no_energy_and_the_reader_is_told(outcome: Outcome, facts):
+    trials = tuple(replace(t, costs=replace(t.costs, energy_mj=None)) for t in outcome.trials)
+    powerless = replace(outcome, trials=trials, front=trials[2:0:-1], recommended=trials[1])
+    assert "Energy" not in {row.label for row in compare(powerless)}
+    told = "No energy: the profile of imx8mplus does not say what the device draws."
+    assert told in problems(powerless)
+    assert told in _read(render_report(powerless, **facts)).words
 
 
 def test_problems_name_what_a_reader_must_know(outcome):

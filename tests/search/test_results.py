@@ -73,6 +73,23 @@ def test_every_empty_cell_has_its_reason(outcome, dimensions):
     assert trials_frame(replace(outcome, artifacts={}), dimensions)["note"][1] == "not exported"
 
 
+def test_what_the_device_cannot_tell_is_empty_with_its_reason(outcome: Outcome, dimensions, tmp_path):
+    without = replace(outcome.baseline.costs, energy_mj=None, energy_above_idle_mj=None)
+    nothing = replace(without, latency_ms=None, latency_low_ms=None, latency_high_ms=None, rtf=None, occupancy=None)
+    trials = (replace(outcome.trials[1], costs=without), replace(outcome.trials[6], costs=nothing))
+    write_results(tmp_path, replace(outcome, trials=trials, front=trials[:1]), dimensions)
+    read = pd.read_csv(tmp_path / "trials.csv").set_index("trial")
+    assert read["energy_mj"].isna().all()
+    assert list(read[["latency_ms", "latency_low_ms", "latency_high_ms", "rtf"]].isna().all(axis=1)) == [False, True]
+    assert read["note"][1] == "no energy: the device profile has no power"
+    assert read["note"][6] == "size, 72 MB > 60 MB; no latency on imx8mplus"
+
+
+def test_artifacts_of_another_machine_say_nothing_about_this_one(outcome: Outcome, dimensions):
+    there = replace(outcome, device="host", artifacts_are_of_host=False)
+    assert set(pareto_frame(there, dimensions)["source"]) == {"estimated"}
+
+
 def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, tmp_path, make_trial):
     trials = [
         make_trial(0, objective=0.5 + 1e-8, wer=0.05),

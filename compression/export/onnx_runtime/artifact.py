@@ -9,11 +9,12 @@ from typing import Any
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
+from compression.blocks import MAX_BLOCK, MIN_BLOCK, block_of
 from compression.dimensions import Dimensions
 from compression.export.genes import matrix_bits
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
-from compression.export.onnx_runtime.weights import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
+from compression.export.onnx_runtime.weights import KERNEL_BITS
 from compression.export.vocabulary import suppressed_tokens, text_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.recipe import Recipe

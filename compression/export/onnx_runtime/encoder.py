@@ -84,6 +84,5 @@ def _cross_keys_and_values(build: Builder, x: str, index: int, attention: MultiH
     modules = [attention.key, attention.value]
     projected = build.linear(x, f"decoder.{index}.cross_attn.key_value", modules, bits)
     for part, kind in zip(build.split(projected, 2), ("key", "value"), strict=True):
-        by_head = graph.op("Reshape", part, graph.integers(1, -1, attention.n_head, width))
-        value = graph.op("Transpose", by_head, perm=[0, 2, 1, 3])
+        value = build.by_head(part, heads=attention.n_head, width=width)
         graph.output(value, f"cross_{kind}_{index}", (1, attention.n_head, "positions", width))

@@ -33,10 +33,14 @@ class Graph:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
-    def output(self, value: str, name: str, shape: tuple[int | str, ...]) -> None:
-        """Give a float32 value the name of an output."""
+    def output(self, value: str, name: str, shape: tuple[int | str, ...], *, dtype: int = TensorProto.FLOAT) -> None:
+        """Give a value the name of an output."""
         self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output.{name}"))
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    @property
+    def output_count(self) -> int:
+        return len(self._outputs)
 
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
         """A stored tensor; a name that is there already must hold the same values."""
@@ -85,10 +89,17 @@ class Graph:
         weights = path.with_name(f"{path.name}.data")
         with weights.open("wb") as handle:
             tensors = [_tensor(name, values, handle, weights.name) for name, values in self._constants.items()]
+        path.write_bytes(self._serialised(tensors))
+
+    def to_bytes(self) -> bytes:
+        """The whole model in one piece, its tensors included."""
+        return self._serialised([numpy_helper.from_array(values, name) for name, values in self._constants.items()])
+
+    def _serialised(self, tensors: list[TensorProto]) -> bytes:
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, tensors)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, CONTRIB_VERSION)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="whisperfit")
-        path.write_bytes(model.SerializeToString())
+        return bytes(model.SerializeToString())
 
 
 def _tensor(name: str, values: npt.NDArray[Any], weights: Any, file_name: str) -> onnx.TensorProto:

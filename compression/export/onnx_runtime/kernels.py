@@ -47,7 +47,7 @@ def multiply(graph: Graph, x: str, matrix: Matrix, *, rows: Rows, accuracy: Accu
     sums: list[str] = []
     for part in _parts(graph, matrix.name, matrix.codes, split=rows == "one" and accuracy == FLOAT):
         scaled = scales if part.factor == 1 else graph.op("Mul", scales, graph.scalar(part.factor))
-        bias = "" if sums else _bias(graph, matrix)
+        bias = "" if sums else bias_of(graph, matrix)
         inputs = (x, part.codes, scaled, part.zero_points, "", bias)
         attributes = {"bits": part.bits, "accuracy_level": accuracy, **_kernel_shape(matrix.codes)}
         sums.append(graph.op("MatMulNBits", *inputs, name=matrix.name, domain=CONTRIB, **attributes))
@@ -161,11 +161,12 @@ def _per_block(codes: Codes, of_groups: Array) -> Array:
 def _multiply_floats(graph: Graph, x: str, matrix: Matrix) -> str:
     weight = graph.op("Transpose", graph.floats(f"{matrix.name}.values", _values(matrix)), perm=[1, 0])
     product = graph.op("MatMul", x, weight, name=matrix.name)
-    bias = _bias(graph, matrix)
+    bias = bias_of(graph, matrix)
     return graph.op("Add", product, bias, name=matrix.name) if bias else product
 
 
-def _bias(graph: Graph, matrix: Matrix) -> str:
+def bias_of(graph: Graph, matrix: Matrix) -> str:
+    """The bias as float32; "" where there is none."""
     return "" if matrix.bias is None else graph.floats(f"{matrix.name}.bias", matrix.bias)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -32,7 +31,7 @@ class Builder:
 
     def vector(self, values: torch.Tensor) -> npt.NDArray[Any]:
         """A bias, normalisation or table of positions as it is stored."""
-        return values.detach().numpy().astype(np.float16 if self.half_vectors else np.float32)
+        return values.detach().numpy().astype(self.storage(32).vector_type)
 
     def layer_norm(self, x: str, name: str, module: nn.LayerNorm) -> str:
         weight = self.graph.floats(f"{name}.weight", self.vector(module.weight))
@@ -45,6 +44,11 @@ class Builder:
     def split(self, x: str, parts: int) -> tuple[str, ...]:
         """Equal parts of the last axis."""
         return self.graph.ops("Split", x, outputs=parts, axis=-1, num_outputs=parts)
+
+    def by_head(self, x: str, *, heads: int, width: int) -> str:
+        """(1, rows, heads * width) -> (1, heads, rows, width)."""
+        rows = self.graph.op("Reshape", x, self.graph.integers(1, -1, heads, width))
+        return self.graph.op("Transpose", rows, perm=[0, 2, 1, 3])
 
     def query_key_value(self, x: str, name: str, attention: MultiHeadAttention, bits: int) -> tuple[str, ...]:
         """All three projections in one multiplication: each (batch, rows, heads * width)."""

@@ -8,10 +8,10 @@ from torch import nn
 
 from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.export.onnx_runtime.graph import Graph
-from compression.export.onnx_runtime.kernels import INT8_BLOCKS, Rows, multiply
-from compression.export.onnx_runtime.weights import Codes, Matrix, Storage, stacked
+from compression.export.onnx_runtime.kernels import INT8_BLOCKS, Rows, bias_of, multiply
+from compression.export.onnx_runtime.weights import Matrix, Storage, stacked
 
-_CODE_TYPES = {8: (TensorProto.UINT8, np.uint8), 16: (TensorProto.UINT16, np.uint16)}
+_CODE_TYPES = {8: np.uint8, 16: np.uint16}
 
 
 def linear(  # noqa: PLR0913 - one layer
@@ -25,12 +25,12 @@ def linear(  # noqa: PLR0913 - one layer
     if not isinstance(first, DynamicLinear | StaticLinear):
         return multiply(graph, x, matrix, rows=rows)
     if first.bits == 8 and matrix.codes and matrix.codes.bits == 8 and matrix.codes.scales.shape[1] == 1:
-        return _multiply_integers(graph, x, matrix, matrix.codes, first)
-    codes, scale, zero_point = _quantised_input(graph, x, first)
+        return multiply_integers(graph, x, matrix, first)
+    codes, scale, zero_point = quantised_input(graph, x, first)
     return multiply(graph, graph.op("DequantizeLinear", codes, scale, zero_point), matrix, rows=rows)
 
 
-def _quantised_input(graph: Graph, x: str, layer: DynamicLinear | StaticLinear) -> tuple[str, str, str]:
+def quantised_input(graph: Graph, x: str, layer: DynamicLinear | StaticLinear) -> tuple[str, str, str]:
     """Codes, scale and zero point of x over its own range, or over the one that was calibrated."""
     if isinstance(layer, DynamicLinear) and layer.bits == 8:
         return graph.ops("DynamicQuantizeLinear", x, outputs=3)  # type: ignore[return-value]
@@ -56,18 +56,21 @@ def _calibrated_range(graph: Graph, layer: StaticLinear) -> tuple[str, str]:
     """As `fake_quantise`: scale (high - low) / (2^b - 1), zero point round(-low / scale)."""
     low, high, levels = np.float32(layer.low), np.float32(layer.high), np.float32(2**layer.bits - 1)
     scale = np.maximum((high - low) / levels, np.finfo(np.float32).tiny)
-    zero_point = np.array(np.rint(-low / scale), _CODE_TYPES[layer.bits][1])
+    zero_point = np.array(np.rint(-low / scale), _CODE_TYPES[layer.bits])
     stored = graph.constant(f"zero_point_{layer.bits}_{zero_point}", zero_point)
     return graph.scalar(float(scale)), stored
 
 
-def _multiply_integers(graph: Graph, x: str, matrix: Matrix, codes: Codes, layer: DynamicLinear | StaticLinear) -> str:
+def multiply_integers(graph: Graph, x: str, matrix: Matrix, layer: DynamicLinear | StaticLinear) -> str:
     """uint8 activations times int8 weights per channel, summed in integers.
 
     The codes are stored less 128, since ONNX Runtime's kernels are fastest with signed weights. It fuses these
     operators.
     """
-    inputs, scale, zero_point = _quantised_input(graph, x, layer)
+    if matrix.codes is None:
+        raise ValueError(f"{matrix.name} is not on an integer grid")
+    codes = matrix.codes
+    inputs, scale, zero_point = quantised_input(graph, x, layer)
     rows = codes.codes.reshape(len(codes.codes), -1)[:, : codes.columns]
     weight = graph.constant(f"{matrix.name}.codes", np.ascontiguousarray((rows ^ 128).view(np.int8).T))
     zeros = np.zeros(len(rows), np.int8) if codes.zero_points is None else (codes.zero_points[:, 0] ^ 128).view(np.int8)
@@ -75,6 +78,5 @@ def _multiply_integers(graph: Graph, x: str, matrix: Matrix, codes: Codes, layer
     sums = graph.cast(graph.op("MatMulInteger", inputs, weight, zero_point, weight_zeros), TensorProto.FLOAT)
     scales = graph.op("Mul", scale, graph.floats(f"{matrix.name}.scales", codes.scales[:, 0]))
     product = graph.op("Mul", sums, scales, name=matrix.name)
-    if matrix.bias is None:
-        return product
-    return graph.op("Add", product, graph.floats(f"{matrix.name}.bias", matrix.bias), name=matrix.name)
+    bias = bias_of(graph, matrix)
+    return graph.op("Add", product, bias, name=matrix.name) if bias else product

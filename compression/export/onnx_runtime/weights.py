@@ -9,13 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from compression.blocks import block_of
 from compression.quantisation import QuantisedMatrix, quantised_weight
 
 Array = npt.NDArray[Any]
 KERNEL_BITS = (2, 4, 8)
 """Bits per weight that MatMulNBits takes; it refuses the odd ones."""
-MIN_BLOCK, MAX_BLOCK = 16, 256
-"""Blocks of MatMulNBits are powers of two in this range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +60,6 @@ class Matrix:
     values: Array | None
     codes: Codes | None
     bias: Array | None
-
-
-def block_of(group_size: int, columns: int) -> int | None:
-    """The block of MatMulNBits for a group size; None when there is none.
-
-    One group per row (`group_size` 0) becomes blocks with equal scales, of the largest power of two that divides the
-    row.
-    """
-    if group_size:
-        fits = MIN_BLOCK <= group_size <= MAX_BLOCK and group_size.bit_count() == 1
-        return group_size if fits else None
-    return min(max(columns & -columns, MIN_BLOCK), 128)
 
 
 def codes_of(quantised: QuantisedMatrix) -> Codes:

@@ -15,7 +15,7 @@ from compression.export.manifest import Sources, write_manifest
 from compression.export.onnx_runtime.artifact import export, refusal
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
-from compression.export.onnx_runtime.weights import Storage, block_of, packed
+from compression.export.onnx_runtime.weights import Storage, packed
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import Recipe

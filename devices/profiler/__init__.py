@@ -1,0 +1,1 @@
+"""Measuring a device: reaching it, describing it, timing operations on it."""

@@ -1,0 +1,86 @@
+"""A measured profile as files: what was found of the machine, and the table of its latencies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from common.errors import InputError
+from common.files import write_text_whole
+from devices.facts import CoreSet as CoreSetFacts
+from devices.facts import DeviceDescription, DeviceFacts, Execution, Fact, RuntimeSupport
+from devices.profiler.base import DevicePython
+from devices.profiler.machine import CoreSet, Machine
+from devices.table import TableRow, format_table
+
+APP_SHARE_OF_RAM = 0.75
+"""Left to an application where the machine does not tell what is available."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a profile run knows. `interval_factor` and `check`: how wrong whole artifacts were, and on what."""
+
+    title: str
+    note: str
+    machine: Machine
+    python: DevicePython
+    core_set: CoreSet
+    threads: int
+    runtime: RuntimeSupport
+    interval_factor: float
+    check: str
+
+
+def describe(measured: Measured) -> DeviceDescription:
+    """The facts of a measured profile. Power is left out: no machine tells what its board draws."""
+    machine = measured.machine
+    if machine.ram_total_mb is None:
+        raise InputError("the machine does not tell its memory: it is needed for the profile's limit")
+    read = "read from the machine by `whisperfit profile`"
+    available = machine.ram_available_mb or APP_SHARE_OF_RAM * machine.ram_total_mb
+    is_told = machine.ram_available_mb is not None
+    return DeviceDescription(
+        title=measured.title,
+        source="measured",
+        note=measured.note,
+        runtime=measured.runtime,
+        execution=Execution(
+            core_set=measured.core_set.name,
+            threads=_measured(measured.threads, "threads", "the fastest number on whole artifacts"),
+        ),
+        core_sets={cores.name: _core_set(cores, read) for cores in machine.core_sets()},
+        facts=DeviceFacts(
+            ram_mb=_measured(round(machine.ram_total_mb), "MB", read),
+            ram_available_mb=Fact(
+                value=round(available),
+                unit="MB",
+                kind="measured" if is_told else "estimated",
+                source=f"available while profiling, {read}" if is_told else f"{APP_SHARE_OF_RAM:.0%} of its memory",
+            ),
+            interval_factor=_measured(round(measured.interval_factor, 4), "factor", measured.check),
+        ),
+    )
+
+
+def _measured(value: float, unit: str, source: str) -> Fact:
+    return Fact(value=value, unit=unit, kind="measured", source=source)
+
+
+def _core_set(cores: CoreSet, read: str) -> CoreSetFacts:
+    clock = cores.max_mhz
+    if clock is None:
+        raise InputError(f"the machine does not tell the clock of {cores.core}: add it to the profile by hand")
+    return CoreSetFacts(
+        core=cores.core,
+        count=_measured(cores.physical_cores, "cores", read),
+        clock_mhz=_measured(round(clock), "MHz", read),
+    )
+
+
+def write_profile(description: DeviceDescription, rows: Sequence[TableRow], path: Path) -> None:
+    """Write the TOML `path` and, beside it, the CSV of latencies; each file is whole or not there."""
+    values = description.model_dump(mode="json", exclude_none=True)
+    write_text_whole(path.with_suffix(".csv"), format_table(rows))
+    write_text_whole(path, tomli_w.dumps(values))

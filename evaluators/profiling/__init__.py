@@ -1,0 +1,1 @@
+"""Makes the measured latency table of a device."""

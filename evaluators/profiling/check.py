@@ -1,0 +1,81 @@
+"""Whole artifacts against the table that should predict them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import log, sqrt
+from pathlib import Path
+from statistics import fmean
+
+from compression.dimensions import published_dimensions
+from devices.facts import RuntimeSupport
+from devices.interval import UncertainTime
+from devices.profile import DeviceProfile
+from evaluators.costs import price
+from evaluators.profiling.random_workloads import Workload, random_workloads
+from evaluators.profiling.table_maker import Bench
+from evaluators.profiling.workload_artifacts import noise_calibration, random_model, workload_job
+
+CHECK_SEED = 1
+"""Other workloads than those whose operations are in the table."""
+CHECKS = 6
+"""Per model."""
+LEAST_LOG_STD = 0.02
+"""No table is believed to be better than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One graph of a workload: predicted, and timed as a whole, in milliseconds. `part`: `encoder` or `token`."""
+
+    workload: str
+    part: str
+    predicted: UncertainTime
+    measured_ms: float
+
+    @property
+    def log_error(self) -> float:
+        """ln(measured / predicted)."""
+        return log(self.measured_ms / self.predicted.ms)
+
+
+def check_workloads(models: Sequence[str], runtime: RuntimeSupport) -> dict[str, Workload]:
+    """By name."""
+    return {
+        f"{name}-{number}": workload
+        for name in models
+        for number, workload in enumerate(
+            islice(random_workloads(published_dimensions(name), runtime, seed=CHECK_SEED), CHECKS)
+        )
+    }
+
+
+def time_wholes(bench: Bench, workloads: dict[str, Workload], folder: Path) -> None:
+    """Export each workload's recipe below `folder` and time it."""
+    jobs = []
+    for name, workload in workloads.items():
+        model = random_model(name, workload.dimensions)
+        jobs.append(workload_job(name, workload, model, noise_calibration(model), folder / name))
+    bench.time(jobs)
+
+
+def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile) -> tuple[Comparison, ...]:
+    """Prediction and measurement of every workload that was timed."""
+    timings, found = bench.timings(), []
+    for name, w in workloads.items():
+        costs = price(w.dimensions, w.recipe, profile, audio_s=w.audio_s, tokens=w.tokens)
+        for part, predicted in (("encoder", costs.encoder), ("token", costs.token)):
+            timing = timings.of(name, part)
+            if timing:
+                found.append(Comparison(workload=name, part=part, predicted=predicted, measured_ms=timing.median_ms))
+    return tuple(found)
+
+
+def common_log_std(comparisons: Sequence[Comparison]) -> float:
+    """The error that whole artifacts show beyond that of interpolating between rows.
+
+    The predictions must be those of a profile with a common error of 0.
+    """
+    squares = fmean(one.log_error**2 for one in comparisons)
+    interpolation = fmean(one.predicted.log_std**2 for one in comparisons)
+    return sqrt(max(squares - interpolation, LEAST_LOG_STD**2))

@@ -1,0 +1,202 @@
+"""Measures operations on a device until their table predicts workloads well.
+
+A first set covers the shapes of every kernel evenly. Then, round by round, those operations follow about which the
+predictor is least sure, weighted with their share of the workloads' time.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from time import monotonic
+
+from devices.interval import UncertainTime
+from devices.operation import Operation
+from devices.predictor import KernelPredictor, StreamPredictor
+from devices.profiler.base import Connection
+from devices.profiler.measuring import Feed, Job, Log, Settings, Timing, Timings, measure, operation_job
+from devices.table import KernelClass, TableRow
+from evaluators.profiling.operation_models import OperationModel, operation_model, weight_bytes
+from evaluators.profiling.pool import Pool, kernel_of
+
+CANARY = (Operation(kind="gemm", m=256, k=384, n=384), Operation(kind="gemv", k=384, n=1536))
+"""A load bound by arithmetic and one bound by memory."""
+BATCH = 24
+"""Operations per round."""
+ENOUGH_LOG_STD = 0.015
+"""No further rounds when half of the workloads have this relative error of interpolation or less."""
+
+STREAMS = tuple(Operation(kind="stream", n=megabytes) for megabytes in (16, 32, 64, 80, 96, 112, 128, 160, 192, 256))
+"""Weights of a decoder's step, up to those of base in float32 and beyond."""
+LEAST_SHARE = 0.1
+"""Of a run's time that an operation's own must be, if the fixed overhead is noisier than the operation."""
+
+Progress = Callable[[str], None]
+
+
+def canary_jobs() -> tuple[Job, ...]:
+    """What the measuring program times with every job, to know how fast the machine is at that moment."""
+    return tuple(_job(operation_model(operation)) for operation in CANARY)
+
+
+def _name(operation: Operation) -> str:
+    """Such as `gemm-1x700x384x1152-w8a32g128`."""
+    o = operation
+    return f"{o.kind}-{o.heads}x{o.m}x{o.k}x{o.n}-w{o.weight_bits}a{o.activation_bits}g{o.group_size}"
+
+
+def _job(model: OperationModel) -> Job:
+    feeds = [Feed(name=one.name, shape=one.shape, type=one.type) for one in model.inputs]
+    return operation_job(_name(model.operation), model.model, feeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A device to measure on: where, with which threads, and what is known already. `tool`: of the table's rows."""
+
+    connection: Connection
+    settings: Settings
+    core_set: str
+    log: Log
+    tool: str
+    say: Progress
+
+    def time(self, jobs: Sequence[Job]) -> None:
+        """Make the visits that are missing."""
+        for name in measure(self.connection, jobs, self.settings, self.log):
+            self.say(name)
+
+    def timings(self) -> Timings:
+        return Timings(visits=self.log.visits(self.settings.threads))
+
+
+class TableMaker:
+    """Grows the rows of one device at one number of threads."""
+
+    def __init__(self, bench: Bench, pool: Pool) -> None:
+        self._bench = bench
+        self._pool = pool
+        self._models: dict[Operation, OperationModel] = {}
+
+    def make(self, *, until: float) -> tuple[TableRow, ...]:
+        """Rows for the pool's operations; no further round begins after the clock (`time.monotonic`) says `until`."""
+        self._time([*STREAMS, *self._pool.first_operations()])
+        while monotonic() < until:
+            batch = self._least_certain(self.rows())
+            if not batch:
+                break
+            self._time(batch)
+        return self.rows()
+
+    def _time(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            self._models.setdefault(operation, operation_model(operation))
+        self._bench.time([_job(self._models[operation]) for operation in operations])
+
+    def rows(self) -> tuple[TableRow, ...]:
+        """Of everything timed so far; what onnxruntime refused has none."""
+        timings = self._bench.timings()
+        sessions = self._rows(timings, {"session"}, lambda _: 0.0)
+        running = KernelPredictor.fit(sessions)
+
+        def fixed_ms(model: OperationModel) -> float:
+            return running.latency(Operation(kind="session", n=model.values)).ms
+
+        streams = self._rows(timings, {"stream"}, fixed_ms)
+        streaming = StreamPredictor.fit(streams)
+
+        def beside_ms(model: OperationModel) -> float:
+            """A matrix that is larger than what the others have together."""
+            megabytes = model.copies * weight_bytes(model.operation) / 1e6 if model.operation.kind == "gemv" else 0.0
+            return fixed_ms(model) + streaming.extra_ms(megabytes)
+
+        others = {operation.kind for operation in self._models} - {"session", "stream"}
+        return (*sessions, *streams, *self._rows(timings, others, beside_ms))
+
+    def _rows(
+        self, timings: Timings, kinds: Set[str], beside_ms: Callable[[OperationModel], float]
+    ) -> tuple[TableRow, ...]:
+        """`beside_ms`: what a run of a model takes beside its operation."""
+        found = []
+        for operation, model in self._models.items():
+            timing = timings.of(_name(operation)) if operation.kind in kinds else None
+            if timing:
+                share = max(1 - beside_ms(model) / timing.median_ms, LEAST_SHARE)
+                executions = 1 if operation.kind == "stream" else model.copies
+                found.append(self._row(operation, timing, share / executions))
+        return tuple(found)
+
+    def _row(self, operation: Operation, timing: Timing, factor: float) -> TableRow:
+        return TableRow(
+            op=operation.kind,
+            heads=operation.heads,
+            m=operation.m,
+            k=operation.k,
+            n=operation.n,
+            weight_bits=operation.weight_bits,
+            activation_bits=operation.activation_bits,
+            group_size=operation.group_size,
+            threads=self._bench.settings.threads,
+            core_set=self._bench.core_set,
+            repeats=timing.repeats,
+            median_ms=timing.median_ms * factor,
+            mean_ms=timing.mean_ms * factor,
+            std_ms=timing.std_ms * factor,
+            min_ms=timing.min_ms * factor,
+            source="profile",
+            tool=self._bench.tool,
+        )
+
+    def _least_certain(self, rows: Sequence[TableRow]) -> list[Operation]:
+        """The next operations to measure; none when workloads are predicted well enough."""
+        certainty = _Certainty(rows=tuple(rows))
+        doubts: Counter[Operation] = Counter()
+        errors = []
+        for counts in self._pool.counts:
+            latencies = {operation: certainty.latency(operation) for operation in counts}
+            whole_ms = sum(counts[operation] * latency.ms for operation, latency in latencies.items())
+            shares = {o: counts[o] * latency.ms * latency.log_std / whole_ms for o, latency in latencies.items()}
+            errors.append(sum(shares.values()))
+            doubts.update(shares)
+        if median(errors) <= ENOUGH_LOG_STD:
+            return []
+        self._bench.say(f"workloads are interpolated within {median(errors):.1%}; measuring on")
+        return _varied(doubts, measured=set(self._models))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Certainty:
+    """What rows say about any operation; nothing about kernels that they lack."""
+
+    rows: tuple[TableRow, ...]
+
+    @cached_property
+    def _predictors(self) -> dict[KernelClass, KernelPredictor]:
+        groups: dict[KernelClass, list[TableRow]] = {}
+        for row in self.rows:
+            groups.setdefault(kernel_of(row.operation), []).append(row)
+        return {kernel: KernelPredictor.fit(group) for kernel, group in groups.items() if kernel.op != "stream"}
+
+    @cached_property
+    def _known(self) -> dict[Operation, UncertainTime]:
+        return {}
+
+    def latency(self, operation: Operation) -> UncertainTime:
+        if operation not in self._known:
+            predictor = self._predictors.get(kernel_of(operation))
+            self._known[operation] = predictor.latency(operation) if predictor else UncertainTime(ms=0.0, log_std=0.0)
+        return self._known[operation]
+
+
+def _varied(doubts: Counter[Operation], *, measured: set[Operation]) -> list[Operation]:
+    """The most doubtful operations, but not all of one kernel: each one taken makes its neighbours less doubtful."""
+    taken: Counter[KernelClass] = Counter()
+    chosen: list[Operation] = []
+    candidates = [operation for operation, _ in doubts.most_common() if operation not in measured]
+    for most in range(1, BATCH + 1):
+        for operation in candidates:
+            if len(chosen) < BATCH and taken[kernel_of(operation)] < most and operation not in chosen:
+                chosen.append(operation)
+                taken[kernel_of(operation)] += 1
+    return chosen

@@ -1,0 +1,95 @@
+"""`whisperfit reprice`: the front, pick and report of a run on another device."""
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from common.errors import InputError
+from common.files import sha256_of_file, write_text_whole
+from devices.profile import load_profile
+from search.commands.report import NO_RECIPE_EXIT, write_outcome
+from search.config import SearchConfig
+from search.engines.memory import Memory
+from search.findings import find_outcome, recall_facts
+from search.folder import RunFolder, processor
+from search.reprice import Target, reprice
+
+ORIGIN = "reprice.toml"
+"""Marks a folder that this command wrote."""
+
+
+def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_json: bool) -> None:
+    """Write what the run's trials are on another device. Neither the model nor the speech is needed.
+
+    `flags`: `device`, and whatever of the run's limits and objective is to be different; None keeps the run's.
+    """
+    folder = RunFolder.open(run)
+    config = SearchConfig.build(folder.config_file, dict(flags))
+    profile = load_profile(config.device)
+    path = out or folder.path / "devices" / profile.name
+    _check_free(path)
+
+    memory = Memory(folder.study_file)
+    facts, environment = recall_facts(memory), folder.environment()
+    target = Target(profile=profile, config=config, dimensions=facts.dimensions, run_device=facts.device)
+    trials = memory.trials()
+    repriced = tuple(reprice(trials, target)) if trials else ()
+    limits = config.cost_limits(profile.ram_available_mb)
+    outcome = replace(
+        find_outcome(memory, replace(facts, device=profile.name, limits=limits), repriced),
+        repriced_from=facts.device,
+        artifacts_are_of_host=environment.get("processor") == processor(),
+    )
+
+    origin = _origin(folder, target, path)
+    _make(path, origin)
+    configuration = f"# {ORIGIN}\n{origin}\n# the run's config.toml\n{folder.config_file.read_text(encoding='utf-8')}"
+    write_outcome(path, outcome, facts.dimensions, config_toml=configuration, environment=environment, as_json=as_json)
+    if outcome.recommended is None:
+        sys.exit(NO_RECIPE_EXIT)
+
+
+def _check_free(path: Path) -> None:
+    """Raise InputError unless the folder is new, empty, or holds an earlier repricing."""
+    if path.is_dir() and (not any(path.iterdir()) or (path / ORIGIN).is_file()):
+        return
+    if path.exists():
+        raise InputError(f"--out {path}: exists and is no repricing; give a new or an empty folder")
+
+
+def _make(path: Path, origin: str) -> None:
+    """The folder, with its mark before anything else. Raises InputError when it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text_whole(path / ORIGIN, origin)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written ({error.strerror})") from error
+
+
+def _origin(folder: RunFolder, target: Target, path: Path) -> str:
+    """Where the results come from, as TOML: the run and the device with their digests, limits, program version."""
+    digests = {name: value for name, value in folder.environment().items() if name.endswith("_sha256")}
+    values = {
+        "whisperfit": version("whisperfit"),
+        "run": {
+            "folder": Path(os.path.relpath(folder.path, path)).as_posix(),
+            "device": target.run_device,
+            "study_sha256": sha256_of_file(folder.study_file),
+            **digests,
+        },
+        "device": {
+            "name": target.profile.name,
+            "sha256": target.profile.digest,
+            "latencies": target.profile.source,
+            "max_memory_mb": target.config.cost_limits(target.profile.ram_available_mb).max_memory_mb,
+        },
+        "configuration": tomllib.loads(target.config.to_toml(path)),
+    }
+    return tomli_w.dumps(values)
