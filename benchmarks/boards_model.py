@@ -48,7 +48,7 @@ PRIORS: dict[str, Prior] = {
     "attention": Prior(median=0.5, log_std=0.5, source="share of the float rate; a guess"),
     "scores": Prior(median=100, log_std=0.7, source="instructions per score, ggml's softmax through a table; a guess"),
     "blas": Prior(median=0.4, log_std=0.7, source="share of the float rate where ggml's threads wait busily; a guess"),
-    "debug": Prior(median=5, log_std=0.7, source="times slower without optimisation; a guess"),
+    "debug": Prior(median=7.3, log_std=0.5, source="debug over release build, one phone, whisper.cpp issue #518"),
     "start": Prior(median=5e8, log_std=0.7, source="instructions of log-mel and start of one window; a guess"),
 }
 _LAYER_INSTRUCTIONS = {"whisper.cpp": 1e6, "whisper.cpp BLAS": 1e6, "PyTorch": 1e7}

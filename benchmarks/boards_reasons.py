@@ -35,7 +35,7 @@ class _Miss:
 _REASONS: tuple[tuple[Callable[[_Miss], bool], str], ...] = (
     (
         lambda miss: miss.case.debug,
-        "A build without optimisation: how much it loses depends on the compiler (3.5 and 7 times are published).",
+        "A build without optimisation: how much it loses depends on the compiler; another phone lost 7 times.",
     ),
     (
         lambda miss: miss.assumes("model size"),

@@ -13,10 +13,12 @@ from common.errors import InputError
 from devices.profiler.base import Connection
 
 PROGRAM = Path(__file__).parent / "board" / "measure.py"
-VISITS = 4
+OPERATION_VISITS = 5
+WHOLE_VISITS = 10
+"""A visit loads a model anew: where it lies in memory moves its times by some ten percent."""
 WARM_UPS = 10
-REPEATS = 32
-"""Timed runs of a job, all visits together."""
+REPEATS = 35
+"""Timed runs of an operation, all visits together."""
 CANARY_NEIGHBOURS_S = 5.0
 """The machine's speed at a visit is the canary's median over all visits this close to it."""
 
@@ -37,19 +39,22 @@ class Job:
     id: str
     files: Mapping[str, bytes | Path] = field(repr=False)
     entry: Mapping[str, Any]
+    visits: int
 
 
 def operation_job(name: str, model: bytes, feeds: Sequence[Feed]) -> Job:
     """One model, run as a whole."""
     file = f"{name}.onnx"
-    return Job(id=name, files={file: model}, entry={"model": file, "inputs": [asdict(feed) for feed in feeds]})
+    entry = {"model": file, "inputs": [asdict(feed) for feed in feeds]}
+    return Job(id=name, files={file: model}, entry=entry, visits=OPERATION_VISITS)
 
 
 def artifact_job(name: str, artifact: Path, *, mel: tuple[int, int, int], steps: int, token: int) -> Job:
     """An artifact's encoder on a spectrogram of the shape `mel`, then so many steps of its decoder."""
     files = {f"{name}/{path.name}": path for path in artifact.glob("*.onnx*")}
-    entry = {"encoder": f"{name}/encoder.onnx", "decoder": f"{name}/decoder.onnx"}
-    return Job(id=name, files=files, entry={**entry, "mel": mel, "steps": steps, "token": token})
+    entry: dict[str, Any] = {"encoder": f"{name}/encoder.onnx", "decoder": f"{name}/decoder.onnx"}
+    entry |= {"mel": mel, "steps": steps, "token": token}
+    return Job(id=name, files=files, entry=entry, visits=WHOLE_VISITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +147,7 @@ def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log
     Raises InputError when the device is lost: what was measured is in the log.
     """
     done = log.done(settings.threads)
-    left = [job for job in jobs if any((job.id, visit) not in done for visit in range(VISITS))]
+    left = [job for job in jobs if any((job.id, visit) not in done for visit in range(job.visits))]
     if not left:
         return
     remote = f"{connection.folder()}/{abs(hash(tuple(job.id for job in left))):x}"
@@ -167,12 +172,12 @@ def _write_jobs(folder: Path, jobs: Sequence[Job], settings: Settings) -> None:
     plan = {
         "threads": settings.threads,
         "cpus": settings.cpus,
-        "visits": VISITS,
+        "visits": max(job.visits for job in jobs),
         "warm_ups": WARM_UPS,
         "repeats": REPEATS,
         "session": dict(settings.session),
         "canary": [{"id": job.id, **job.entry} for job in settings.canary],
-        "jobs": [{"id": job.id, **job.entry} for job in jobs],
+        "jobs": [{"id": job.id, "visits": job.visits, **job.entry} for job in jobs],
     }
     (folder / "measure.py").write_bytes(PROGRAM.read_bytes())
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")

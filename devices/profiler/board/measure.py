@@ -28,8 +28,8 @@ Run = Callable[[], Any]
 
 LATER_WARM_UPS = 2
 """Of a visit after the first: a new session, but a warm processor."""
-WHOLE_RUNS = 4
-"""Of a visit: of an encoder, and of an utterance of many steps."""
+WHOLE_RUNS = 2
+"""Of a visit: of an encoder, and of an utterance of many steps, after one of each to warm up."""
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     canary = [_runner(folder, job, plan) for job in plan["canary"]]
     for visit in range(plan["visits"]):
         for job in plan["jobs"]:
-            if (job["id"], visit) not in done:
+            if visit < job["visits"] and (job["id"], visit) not in done:
                 _visit(folder, job, visit, plan, canary)
 
 
@@ -66,14 +66,14 @@ def _canary(runs: list[Run]) -> list[float]:
 def _operation(folder: Path, job: Json, visit: int, plan: Json) -> dict[str, list[float]]:
     """Seconds of each run of an operation's model."""
     run = _runner(folder, job, plan)
-    return {"run": _repeated(run, visit, plan)}
+    return {"run": _repeated(run, job, visit, plan)}
 
 
-def _repeated(run: Run, visit: int, plan: Json) -> list[float]:
+def _repeated(run: Run, job: Json, visit: int, plan: Json) -> list[float]:
     """Enough runs that all visits together reach the plan's repeats; the warm-ups are complete on the first visit."""
     for _ in range(plan["warm_ups"] if visit == 0 else LATER_WARM_UPS):
         run()
-    return _timed(run, -(-plan["repeats"] // plan["visits"]))
+    return _timed(run, -(-plan["repeats"] // job["visits"]))
 
 
 def _timed(run: Run, count: int) -> list[float]:
