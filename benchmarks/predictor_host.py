@@ -1,38 +1,41 @@
 """A measured profile's predictions against whole artifacts on the same machine.
 
-    whisperfit profile --host local --out host.toml
-    python benchmarks/predictor_host.py --profile host.toml --log host-wholes.jsonl [--json] [--plot FILE.svg]
+    python benchmarks/predictor_host.py --out FOLDER [--threads 1] [--json] [--plot FILE.svg]
 
-Random recipes of tiny.en and base, other ones than those that the profile was made and checked with, are exported and
-run whole: the encoder, and steps of the decoder with the choice of the token. FLOPs alone are given the constants that
-fit these very measurements best.
+Makes the profile that `whisperfit profile` makes, FOLDER/host.toml. Random recipes of tiny.en and base, other ones than
+those that the profile is made and checked with, are exported and run whole: the encoder, and steps of the decoder with
+the choice of the token. They are visited in turn with the operations, since a shared machine is another one an hour
+later. FLOPs alone are given the constants that fit these very measurements best.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from prediction import Array, Score, score
+from scatter import Group, Panel, scatter_svg
 
-from benchmarks.prediction import Array, Score, score
-from benchmarks.scatter import Group, Panel, scatter_svg
 from common.errors import WhisperfitError
 from common.files import write_text_whole
-from compression.models import load_model
+from compression.models import LoadedModel, load_model
 from devices.fitting import fit_rates
 from devices.profile import DeviceProfile, load_profile
 from devices.profiler.connection import connect
+from devices.profiler.describe import write_profile
 from devices.profiler.machine import inspect
-from devices.profiler.measuring import Log, Timings, measure
+from devices.profiler.measuring import Job, Log, Timings
 from evaluators.costs import price
-from evaluators.profiling.pool import items_of
+from evaluators.profiling.check import check_workloads, whole_jobs
+from evaluators.profiling.pool import Pool, items_of
 from evaluators.profiling.random_workloads import Workload, random_workloads
-from evaluators.profiling.run import Device
+from evaluators.profiling.run import MEASURED_RUNTIME, RUNTIME, Device, ProfilePlan, profile_device
+from evaluators.profiling.table_maker import TableMaker
 from evaluators.profiling.workload_artifacts import noise_calibration, workload_job
 
 SEED = 2
@@ -72,9 +75,10 @@ class PartReport:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        profile = load_profile(options.profile)
-        workloads = held_out(options.models.split(","), profile, options.recipes)
-        timings = time_wholes(workloads, profile, options.log)
+        options.out.mkdir(parents=True, exist_ok=True)
+        models = {name: load_model(name) for name in options.models.split(",")}
+        workloads = held_out(models, options.recipes)
+        profile, timings = measured(models, workloads, options.threads, options.out)
         points = compared(workloads, profile, timings)
         if options.plot:
             write_text_whole(options.plot, plot(points))
@@ -93,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--profile", required=True, help="made on this machine by `whisperfit profile`")
-    parser.add_argument("--log", type=Path, required=True, help="measurements; a later run goes on from it")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the profile; a later run goes on from it")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", default="tiny.en,base")
     parser.add_argument("--recipes", type=int, default=30, help="of each model")
     parser.add_argument("--plot", type=Path, help="write predicted against measured to this SVG")
@@ -102,39 +106,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def held_out(models: Sequence[str], profile: DeviceProfile, count: int) -> dict[str, tuple[str, Workload]]:
-    """By name: the model and the workload."""
+def held_out(models: Mapping[str, LoadedModel], count: int) -> dict[str, Workload]:
     return {
-        f"{name}-{number}": (name, workload)
-        for name in models
-        for number, workload in enumerate(
-            islice(random_workloads(load_model(name).dimensions, profile.runtime, seed=SEED), count)
-        )
+        f"held-out-{name}-{number}": workload
+        for name, model in models.items()
+        for number, workload in enumerate(islice(random_workloads(model.dimensions, RUNTIME, seed=SEED), count))
     }
 
 
-def time_wholes(workloads: dict[str, tuple[str, Workload]], profile: DeviceProfile, path: Path) -> Timings:
-    """Export what the log lacks and time it with the profile's threads on the profile's cores."""
+def measured(
+    models: Mapping[str, LoadedModel], workloads: dict[str, Workload], threads: int, out: Path
+) -> tuple[DeviceProfile, Timings]:
+    """The profile, and the times of the workloads, all measured in turn."""
     with connect("local") as connection, TemporaryDirectory() as folder:
         device = Device(connection=connection, python=connection.test(), machine=inspect(connection))
-        (core_set,) = (one for one in device.machine.core_sets() if one.name == profile.description.execution.core_set)
-        log = Log(path, device=f"{profile.digest[:12]} on {core_set.core}")
-        bench = device.bench(core_set, profile.threads, log, print)
-        models = {name: load_model(name) for name in sorted({name for name, _ in workloads.values()})}
-        calibrations = {name: noise_calibration(model) for name, model in models.items()}
-        jobs = [
-            workload_job(job, workload, models[name], calibrations[name], Path(folder) / job)
-            for job, (name, workload) in workloads.items()
-        ]
-        for number, job in enumerate(measure(connection, jobs, bench.settings, log)):
-            if number % 30 == 0:
-                print(f"{number} visits, now {job}", file=sys.stderr)
-        return bench.timings()
+        core_set = device.machine.core_sets()[0]
+        plan = ProfilePlan(models=tuple(models), core_set=core_set, threads=(threads,), minutes=0, title="host")
+        log = Log(out / "host.measurements.jsonl", device=core_set.core)
+        bench = device.bench(core_set, threads, log, progress)
+        checks = whole_jobs(check_workloads(plan.models, RUNTIME), Path(folder))
+        operations = TableMaker(bench, Pool.of(plan.models, MEASURED_RUNTIME)).first_jobs()
+        bench.time([*operations, *checks, *held_out_jobs(models, workloads, Path(folder))])
+        outcome = profile_device(device, plan, log, progress)
+        write_profile(outcome.description, outcome.rows, out / "host.toml")
+        return load_profile(str(out / "host.toml")), bench.timings()
 
 
-def compared(workloads: dict[str, tuple[str, Workload]], profile: DeviceProfile, timings: Timings) -> list[Point]:
+def held_out_jobs(models: Mapping[str, LoadedModel], workloads: dict[str, Workload], folder: Path) -> list[Job]:
+    calibrations = {name: noise_calibration(model) for name, model in models.items()}
+    jobs = []
+    for job, workload in workloads.items():
+        name = next(name for name, model in models.items() if model.dimensions == workload.dimensions)
+        jobs.append(workload_job(job, workload, models[name], calibrations[name], folder / job))
+    return jobs
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def compared(workloads: dict[str, Workload], profile: DeviceProfile, timings: Timings) -> list[Point]:
     points = []
-    for name, (_, w) in workloads.items():
+    for name, w in workloads.items():
         costs = price(w.dimensions, w.recipe, profile, audio_s=w.audio_s, tokens=w.tokens)
         for part, predicted in (("encoder", costs.encoder), ("token", costs.token)):
             timing = timings.of(name, part)

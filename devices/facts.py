@@ -69,6 +69,7 @@ MacsPerCycle = Annotated[Fact, _in_unit("MAC/cycle")]
 InstructionsPerCycle = Annotated[Fact, _in_unit("instructions/cycle")]
 Fraction = Annotated[Fact, _in_unit("fraction"), AfterValidator(_fraction)]
 Factor = Annotated[Fact, _in_unit("factor"), AfterValidator(_factor)]
+Ratio = Annotated[Fact, _in_unit("factor")]
 
 Bits = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -116,6 +117,7 @@ class Execution(_Frozen):
 class DeviceFacts(_Frozen):
     """What costs need beside the latency table.
 
+    `encoder_factor`, `decoder_factor`: what the graphs take over the sum of their operations, where that was measured.
     Power is that of the whole board; it may be missing, as a machine without a meter cannot tell.
     `interval_factor`: the true latency is believed to lie within mean / factor and mean x factor.
     """
@@ -124,6 +126,8 @@ class DeviceFacts(_Frozen):
     ram_available_mb: Megabytes
     active_power_w: Watts | None = None
     idle_power_w: Watts | None = None
+    encoder_factor: Ratio | None = None
+    decoder_factor: Ratio | None = None
     interval_factor: Factor
 
 
@@ -145,8 +149,9 @@ class RooflineFacts(_Frozen):
 
 
 class DeviceDescription(_Frozen):
-    """A device's whole TOML."""
+    """A device's whole TOML. `format_version`: of it and of the table beside it."""
 
+    format_version: Literal[2]
     title: str
     source: ProfileSource
     note: str

@@ -76,6 +76,18 @@ class DeviceProfile:
         """Relative error that all latencies of this device share: what is believed about the profile as a whole."""
         return log(self.description.facts.interval_factor.value) / Z
 
+    @property
+    def encoder_factor(self) -> float:
+        """What the encoder's graph takes over the sum of its operations."""
+        factor = self.description.facts.encoder_factor
+        return 1.0 if factor is None else factor.value
+
+    @property
+    def decoder_factor(self) -> float:
+        """What the decoder's graph takes over the sum of its operations."""
+        factor = self.description.facts.decoder_factor
+        return 1.0 if factor is None else factor.value
+
     def latency(self, operation: Operation) -> UncertainTime:
         """The time of one run of one operation; remembered, since searches ask the same ones again and again.
 
@@ -147,9 +159,10 @@ def load_profile(name_or_path: str) -> DeviceProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """The texts of a profile; `file` is its TOML as error messages name it."""
+    """The texts of a profile; `file` is its TOML as error messages name it. `is_shipped`: comes with whisperfit."""
 
     name: str
+    is_shipped: bool
     file: Path
     facts_text: str
     table_text: str | None
@@ -161,6 +174,7 @@ def _find(name_or_path: str) -> _Found:
         table = folder / f"{name_or_path}.csv"
         return _Found(
             name=name_or_path,
+            is_shipped=True,
             file=Path("devices/profiles") / f"{name_or_path}.toml",
             facts_text=(folder / f"{name_or_path}.toml").read_text(encoding="utf-8"),
             table_text=table.read_text(encoding="utf-8") if table.is_file() else None,
@@ -171,7 +185,8 @@ def _find(name_or_path: str) -> _Found:
     try:
         table_path = path.with_suffix(".csv")
         return _Found(
-            name=path.stem,
+            name=str(path) if path.stem in known_profiles() else path.stem,
+            is_shipped=False,
             file=path,
             facts_text=path.read_text(encoding="utf-8"),
             table_text=table_path.read_text(encoding="utf-8") if table_path.exists() else None,
@@ -182,7 +197,7 @@ def _find(name_or_path: str) -> _Found:
 
 def _describe(found: _Found) -> DeviceDescription:
     description = parse_description(found.facts_text, file=found.file)
-    return fill_in_host(description) if found.name == HOST else description
+    return fill_in_host(description) if found.is_shipped and found.name == HOST else description
 
 
 def _check_coverage(description: DeviceDescription, table: LatencyTable) -> None:

@@ -112,8 +112,11 @@ _POSITIONS = (50, 250, 500, 1000, 1500)
 _HEADS = (1, 6, 12, 20)
 _HEAD_WIDTH = 64
 _CACHE_LENGTHS = (1, 8, 32, 128, 448)
-_ROWS = tuple(Shape(m=m, n=n) for m, n in product((1, 50, 250, 1500, 3000), (64, 384, 768, 1536, 5120)))
-_INPUTS = tuple(Shape(m=m, k=k) for m, k in product((1, 50, 250, 1500), (64, 384, 768, 1536, 5120)))
+_NORM_ROWS = (1, 50, 100, 200, 350, 500, 750, 1000, 1250, 1500)
+_WIDTHS = (384, 512, 768, 1024, 1280)
+_ROWS = (1, 50, 150, 350, 750, 1500, 3000)
+_CHANNELS = (64, 384, 768, 1536, 3072, 5120)
+_INPUTS = tuple(Shape(m=m, k=k) for m, k in product(_ROWS[:-1], _CHANNELS))
 
 SHAPES: dict[OperationKind, tuple[Shape, ...]] = {
     "gemm": tuple(Shape(m=m, k=k, n=n) for m, (k, n) in product((50, 300, 1500), _MATRICES)),
@@ -126,8 +129,8 @@ SHAPES: dict[OperationKind, tuple[Shape, ...]] = {
     "cached_attention": tuple(Shape(heads=h, k=_HEAD_WIDTH, n=n) for h, n in product(_HEADS, _CACHE_LENGTHS)),
     "cross_attention": tuple(Shape(heads=h, k=_HEAD_WIDTH, n=n) for h, n in product(_HEADS, _POSITIONS)),
     "split_heads": tuple(Shape(m=m, n=2 * _HEAD_WIDTH * h) for h, m in product(_HEADS, _POSITIONS)),
-    "layer_norm": _ROWS,
-    "gelu": _ROWS,
+    "layer_norm": tuple(Shape(m=m, n=n) for m, n in product(_NORM_ROWS, _WIDTHS)),
+    "gelu": tuple(Shape(m=m, n=n) for m, n in product(_ROWS, _CHANNELS)),
     "embedding": tuple(Shape(n=n) for n in (64, 384, 512, 768, 1024, 1280)),
     "session": tuple(Shape(n=n) for n in (1, 9, 26, 74, 194)),
 }

@@ -188,7 +188,10 @@ def format_table(rows: Iterable[TableRow]) -> str:
 
 def parse_table(text: str, *, file: Path) -> LatencyTable:
     """Raise InputError naming `file` and the row unless `text` is a table that can be believed."""
-    lines = list(csv.reader(io.StringIO(text)))
+    try:
+        lines = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{file}: not a CSV file: {error}") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise InputError(f"{file}: row 1: the columns must be {','.join(COLUMNS)}")
     if len(lines) == 1:

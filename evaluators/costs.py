@@ -56,6 +56,8 @@ def price(
     stages = {"encoder": _Total(), "decoder": _Total()}
     for _, part in parts(dimensions, recipe, audio_s=audio_s, tokens=tokens):
         stages[part.stage].add(_part_total(part, device))
+    stages["encoder"].slow_down(profile.encoder_factor)
+    stages["decoder"].slow_down(profile.decoder_factor)
     common = profile.common_log_std
     encoder = stages["encoder"].latency(common)
     token = stages["decoder"].latency(common, executions=prompt_length(dimensions) + tokens)
@@ -135,6 +137,10 @@ class _Total:
         self.flops += other.flops
         self.ms += other.ms
         self.deviation_ms += other.deviation_ms
+
+    def slow_down(self, factor: float) -> None:
+        self.ms *= factor
+        self.deviation_ms *= factor
 
     def latency(self, common_log_std: float, *, executions: int = 1) -> UncertainTime:
         """The time of one of so many equal executions; `common_log_std`: relative error that all operations share."""

@@ -19,8 +19,25 @@ APP_SHARE_OF_RAM = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
+class WholeFactors:
+    """What a graph takes when it runs, over the sum of its operations when each runs by itself."""
+
+    encoder: float = 1.0
+    decoder: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What so many whole artifacts told about a table: `interval_factor` is that of `DeviceFacts`."""
+
+    factors: WholeFactors = WholeFactors()
+    interval_factor: float = 1.0
+    artifacts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a profile run knows. `interval_factor` and `check`: how wrong whole artifacts were, and on what."""
+    """What a profile run knows."""
 
     title: str
     note: str
@@ -29,8 +46,7 @@ class Measured:
     core_set: CoreSet
     threads: int
     runtime: RuntimeSupport
-    interval_factor: float
-    check: str
+    check: Check
 
 
 def describe(measured: Measured) -> DeviceDescription:
@@ -40,8 +56,12 @@ def describe(measured: Measured) -> DeviceDescription:
         raise InputError("the machine does not tell its memory: it is needed for the profile's limit")
     read = "read from the machine by `whisperfit profile`"
     available = machine.ram_available_mb or APP_SHARE_OF_RAM * machine.ram_total_mb
+    check = measured.check
+    median = f"median over {check.artifacts} whole artifacts of what they took over the sum of their operations"
+    errors = f"from the errors of {check.artifacts} whole artifacts"
     is_told = machine.ram_available_mb is not None
     return DeviceDescription(
+        format_version=2,
         title=measured.title,
         source="measured",
         note=measured.note,
@@ -59,7 +79,9 @@ def describe(measured: Measured) -> DeviceDescription:
                 kind="measured" if is_told else "estimated",
                 source=f"available while profiling, {read}" if is_told else f"{APP_SHARE_OF_RAM:.0%} of its memory",
             ),
-            interval_factor=_measured(round(measured.interval_factor, 4), "factor", measured.check),
+            encoder_factor=_measured(round(check.factors.encoder, 4), "factor", median),
+            decoder_factor=_measured(round(check.factors.decoder, 4), "factor", median),
+            interval_factor=_measured(round(check.interval_factor, 4), "factor", errors),
         ),
     )
 
@@ -80,7 +102,15 @@ def _core_set(cores: CoreSet, read: str) -> CoreSetFacts:
 
 
 def write_profile(description: DeviceDescription, rows: Sequence[TableRow], path: Path) -> None:
-    """Write the TOML `path` and, beside it, the CSV of latencies; each file is whole or not there."""
+    """Write the TOML `path` and, beside it, the CSV of latencies; each file is whole or not there.
+
+    Raises InputError when they cannot be written.
+    """
     values = description.model_dump(mode="json", exclude_none=True)
-    write_text_whole(path.with_suffix(".csv"), format_table(rows))
-    write_text_whole(path, tomli_w.dumps(values))
+    try:
+        write_text_whole(path.with_suffix(".csv"), format_table(rows))
+        write_text_whole(path, tomli_w.dumps(values))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): mend that, then the same command writes it without measuring"
+        ) from error

@@ -1,6 +1,7 @@
 """Runs the measuring program on a device, keeps every line it prints, and reduces them to times of operations."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,17 +11,22 @@ from statistics import fmean, median
 from typing import Any
 
 from common.errors import InputError
+from common.files import sha256_of_text
 from devices.profiler.base import Connection
 
 PROGRAM = Path(__file__).parent / "board" / "measure.py"
-OPERATION_VISITS = 5
-WHOLE_VISITS = 10
+OPERATION_VISITS = 8
+WHOLE_VISITS = 8
 """A visit loads a model anew: where it lies in memory moves its times by some ten percent."""
 WARM_UPS = 10
-REPEATS = 35
+REPEATS = 40
 """Timed runs of an operation, all visits together."""
 CANARY_NEIGHBOURS_S = 5.0
 """The machine's speed at a visit is the canary's median over all visits this close to it."""
+
+_EVERY_LINE = frozenset({"id", "visit", "threads", "at"})
+_TIMES = frozenset({"times_s", "canary_s"})
+_ERROR = frozenset({"error"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,32 +97,75 @@ class Timing:
 
 
 class Log:
-    """Every line that the measuring program printed, in a file that only grows. Its first line says where."""
+    """Every line that the measuring program printed, in a file that only grows. Its first line says where.
+
+    A process that is killed, or a full disk, may leave a part of a last line: it is dropped, and measured again.
+    """
 
     def __init__(self, path: Path, *, device: str) -> None:
         """Begin the log, or go on with it. Raises InputError when it is of another device or is damaged."""
         self._path = path
         self._lines: list[dict[str, Any]] = []
-        if not path.exists():
-            self._append(json.dumps({"device": device}))
-            return
+        heading = json.dumps({"device": device})
+        text = self._text()
+        whole = text[: text.rfind("\n") + 1]
+        is_begun = not heading.startswith(text)
+        if is_begun:
+            self._lines = self._parsed(whole, device)
+        if text != whole:
+            self._cut(len(whole.encode()))
+        if not is_begun:
+            self._append(heading)
+
+    def _text(self) -> str:
         try:
-            first, *self._lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            measured = first["device"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no log of measurements ({error}): move it away to measure anew") from error
+            return self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
+
+    def _parsed(self, whole: str, device: str) -> list[dict[str, Any]]:
+        heading, *lines = whole.splitlines() or [""]
+        try:
+            measured = json.loads(heading)["device"]
+            parsed = [_parsed_line(line) for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
         if measured != device:
-            raise InputError(f"{path} was measured on {measured!r}, not on {device!r}: move it away to measure anew")
+            raise InputError(
+                f"{self._path} was measured on {measured!r}, not on {device!r}: move it away to measure anew"
+            )
+        return parsed
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"{self._path} is no log of measurements ({error}): move it away to measure anew")
+
+    def _cut(self, size_bytes: int) -> None:
+        try:
+            os.truncate(self._path, size_bytes)
+        except OSError as error:
+            raise self._not_written(error) from error
 
     def _append(self, line: str) -> None:
-        """It is on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(f"{line}\n")
+        """It is in the file when this returns."""
+        try:
+            with self._path.open("a", encoding="utf-8") as handle:
+                handle.write(f"{line}\n")
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self._path} cannot be written ({error.strerror}): mend that, then the same command goes on from it"
+        )
 
     def add(self, line: str) -> None:
-        """Remember a line; it is on the disk when this returns."""
+        """Remember a line; it is in the file when this returns. Raises InputError for one that is no measurement."""
+        try:
+            parsed = _parsed_line(line)
+        except ValueError as error:
+            raise InputError(f"the measuring program printed what is no measurement: {line[:200]!r}") from error
         self._append(line)
-        self._lines.append(json.loads(line))
+        self._lines.append(parsed)
 
     def done(self, threads: int) -> set[tuple[str, int]]:
         """Jobs and visits that need not be made again."""
@@ -141,6 +190,17 @@ class Log:
         )
 
 
+def _parsed_line(line: str) -> dict[str, Any]:
+    """Raises ValueError unless the line is one that board/measure.py prints."""
+    parsed = json.loads(line)
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{line[:40]!r} is no measurement")  # noqa: TRY004 - as for text that is no JSON
+    needed = _EVERY_LINE | (_ERROR if "error" in parsed else _TIMES)
+    if not needed <= parsed.keys():
+        raise ValueError(f"a measurement without {', '.join(sorted(needed - parsed.keys()))}")
+    return parsed
+
+
 def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log: Log) -> Iterator[str]:
     """Make the visits that the log lacks; yields the job of each.
 
@@ -150,7 +210,7 @@ def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log
     left = [job for job in jobs if any((job.id, visit) not in done for visit in range(job.visits))]
     if not left:
         return
-    remote = f"{connection.folder()}/{abs(hash(tuple(job.id for job in left))):x}"
+    remote = f"{connection.folder()}/{sha256_of_text(' '.join(job.id for job in left))[:12]}"
     with tempfile.TemporaryDirectory() as temporary:
         local = Path(temporary) / "jobs"
         _write_jobs(local, left, settings)

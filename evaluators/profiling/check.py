@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import log, sqrt
+from math import exp, log, sqrt
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
+from common.errors import InputError
 from compression.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
 from devices.interval import UncertainTime
 from devices.profile import DeviceProfile
+from devices.profiler.describe import WholeFactors
+from devices.profiler.measuring import Job
 from evaluators.costs import price
 from evaluators.profiling.random_workloads import Workload, random_workloads
 from evaluators.profiling.table_maker import Bench
@@ -50,17 +53,17 @@ def check_workloads(models: Sequence[str], runtime: RuntimeSupport) -> dict[str,
     }
 
 
-def time_wholes(bench: Bench, workloads: dict[str, Workload], folder: Path) -> None:
-    """Export each workload's recipe below `folder` and time it."""
+def whole_jobs(workloads: dict[str, Workload], folder: Path) -> tuple[Job, ...]:
+    """Each workload's recipe, exported below `folder` with random weights."""
     jobs = []
     for name, workload in workloads.items():
         model = random_model(name, workload.dimensions)
         jobs.append(workload_job(name, workload, model, noise_calibration(model), folder / name))
-    bench.time(jobs)
+    return tuple(jobs)
 
 
 def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile) -> tuple[Comparison, ...]:
-    """Prediction and measurement of every workload that was timed."""
+    """Prediction and measurement of every workload that was timed. Raises InputError when none was."""
     timings, found = bench.timings(), []
     for name, w in workloads.items():
         costs = price(w.dimensions, w.recipe, profile, audio_s=w.audio_s, tokens=w.tokens)
@@ -68,7 +71,20 @@ def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile
             timing = timings.of(name, part)
             if timing:
                 found.append(Comparison(workload=name, part=part, predicted=predicted, measured_ms=timing.median_ms))
+    if not found:
+        refused = bench.log.errors()
+        reason = next((refused[name] for name in workloads if name in refused), "they were not timed")
+        raise InputError(f"no whole artifact runs on the device, so its table cannot be checked: {reason}")
     return tuple(found)
+
+
+def whole_factors(comparisons: Sequence[Comparison]) -> WholeFactors:
+    """The median of measured / predicted: what the operations of a graph take when they follow each other."""
+
+    def factor(part: str) -> float:
+        return exp(median(one.log_error for one in comparisons if one.part == part))
+
+    return WholeFactors(encoder=factor("encoder"), decoder=factor("token"))
 
 
 def common_log_std(comparisons: Sequence[Comparison]) -> float:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from math import log2
@@ -62,9 +62,15 @@ class Pool:
         return tuple(operation for operation, _ in total.most_common())
 
     def first_operations(self) -> list[Operation]:
-        """Of every kernel, some that lie far from each other in the logarithms of their shapes."""
+        """Of every kernel, some that lie far from each other in the logarithms of their shapes.
+
+        The workloads' activations are rounded in ranges found on the way; recipes may also have calibrated ones, for
+        the same shapes.
+        """
         kernels: dict[KernelClass, list[Operation]] = {}
-        for operation in self.operations:
+        ranges_found = [operation for operation in self.operations if operation.kind == "dynamic_quantise"]
+        calibrated = [replace(operation, kind="quantise") for operation in ranges_found]
+        for operation in (*self.operations, *calibrated):
             if operation.kind != "stream":
                 kernels.setdefault(kernel_of(operation), []).append(operation)
         return [operation for group in kernels.values() for operation in _spread(group, FIRST_OPERATIONS)]

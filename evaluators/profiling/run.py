@@ -11,12 +11,20 @@ from devices.facts import DeviceDescription, RuntimeSupport
 from devices.interval import Z
 from devices.profile import DeviceProfile
 from devices.profiler.base import Connection, DevicePython
-from devices.profiler.describe import Measured, describe
+from devices.profiler.describe import Check, Measured, describe
 from devices.profiler.machine import CoreSet, Machine
 from devices.profiler.measuring import Log, Settings
 from devices.table import LatencyTable, TableRow
-from evaluators.profiling.check import Comparison, check_workloads, common_log_std, compare, time_wholes
+from evaluators.profiling.check import (
+    Comparison,
+    check_workloads,
+    common_log_std,
+    compare,
+    whole_factors,
+    whole_jobs,
+)
 from evaluators.profiling.pool import Pool
+from evaluators.profiling.random_workloads import Workload
 from evaluators.profiling.table_maker import Bench, Progress, TableMaker, canary_jobs
 from runtime.model import session_entries
 
@@ -101,12 +109,17 @@ class _Sweep:
 def profile_device(device: Device, plan: ProfilePlan, log: Log, say: Progress) -> ProfileOutcome:
     """Measure what the log lacks, and make the profile of it. Raises InputError; what was measured is in the log."""
     pool = Pool.of(plan.models, MEASURED_RUNTIME)
+    _description(device, plan, plan.threads[0], Check())  # what the machine does not tell is no surprise after an hour
+    workloads = check_workloads(plan.models, RUNTIME)
     started, sweeps = monotonic(), []
-    for number, threads in enumerate(plan.threads, start=1):
-        say(f"{threads} threads on {plan.core_set.core}")
-        bench = device.bench(plan.core_set, threads, log, say)
-        rows = TableMaker(bench, pool).make(until=started + 60 * plan.minutes * number / len(plan.threads))
-        sweeps.append(_checked(bench, device, plan, rows))
+    with tempfile.TemporaryDirectory() as folder:
+        wholes = whole_jobs(workloads, Path(folder))
+        for number, threads in enumerate(plan.threads, start=1):
+            say(f"{threads} threads on {plan.core_set.core}")
+            bench = device.bench(plan.core_set, threads, log, say)
+            until = started + 60 * plan.minutes * number / len(plan.threads)
+            rows = TableMaker(bench, pool).make(until=until, beside=wholes)
+            sweeps.append(_checked(bench, device, plan, workloads, rows))
     best = min(sweeps, key=lambda sweep: sweep.slowness)
     return ProfileOutcome(
         description=best.description,
@@ -116,32 +129,34 @@ def profile_device(device: Device, plan: ProfilePlan, log: Log, say: Progress) -
     )
 
 
-def _checked(bench: Bench, device: Device, plan: ProfilePlan, rows: tuple[TableRow, ...]) -> _Sweep:
-    """The table of one number of threads beside whole artifacts."""
-    workloads = check_workloads(plan.models, RUNTIME)
-    with tempfile.TemporaryDirectory() as folder:
-        time_wholes(bench, workloads, Path(folder))
-
-    def described(interval_factor: float, check: str) -> DeviceDescription:
-        return describe(
-            Measured(
-                title=plan.title,
-                note=f"Measured by `whisperfit profile` with {bench.tool} for {', '.join(plan.models)}.",
-                machine=device.machine,
-                python=device.python,
-                core_set=plan.core_set,
-                threads=bench.settings.threads,
-                runtime=RUNTIME,
-                interval_factor=interval_factor,
-                check=check,
-            )
-        )
+def _checked(
+    bench: Bench, device: Device, plan: ProfilePlan, workloads: dict[str, Workload], rows: tuple[TableRow, ...]
+) -> _Sweep:
+    """The table of one number of threads beside whole artifacts, which tell its factors and its error."""
+    table, threads = LatencyTable(rows=rows, file=Path("the new table")), bench.settings.threads
 
     def compared(description: DeviceDescription) -> tuple[Comparison, ...]:
-        table = LatencyTable(rows=rows, file=Path("the new table"))
         profile = DeviceProfile(name="new", description=description, table=table, digest="new")
         return compare(bench, workloads, profile)
 
-    log_std = common_log_std(compared(described(1.0, "not checked yet")))
-    description = described(exp(Z * log_std), f"90 % of the errors of {len(workloads)} whole artifacts")
-    return _Sweep(threads=bench.settings.threads, rows=rows, description=description, comparisons=compared(description))
+    factors = whole_factors(compared(_description(device, plan, threads, Check())))
+    log_std = common_log_std(compared(_description(device, plan, threads, Check(factors=factors))))
+    check = Check(factors=factors, interval_factor=exp(Z * log_std), artifacts=len(workloads))
+    description = _description(device, plan, threads, check)
+    return _Sweep(threads=threads, rows=rows, description=description, comparisons=compared(description))
+
+
+def _description(device: Device, plan: ProfilePlan, threads: int, check: Check) -> DeviceDescription:
+    tool = f"onnxruntime {device.python.onnxruntime_version}"
+    return describe(
+        Measured(
+            title=plan.title,
+            note=f"Measured by `whisperfit profile` with {tool} for {', '.join(plan.models)}.",
+            machine=device.machine,
+            python=device.python,
+            core_set=plan.core_set,
+            threads=threads,
+            runtime=RUNTIME,
+            check=check,
+        )
+    )

@@ -79,20 +79,28 @@ class TableMaker:
         self._pool = pool
         self._models: dict[Operation, OperationModel] = {}
 
-    def make(self, *, until: float) -> tuple[TableRow, ...]:
-        """Rows for the pool's operations; no further round begins after the clock (`time.monotonic`) says `until`."""
-        self._time([*STREAMS, *self._pool.first_operations()])
+    def first_jobs(self) -> tuple[Job, ...]:
+        """What every table begins with."""
+        return self._jobs([*STREAMS, *self._pool.first_operations()])
+
+    def make(self, *, until: float, beside: Sequence[Job] = ()) -> tuple[TableRow, ...]:
+        """Rows for the pool's operations; no further round begins after the clock (`time.monotonic`) says `until`.
+
+        `beside`: other jobs, visited in turn with the first ones, so that both see the same machine.
+        """
+        self._bench.time([*self.first_jobs(), *beside])
         while monotonic() < until:
             batch = self._least_certain(self.rows())
             if not batch:
                 break
-            self._time(batch)
+            self._bench.time(self._jobs(batch))
         return self.rows()
 
-    def _time(self, operations: Sequence[Operation]) -> None:
+    def _jobs(self, operations: Sequence[Operation]) -> tuple[Job, ...]:
         for operation in operations:
-            self._models.setdefault(operation, operation_model(operation))
-        self._bench.time([_job(self._models[operation]) for operation in operations])
+            if operation not in self._models:
+                self._models[operation] = operation_model(operation)
+        return tuple(_job(self._models[operation]) for operation in operations)
 
     def rows(self) -> tuple[TableRow, ...]:
         """Of everything timed so far; what onnxruntime refused has none."""
@@ -193,7 +201,7 @@ def _varied(doubts: Counter[Operation], *, measured: set[Operation]) -> list[Ope
     """The most doubtful operations, but not all of one kernel: each one taken makes its neighbours less doubtful."""
     taken: Counter[KernelClass] = Counter()
     chosen: list[Operation] = []
-    candidates = [operation for operation, _ in doubts.most_common() if operation not in measured]
+    candidates = [operation for operation, doubt in doubts.most_common() if doubt > 0 and operation not in measured]
     for most in range(1, BATCH + 1):
         for operation in candidates:
             if len(chosen) < BATCH and taken[kernel_of(operation)] < most and operation not in chosen:

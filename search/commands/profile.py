@@ -104,8 +104,8 @@ def _threads(given: str | None, core_set: CoreSet) -> tuple[int, ...]:
         threads = tuple(int(part) for part in given.split(","))
     except ValueError:
         raise InputError(f"--threads {given}: numbers with commas between them are needed, such as 1,2,4") from None
-    if not all(1 <= number <= len(core_set.cpus) for number in threads):
-        raise InputError(f"--threads {given}: {core_set.name} has {len(core_set.cpus)} hardware threads")
+    if not all(1 <= number <= most for number in threads):
+        raise InputError(f"--threads {given}: {core_set.name} has {most} cores")
     return threads
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,9 @@ from benchmarks.reprice import TINY_EN, synthetic_run
 from common.errors import InputError
 from common.files import sha256_of_file
 from compression.recipe import Recipe
-from devices.profile import DeviceProfile, load_profile
+from devices.facts import RuntimeSupport
+from devices.operation import Operation
+from devices.profile import load_profile
 from evaluators.costs import price
 from search.cli import main
 from search.commands.report import write_report_again
@@ -51,7 +54,7 @@ def command(*arguments: object) -> int:
     return int(exited.value.code or 0)
 
 
-def target(run: RunFolder, device: str | DeviceProfile, **flags: object) -> Target:
+def target(run: RunFolder, device: object, **flags: object) -> Target:
     profile = load_profile(device) if isinstance(device, str) else device
     config = SearchConfig.build(run.config_file, flags)
     return Target(profile=profile, config=config, dimensions=TINY_EN, run_device="imx8mplus")
@@ -104,37 +107,45 @@ def test_costs_and_states_are_those_of_pricing_each_recipe(run, trials):
             assert within == after.note.startswith("not evaluated: rejected on imx8mplus (size is ")
 
 
+class Partial:
+    """A Raspberry Pi 4 whose table holds no time for some operations."""
+
+    def __init__(self, *, without: Callable[[Operation], bool], executes: RuntimeSupport) -> None:
+        self._whole, self._without, self.runtime = load_profile("rpi4"), without, executes
+
+    def latency(self, operation: Operation) -> object:
+        if self._without(operation):
+            raise InputError(f"no latency for {operation.kind}")
+        return self._whole.latency(operation)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._whole, name)
+
+
+def rounds_to_16(operation: Operation) -> bool:
+    return operation.activation_bits == 16
+
+
 def test_what_the_new_table_cannot_price_has_no_latency(run, trials):
-    by_number = {trial.number: trial for trial in reprice(trials, target(run, "rpi4"))}
-    odd = [trial for trial in trials if trial.recipe.activation_bits == 16]
-    unpriced = [by_number[trial.number] for trial in odd if by_number[trial.number].costs.latency_ms is None]
+    partial = Partial(without=rounds_to_16, executes=load_profile("rpi4").runtime)
+    found = tuple(reprice(trials, target(run, partial)))
+    unpriced = [trial for trial in found if trial.costs.latency_ms is None]
+    assert unpriced
     for trial in unpriced:
-        before = trials[trial.number].costs
-        costs = trial.costs
+        before, costs = trials[trial.number].costs, trial.costs
+        assert trial.recipe.activation_bits == 16
         assert (trial.state, trial.accuracy, trial.feasible) == ("rejected", None, False)
-        assert (costs.size_mb, costs.flops_g, costs.peak_memory_mb) == (
-            before.size_mb,
-            before.flops_g,
-            before.peak_memory_mb,
-        )
-        assert (costs.rtf, costs.energy_mj, costs.occupancy) == (None, None, None)
-    assert all(by_number[trial.number].state == "rejected" for trial in odd)
+        assert "executes activation bits [8, 32], not [16]" in trial.note
+        for name in ("size_mb", "flops_g", "peak_memory_mb", "parameters_m"):
+            assert getattr(costs, name) == getattr(before, name)
+        for name in ("latency_low_ms", "latency_high_ms", "rtf", "energy_mj", "energy_above_idle_mj", "occupancy"):
+            assert getattr(costs, name) is None
 
 
 def test_a_gap_in_the_table_of_what_the_runtime_executes_is_an_error(run, trials):
-    class Gap:
-        """A device that executes everything and knows no time."""
-
-        runtime = load_profile("imx8mplus").runtime
-        ram_available_mb, threads, cores, source = 1000.0, 4, 4, "estimated"
-        active_power_w = idle_power_w = None
-        common_log_std = 0.1
-
-        def latency(self, operation):
-            raise InputError(f"no latency for {operation.kind}")
-
+    partial = Partial(without=rounds_to_16, executes=load_profile("imx8mplus").runtime)
     with pytest.raises(InputError, match="no latency for"):
-        tuple(reprice(trials, target(run, Gap())))
+        tuple(reprice(trials, target(run, partial)))
 
 
 def test_a_trial_within_the_old_limits_says_which_new_ones_it_breaks(run, trials):

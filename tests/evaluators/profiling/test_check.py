@@ -1,0 +1,148 @@
+"""What whole artifacts say about a table, on comparisons that are made up."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import exp, log, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from compression.dimensions import published_dimensions
+from devices.interval import UncertainTime
+from devices.profile import load_profile
+from devices.profiler.measuring import Timing
+from evaluators.costs import price
+from evaluators.profiling.check import (
+    CHECKS,
+    LEAST_LOG_STD,
+    Comparison,
+    check_workloads,
+    common_log_std,
+    compare,
+    time_wholes,
+)
+from evaluators.profiling.pool import Pool
+from evaluators.profiling.random_workloads import Workload
+from evaluators.profiling.run import RUNTIME
+from tests.compression.export.models import COMPACT
+
+
+def comparison(error: float, log_std: float, predicted_ms: float = 100.0) -> Comparison:
+    """Measured exp(error) times the prediction."""
+    predicted = UncertainTime(ms=predicted_ms, log_std=log_std)
+    return Comparison(workload="w", part="encoder", predicted=predicted, measured_ms=predicted_ms * exp(error))
+
+
+def test_errors_are_logarithms() -> None:
+    assert comparison(0.1, 0.01).log_error == pytest.approx(0.1)
+    assert comparison(-0.2, 0.01).log_error == pytest.approx(-0.2)
+
+
+def test_what_is_left_by_hand() -> None:
+    """Mean squares of 0.05, 0.01 and 0.07 are 0.0025; interpolation explains 0.03^2 of it."""
+    comparisons = [comparison(error, 0.03) for error in (0.05, -0.01, 0.07)]
+    assert common_log_std(comparisons) == pytest.approx(sqrt(0.0025 - 0.0009))
+
+
+def test_no_table_is_believed_beyond_reason() -> None:
+    assert common_log_std([comparison(0.0, 0.0)] * 5) == LEAST_LOG_STD
+    assert common_log_std([comparison(0.01, 0.05)] * 5) == LEAST_LOG_STD
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+def test_intervals_then_hold_nine_times_of_ten(bias: float) -> None:
+    """Errors of interpolation, a common one, and perhaps a bias: widened by what is found, 90 % are inside."""
+    rng = np.random.default_rng(0)
+    own = rng.uniform(0.01, 0.06, 4000)
+    errors = own * rng.standard_normal(4000) + 0.05 * rng.standard_normal(4000) + bias
+    pairs = list(zip(errors.tolist(), own.tolist(), strict=True))
+    common = common_log_std([comparison(error, log_std) for error, log_std in pairs[:2000]])
+    assert common == pytest.approx(sqrt(0.05**2 + bias**2), rel=0.05)
+    inside = 0
+    for error, log_std in pairs[2000:]:
+        one = comparison(error, sqrt(log_std**2 + common**2))
+        inside += one.predicted.low_ms <= one.measured_ms <= one.predicted.high_ms
+    assert inside / 2000 == pytest.approx(0.9, abs=0.03)
+
+
+@dataclass
+class FakeBench:
+    """Whole artifacts take a multiple of what a profile says."""
+
+    times_ms: Callable[[str, str], float | None]
+    names: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def time(self, jobs: Sequence[object]) -> None:
+        self.names += [job.id for job in jobs]
+
+    def timings(self) -> "FakeBench":
+        return self
+
+    @property
+    def log(self) -> "FakeBench":
+        return self
+
+    def errors(self) -> dict[str, str]:
+        return self.reasons
+
+    def of(self, name: str, part: str) -> Timing | None:
+        ms = self.times_ms(name, part)
+        return None if ms is None else Timing(median_ms=ms, mean_ms=ms, std_ms=0.0, min_ms=ms, repeats=16)
+
+
+@pytest.fixture(scope="module")
+def workloads() -> dict[str, Workload]:
+    return check_workloads(("tiny.en", "base"), RUNTIME)
+
+
+def test_workloads_are_others_than_those_of_the_table(workloads: dict[str, Workload]) -> None:
+    assert list(workloads) == [f"{name}-{number}" for name in ("tiny.en", "base") for number in range(CHECKS)]
+    fitted = {workload.recipe.id for workload in Pool.of(("tiny.en", "base"), RUNTIME).workloads}
+    assert not fitted & {workload.recipe.id for workload in workloads.values()}
+
+
+def test_comparisons_are_of_the_profiles_prices(workloads: dict[str, Workload]) -> None:
+    profile = load_profile("rpi4")
+    factors = {name: 1.0 + 0.01 * number for number, name in enumerate(workloads)}
+    costs = {
+        name: price(w.dimensions, w.recipe, profile, audio_s=w.audio_s, tokens=w.tokens)
+        for name, w in workloads.items()
+    }
+    bench = FakeBench(lambda name, part: factors[name] * getattr(costs[name], part).ms)
+    found = compare(bench, workloads, profile)
+    assert {(one.workload, one.part) for one in found} == {(name, p) for name in workloads for p in ("encoder", "token")}
+    for one in found:
+        assert one.log_error == pytest.approx(log(factors[one.workload]))
+        assert one.predicted == getattr(costs[one.workload], one.part)
+
+
+def test_what_was_not_timed_is_left_out(workloads: dict[str, Workload]) -> None:
+    bench = FakeBench(lambda name, part: 5.0 if name == "base-1" else None)
+    assert [one.workload for one in compare(bench, workloads, load_profile("rpi4"))] == ["base-1", "base-1"]
+
+
+def test_a_runtime_that_is_too_old_is_named(workloads: dict[str, Workload]) -> None:
+    reasons = {"gemv-1": "no 2 bits", "tiny.en-0": "Could not find an implementation for Cos(7)"}
+    bench = FakeBench(lambda name, part: None, reasons=reasons)
+    with pytest.raises(InputError, match=r"no whole artifact runs on the device, .*: Could not find .* Cos\(7\)$"):
+        compare(bench, workloads, load_profile("rpi4"))
+
+
+def test_wholes_are_exported_and_timed(workloads: dict[str, Workload], tmp_path: Path) -> None:
+    """Two of a small model with the recipes' own windows."""
+    assert published_dimensions("tiny.en") != COMPACT
+    bench = FakeBench(lambda name, part: None)
+    small = dict(list(check_compact().items())[:2])
+    time_wholes(bench, small, tmp_path)
+    assert bench.names == list(small)
+    for name in small:
+        assert {"encoder.onnx", "decoder.onnx", "config.json"} <= {path.name for path in (tmp_path / name).iterdir()}
+
+
+def check_compact() -> dict[str, Workload]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evaluators.profiling.check.published_dimensions", lambda name: COMPACT)
+        return check_workloads(("compact",), RUNTIME)
