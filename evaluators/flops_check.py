@@ -24,7 +24,10 @@ COUNTED = ("conv", "linear", "matmul", "mm", "bmm", "addmm", "einsum")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flops:
-    """Two per multiply-accumulate, by stage."""
+    """Two per multiply-accumulate, by module of the network.
+
+    Cross-attention's keys and values are the decoder's here; in an artifact the encoder's graph projects them.
+    """
 
     encoder: int
     decoder: int
@@ -66,7 +69,8 @@ def teacher_forced_flops(dimensions: Dimensions, recipe: Recipe, *, audio_s: flo
     """
     flops = {"encoder": 0, "decoder": 0}
     for item in operations(dimensions, recipe, audio_s=audio_s, tokens=tokens):
-        flops[item.stage] += item.flops
+        module = item.name.split(".", 1)[0]
+        flops[module] += item.flops
     steps = prompt_length(dimensions) + tokens
     heads = sum(layer.heads for layer in recipe.decoder if layer)
     uncached = 2 * heads * dimensions.text_head_width * steps * (steps - 1)

@@ -133,14 +133,16 @@ def _stream(setting: Setting, megabytes: int) -> Part:
 
 @lru_cache(maxsize=CACHED_PARTS)
 def _convolutions(setting: Setting, bits: int) -> Part:
-    """The encoder outside its layers. Sinusoidal positions are computed, not stored; adding them is free."""
+    """The encoder outside its layers. Sinusoidal positions are computed when it is loaded; adding them is free."""
     dimensions = setting.dimensions
     first = ItemBuilder(setting=setting, stage="encoder", rows=setting.frames, count=1, bits=bits)
     second = replace(first, rows=setting.positions)
     items = (
         first.convolution("conv1", dimensions.n_mels, input_rows=setting.frames),
         first.gelu("conv1_gelu", dimensions.n_audio_state),
-        second.convolution("conv2", dimensions.n_audio_state, input_rows=setting.frames),
+        second.convolution(
+            "conv2", dimensions.n_audio_state, input_rows=setting.frames, positions=dimensions.n_audio_ctx
+        ),
         second.gelu("conv2_gelu", dimensions.n_audio_state),
         second.layer_norm("ln_post"),
     )

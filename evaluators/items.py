@@ -1,14 +1,14 @@
 """Items of the inventory, and how each kind of operation becomes one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compression.dimensions import Dimensions
 from compression.recipe import ActivationRanges
 from devices.operation import Operation
 from evaluators.kernels import Precision, product, roundings
-from evaluators.tensor_bytes import TensorBytes, tensor_bytes
+from evaluators.tensor_bytes import TensorBytes, computed, tensor_bytes
 
 Stage = Literal["encoder", "decoder"]
 """The graph that executes an operation."""
@@ -29,7 +29,9 @@ class InventoryItem:
 
     `count`: executions per utterance. `name`: such as `encoder.0.attention.query`, layers numbered as in the
     original. `weight_bytes`: the operation's tensors in the artifact (codes, scales, zero points, bias), 0 when
-    another item holds them; `loaded_bytes`: the same in memory. `parameters`: their values before quantisation.
+    another item holds them; `loaded_bytes`: the same in memory, as kernels read them; `mapped_bytes`: of the file,
+    which stay in memory beside that; `loading_bytes`: in memory only while the graph is loaded. `parameters`: values
+    of the tensors before quantisation.
     `activation_bytes`: float32 activations alive while it runs. `cache_bytes`: what all its executions together
     leave in the key and value caches.
     """
@@ -40,6 +42,8 @@ class InventoryItem:
     name: str
     weight_bytes: int = 0
     loaded_bytes: int = 0
+    mapped_bytes: int = 0
+    loading_bytes: int = 0
     parameters: int = 0
     activation_bytes: int = 0
     cache_bytes: int = 0
@@ -128,6 +132,7 @@ class ItemBuilder:
             name=f"{self.group}.{name}" if self.group else name,
             weight_bytes=sum(tensor.stored for tensor in tensors),
             loaded_bytes=sum(tensor.loaded for tensor in tensors),
+            loading_bytes=sum(tensor.loading for tensor in tensors),
             parameters=sum(tensor.parameters for tensor in tensors),
             activation_bytes=activations * ACTIVATION_BYTES,
             cache_bytes=cache_values * ACTIVATION_BYTES,
@@ -162,14 +167,16 @@ class ItemBuilder:
             tensors=(self.matrix(outputs, inputs), self.floats(outputs if biases is None else biases)),
         )
 
-    def convolution(self, name: str, channels: int, *, input_rows: int) -> InventoryItem:
+    def convolution(self, name: str, channels: int, *, input_rows: int, positions: int = 0) -> InventoryItem:
+        """`positions`: rows of the table that is added to its output."""
         inputs = channels * KERNEL_WIDTH
         weight = tensor_bytes(self.state, inputs, self.bits, symmetric=self.setting.symmetric)
+        unpacked = computed(positions * self.state + (weight.parameters if weight.packed_bytes else 0))
         return self.item(
             name,
             Operation(kind="convolution", m=self.rows, k=inputs, n=self.state),
             activations=input_rows * channels + self.rows * self.state,
-            tensors=(weight, self.floats(self.state)),
+            tensors=(weight, unpacked, self.floats(self.state)),
         )
 
     def layer_norm(self, name: str) -> InventoryItem:
@@ -186,6 +193,9 @@ class ItemBuilder:
         return self.item(name, operation, activations=alive + 2 * self.rows * width)
 
     def embedding(self, name: str, table: TensorBytes) -> InventoryItem:
+        """Rows are read from the mapped file. Of a quantised table all of it stays in memory, beside what the logits
+        multiply by; of a floating-point one only until that is made.
+        """
         precision = Precision(weight_bits=self.bits, group_size=self.group_size)
         kernel = product(1, self.state, 1, precision)
         operation = Operation(
@@ -195,7 +205,10 @@ class ItemBuilder:
             weight_bits=kernel.weight_bits,
             group_size=kernel.group_size,
         )
-        return self.item(name, operation, activations=2 * self.rows * self.state, tensors=(table,))
+        item = self.item(name, operation, activations=2 * self.rows * self.state, tensors=(table,))
+        if table.packed_bytes:
+            return replace(item, mapped_bytes=table.stored)
+        return replace(item, loading_bytes=item.loading_bytes + table.stored)
 
     def attention(self, kind: AttentionKind, heads: int, keys: int, *, cache_values: int = 0) -> InventoryItem:
         """softmax(q k^T) v of all heads over `keys` keys, in one kernel that never holds a whole matrix of scores."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import ceil
 
-SCALE_BYTES = 2
-"""Scales are float16."""
+FLOAT16_BYTES = 2
+"""Scales, and weights at 16 bits."""
 LOADED_FLOAT_BYTES = 4
 """Floating-point values are float32 in memory: stored float16 is widened when the artifact is loaded."""
 
@@ -31,6 +31,12 @@ class TensorBytes:
         """Bytes in memory: integers stay packed, floating point is float32."""
         return self.packed_bytes + self.float_values * LOADED_FLOAT_BYTES
 
+    @property
+    def loading(self) -> int:
+        """Bytes of a second copy in memory until its graph is loaded: stored float16, widened and then rearranged."""
+        is_float16 = self.packed_bytes == 0 and self.float_bytes == FLOAT16_BYTES
+        return self.float_values * LOADED_FLOAT_BYTES if is_float16 else 0
+
 
 def tensor_bytes(outputs: int, inputs: int, bits: int, *, group_size: int = 0, symmetric: bool = True) -> TensorBytes:
     """A matrix of N = `outputs` rows and K = `inputs` columns at `bits` bits per weight.
@@ -46,7 +52,12 @@ def tensor_bytes(outputs: int, inputs: int, bits: int, *, group_size: int = 0, s
         groups = ceil(inputs / group)
         codes = ceil(groups * group * bits / 8)
         zero_points = 0 if symmetric else ceil(groups * bits / 8)
-        values, float_bytes, packed_bytes = outputs * groups, SCALE_BYTES, outputs * (codes + zero_points)
+        values, float_bytes, packed_bytes = outputs * groups, FLOAT16_BYTES, outputs * (codes + zero_points)
     return TensorBytes(
         parameters=outputs * inputs, packed_bytes=packed_bytes, float_values=values, float_bytes=float_bytes
     )
+
+
+def computed(values: int) -> TensorBytes:
+    """Floating point that is made when the artifact is loaded: neither stored nor a parameter."""
+    return TensorBytes(parameters=0, packed_bytes=0, float_values=values, float_bytes=0)

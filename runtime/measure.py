@@ -127,18 +127,19 @@ def _mel(transcriber: Transcriber, samples: Floats) -> Floats:
 def _reference_s(transcriber: Transcriber, clip: Floats, plan: Plan) -> float:
     """Seconds for the reference utterance: the clip repeated to its length, and as many steps as it takes."""
     samples = np.resize(clip, round(plan.reference_s * SAMPLE_RATE))
-    vocabulary = transcriber.artifact.vocabulary
-    token = np.array([[vocabulary.special.no_timestamps]])
-    seconds = []
-    for _ in range(WARM_UPS + plan.repeats):
-        started = perf_counter()
-        window = transcriber.model.encode(_mel(transcriber, samples))
-        text = open_window(window, vocabulary, language=None, task="transcribe").text
-        for _ in range(plan.reference_tokens):
-            logits, text = text.step(token)
-            logits.argmax()
-        seconds.append(perf_counter() - started)
-    return median(seconds[WARM_UPS:])
+    runs = [_reference_once(transcriber, samples, plan.reference_tokens) for _ in range(WARM_UPS + plan.repeats)]
+    return median(runs[WARM_UPS:])
+
+
+def _reference_once(transcriber: Transcriber, samples: Floats, tokens: int) -> float:
+    token = np.array([[transcriber.artifact.vocabulary.special.no_timestamps]])
+    started = perf_counter()
+    window = transcriber.model.encode(_mel(transcriber, samples))
+    text = open_window(window, transcriber.artifact.vocabulary, language=None, task="transcribe").text
+    for _ in range(tokens):
+        logits, text = text.step(token)
+        logits.argmax()
+    return perf_counter() - started
 
 
 def peak_rss_bytes() -> int:

@@ -1,6 +1,7 @@
 """The `whisperfit` command. Every sub-command imports what it needs when it runs, so that --help is immediate."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -171,6 +172,7 @@ def reprice(
     json: Json = False,
 ) -> None:
     """Price a run's trials for another device: its front, pick and report, from the WERs that are known."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a table is fitted by many small products, which threads slow
     from search.commands.reprice import reprice_run
 
     flags: dict[str, Any] = {

@@ -5,6 +5,7 @@ small beside them and no weight is found in a cache. Weights are constant tensor
 the model: the files are a few kilobytes.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
@@ -72,18 +73,21 @@ def operation_model(operation: Operation) -> OperationModel:
 class _ConstantGraph(Graph):
     """Stores what is large as one number and its shape.
 
-    Each time another number: onnxruntime would keep equal tensors once.
+    Each time another number: onnxruntime would keep equal tensors once. Codes have few numbers, so they are counted by
+    themselves: two tensors of them per copy are fewer than 251.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._made: dict[str, str] = {}
+        self._numbers: Counter[str] = Counter()
 
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
         if values.nbytes <= INLINE_BYTES:
             return super().constant(name, values)
         if name not in self._made:
-            number = len(self._made) + 1
+            self._numbers[values.dtype.kind] += 1
+            number = self._numbers[values.dtype.kind]
             fill = number % 251 if values.dtype.kind in "iu" else number / 1000
             value = numpy_helper.from_array(np.array([fill]).astype(values.dtype))
             self._made[name] = self.op("ConstantOfShape", self.integers(*values.shape), name=name, value=value)
@@ -280,7 +284,10 @@ def _split_heads(graph: Graph, o: Operation, copies: int) -> list[Input]:
     inputs, xs = _rows(graph, (1, o.m, o.n), copies)
     parts = [part for x in xs for part in build.split(x, 2)]
     by_head = [build.by_head(part, heads=heads, width=HEAD_WIDTH) for part in parts]
-    _give(graph, by_head, (1, heads, "rows", HEAD_WIDTH))
+    if len(by_head) <= MANY_OUTPUTS:
+        _give(graph, by_head, (1, heads, "rows", HEAD_WIDTH))
+    else:  # onnxruntime would move the transposes behind the Concat, and make one of them
+        _give(graph, [graph.op("Reshape", one, graph.integers(1, -1)) for one in by_head], (1, "rows"))
     return inputs
 
 

@@ -3,6 +3,7 @@
 import pickle
 import re
 import time
+from functools import cache
 from importlib.resources import files
 from math import exp, log
 from pathlib import Path
@@ -23,6 +24,12 @@ CSV = (RESOURCES / "imx8mplus.csv").read_text(encoding="utf-8")
 LOGITS = Operation(kind="gemv", k=384, n=51864, weight_bits=8, group_size=32)
 
 
+@cache
+def shipped(name: str) -> DeviceProfile:
+    """Loaded once for what only reads."""
+    return load_profile(name)
+
+
 def write_board(folder: Path, *, toml: str = TOML, csv: str | None = CSV) -> str:
     path = folder / "board.toml"
     path.write_text(toml, encoding="utf-8")
@@ -38,7 +45,7 @@ def test_known_profiles() -> None:
 
 @pytest.mark.parametrize("name", known_profiles())
 def test_every_profile_loads_and_prices_what_its_runtime_offers(name: str) -> None:
-    profile = load_profile(name)
+    profile = shipped(name)
     assert profile.source == "estimated"
     assert 0 < profile.idle_power_w < profile.active_power_w
     assert set(profile.runtime.weight_bits) <= {4, 8, 16}
@@ -59,7 +66,7 @@ def test_every_profile_loads_and_prices_what_its_runtime_offers(name: str) -> No
 @pytest.mark.parametrize("name", known_profiles())
 def test_modelled_tables_are_interpolated_close_to_the_model(name: str) -> None:
     """At shapes that are not in the table; the predictor does not know the roofline's bends."""
-    profile = load_profile(name)
+    profile = shipped(name)
     model = Roofline.of(profile.description)
     for operation in (
         Operation(kind="gemm", m=750, k=448, n=1344),
@@ -73,14 +80,14 @@ def test_modelled_tables_are_interpolated_close_to_the_model(name: str) -> None:
 
 
 def test_the_error_that_all_latencies_share_is_that_of_the_interval_factor() -> None:
-    profile = load_profile("imx8mplus")
+    profile = shipped("imx8mplus")
     factor = profile.description.facts.interval_factor.value
     assert exp(Z * profile.common_log_std) == pytest.approx(factor)
     assert log(factor) > 0
 
 
 def test_the_camera_has_one_gigabyte() -> None:
-    assert load_profile("iot-camera").ram_available_mb < 1000
+    assert shipped("iot-camera").ram_available_mb < 1000
 
 
 def test_digest_is_over_both_texts(tmp_path: Path) -> None:
@@ -91,7 +98,7 @@ def test_digest_is_over_both_texts(tmp_path: Path) -> None:
 def test_a_board_without_a_table_is_modelled(tmp_path: Path) -> None:
     # the committed table has six significant digits
     modelled = load_profile(write_board(tmp_path, csv=None)).latency(LOGITS).ms
-    assert modelled == pytest.approx(load_profile("imx8mplus").latency(LOGITS).ms, rel=1e-4)
+    assert modelled == pytest.approx(shipped("imx8mplus").latency(LOGITS).ms, rel=1e-4)
 
 
 def test_host_reads_this_machine() -> None:
@@ -123,7 +130,7 @@ def test_measured_with_a_table(tmp_path: Path) -> None:
     toml = TOML.replace('source = "estimated"', 'source = "measured"', 1)
     profile = load_profile(write_board(tmp_path, toml=toml[: toml.index("[roofline]")]))
     assert profile.source == "measured"
-    assert profile.latency(LOGITS) == load_profile("imx8mplus").latency(LOGITS)
+    assert profile.latency(LOGITS) == shipped("imx8mplus").latency(LOGITS)
 
 
 def test_a_table_of_other_threads(tmp_path: Path) -> None:
@@ -184,16 +191,16 @@ def test_wrong_facts_are_named(tmp_path: Path, old: str, new: str, reason: str) 
 def test_unsupported_precision_names_the_known_ones() -> None:
     operation = Operation(kind="gemm", m=100, k=384, n=384, weight_bits=3, group_size=32)
     with pytest.raises(InputError, match=r"3-bit weights in groups .* known weight/activation bits: 32/32, 4/32 in"):
-        load_profile("imx8mplus").latency(operation)
+        shipped("imx8mplus").latency(operation)
 
 
 def test_without_rows_of_streams_nothing_is_added() -> None:
     """The model reads weights from memory whatever the cache."""
-    assert load_profile("rpi5").latency(Operation(kind="stream", n=200)).ms == 0
+    assert shipped("rpi5").latency(Operation(kind="stream", n=200)).ms == 0
 
 
 def test_a_profile_survives_a_trip_to_another_process() -> None:
-    profile = load_profile("rpi5")
+    profile = shipped("rpi5")
     assert pickle.loads(pickle.dumps(profile)).latency(LOGITS) == profile.latency(LOGITS)
 
 
@@ -206,7 +213,7 @@ def test_what_is_remembered_is_what_would_be_computed() -> None:
 
 def test_warm_prices_are_fast() -> None:
     """A hundred operations a recipe, a thousand recipes a second: under 10 us each, with room for slow machines."""
-    profile = load_profile("imx8mplus")
+    profile = shipped("imx8mplus")
     shapes = [Operation(kind="gemm", m=m, k=384, n=1536) for m in range(2, 102)]
     for operation in shapes:
         profile.latency(operation)

@@ -161,9 +161,9 @@ def test_classes_are_kernels() -> None:
         ("weight_bits", "0", "weight_bits must be at least 1"),
         ("threads", "0", "threads must be at least 1"),
         ("group_size", "-1", "group_size and repeats must be at least 0"),
-        ("core_set", "", "core_set, source and tool must not be empty"),
-        ("source", "", "core_set, source and tool must not be empty"),
-        ("tool", "", "core_set, source and tool must not be empty"),
+        ("core_set", "", ".*; core_set, source and tool must not be empty"),
+        ("source", "", ".*; core_set, source and tool must not be empty"),
+        ("tool", "", ".*; core_set, source and tool must not be empty"),
     ],
 )
 def test_bad_cells_are_named_with_file_and_row(column: str, text: str, reason: str) -> None:
@@ -190,16 +190,17 @@ def test_what_is_no_table(text: str, reason: str) -> None:
 
 
 @given(st.text(alphabet='gemv,01.5\n"\r', max_size=80))
-def test_whatever_follows_the_columns_is_a_table_or_one_line_of_error(text: str) -> None:
-    try:
+def test_whatever_follows_the_columns_is_no_table_and_one_line_says_so(text: str) -> None:
+    """The letters of `gemv` and a few more: never all seventeen cells."""
+    with pytest.raises(InputError, match=r"^board\.csv: ") as caught:
         parse_table(format_table([]) + text, file=FILE)
-    except InputError as error:
-        assert str(error).startswith("board.csv: ")
-        assert "\n" not in str(error)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_shape_given_twice() -> None:
-    with pytest.raises(InputError, match=r"^board\.csv: row 3: 'gemm' .* of shape \(1, 100, 384, 1536\) is given twice"):
+    with pytest.raises(
+        InputError, match=r"^board\.csv: row 3: 'gemm' .* of shape \(1, 100, 384, 1536\) is given twice"
+    ):
         parse(row(), row(median_ms=2.2))
     parse(row(), row(group_size=64))
     parse(row(), row(threads=1))

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from math import ceil, prod
 
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from torch import nn
 
 from common.errors import InputError
 from compression.dimensions import Dimensions
+from compression.export.onnx_runtime.decoder import decoder_graph
+from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.quantisation import Grid, quantise
 from compression.recipe import Recipe
 from evaluators.inventory import operations, prompt_length
@@ -108,11 +111,15 @@ def test_parameters_and_bytes_are_those_of_a_network_of_this_shape(recipe: Recip
 
 @pytest.mark.parametrize("stored_bits", [16, 32])
 def test_original_tiny_en_has_its_published_size(stored_bits: int) -> None:
-    """37,184,256 parameters: tiny.en's state dict without the encoder's sinusoids."""
+    """37,184,256 parameters: tiny.en's state dict without the encoder's sinusoids, which are in memory only."""
     items = operations(TINY_EN, Recipe.original(TINY_EN, stored_bits=stored_bits))
     assert sum(item.parameters for item in items) == 37_184_256
     assert sum(item.weight_bytes for item in items) == 37_184_256 * stored_bits // 8
-    assert sum(item.loaded_bytes for item in items) == 37_184_256 * 4
+    assert sum(item.loaded_bytes for item in items) == 4 * (37_184_256 + 1500 * 384)
+    assert sum(item.mapped_bytes for item in items) == 0
+    look_ups = (51864 + 448) * 384 * stored_bits // 8
+    widened = 4 * 37_184_256 if stored_bits == 16 else 0
+    assert sum(item.loading_bytes for item in items) == look_ups + widened
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 29, 30])
@@ -125,7 +132,6 @@ def test_flops_of_the_decoder_are_the_sum_over_its_steps(tokens: int) -> None:
             macs += 2 * state * state + 2 * positions * state  # cross-attention
             macs += 2 * state * 4 * state
         macs += state * 500
-    macs += 2 * 2 * positions * state * state  # cross-attention keys and values of two layers
     found = sum(item.flops for item in operations(SMALL, recipe, tokens=tokens) if item.stage == "decoder")
     assert found == 2 * macs
 
@@ -135,6 +141,7 @@ def test_flops_of_the_encoder_follow_its_formula() -> None:
     frames, positions, state = 1500, 750, 384
     macs = frames * 3 * 80 * state + positions * 3 * state * state
     macs += 4 * (positions * 12 * state * state + 2 * positions * positions * state)
+    macs += 4 * 2 * positions * state * state  # keys and values of the decoder's cross-attention
     found = sum(item.flops for item in operations(TINY_EN, recipe) if item.stage == "encoder")
     assert found == 2 * macs
 
@@ -151,9 +158,8 @@ def test_names_are_those_of_the_original_layers() -> None:
     original = Recipe.original(SMALL)
     items = operations(SMALL, replace(original, encoder=(None, original.encoder[1])), tokens=29)
     names = Counter(item.name for item in items)
-    assert "encoder.1.attention.query" in names
+    assert "encoder.1.attention.query_key_value" in names
     assert not any(name.startswith("encoder.0.") for name in names)
-    assert all(item.name.startswith(f"{item.stage}.") for item in items)
     assert set(names.values()) == {1}  # 31 steps, whose mean length is whole
 
 
@@ -165,7 +171,39 @@ def test_logits_share_the_table_of_the_embedding() -> None:
     assert (logits.operation.k, logits.operation.n, logits.count) == (384, 51864, 32)
 
 
-def test_precision_reaches_the_operations() -> None:
+def test_the_encoders_graph_projects_keys_and_values_for_the_decoder() -> None:
+    items = operations(SMALL, Recipe.original(SMALL))
+    elsewhere = {item.name for item in items if not item.name.startswith(f"{item.stage}.")}
+    kinds = ("key_value", "split_heads")
+    assert elsewhere == {f"decoder.{layer}.cross_attention.{kind}" for layer in (0, 1) for kind in kinds}
+
+
+def test_sessions_take_and_give_as_many_values_as_the_graphs() -> None:
+    original = Recipe.original(SMALL)
+    recipe = replace(original, decoder=(original.decoder[0], None))
+    network = network_of_shape(SMALL, recipe)
+    by_name = {item.name: item for item in operations(SMALL, recipe, tokens=10)}
+    for stage, graph in (("encoder", encoder_graph(network, recipe)), ("decoder", decoder_graph(network, recipe))):
+        exported = onnx.load_from_string(graph.to_bytes()).graph
+        assert by_name[f"{stage}.session"].operation.n == len(exported.input) + len(exported.output)
+    assert (by_name["encoder.session"].count, by_name["decoder.session"].count) == (1, 12)
+
+
+@pytest.mark.parametrize("stored_bits", [16, 32])
+def test_every_step_streams_the_decoder_and_the_keys_of_the_audio(stored_bits: int) -> None:
+    """All that the decoder's graph multiplies by, counted in a network of this shape."""
+    recipe = Recipe.original(TINY_EN, stored_bits=stored_bits)
+    decoder = network_of_shape(TINY_EN, recipe).decoder
+    projected = ("cross_attn.key", "cross_attn.value")
+    weights = sum(p.numel() for name, p in decoder.named_parameters() if not any(one in name for one in projected))
+    keys_and_values = 4 * 2 * 1500 * 384
+    (stream,) = [item for item in operations(TINY_EN, recipe) if item.operation.kind == "stream"]
+    assert stream.operation.n == round(4 * (weights + keys_and_values) / 1e6)
+    assert stream.count == 32
+
+
+def test_precision_reaches_the_kernels() -> None:
+    """Weights in groups are multiplied in int8 blocks; float weights see a rounded input; convolutions are float32."""
     original = Recipe.original(SMALL)
     recipe = replace(
         original,
@@ -176,15 +214,38 @@ def test_precision_reaches_the_operations() -> None:
     )
     found = {item.name: item.operation for item in operations(SMALL, recipe)}
     precisions = {
-        name: (found[name].weight_bits, found[name].activation_bits, found[name].group_size)
+        name: (found[name].kind, found[name].weight_bits, found[name].activation_bits, found[name].group_size)
         for name in ("encoder.0.attention.out", "encoder.0.ffn.0", "encoder.conv1", "decoder.logits")
     }
     assert precisions == {
-        "encoder.0.attention.out": (4, 8, 32),
-        "encoder.0.ffn.0": (16, 8, 0),
-        "encoder.conv1": (8, 32, 0),
-        "decoder.logits": (16, 32, 0),
+        "encoder.0.attention.out": ("gemm", 4, 8, 32),
+        "encoder.0.ffn.0": ("gemm", 32, 32, 0),
+        "encoder.conv1": ("convolution", 32, 32, 0),
+        "decoder.logits": ("gemv", 32, 32, 0),
     }
+    assert found["encoder.0.ffn.0_dynamic_quantise"].activation_bits == 8
+    assert "encoder.0.ffn.0_dequantise" in found
+    assert "encoder.0.attention.out_dynamic_quantise" not in found
+
+
+@settings(deadline=None)
+@given(recipes(SMALL))
+def test_no_operation_holds_a_matrix_of_scores(recipe: Recipe) -> None:
+    """Attention is one kernel: what is alive grows with the positions, not with their square."""
+    short, long = (operations(SMALL, replace(recipe, window_s=window_s), audio_s=1) for window_s in (15.0, 30.0))
+    for once, twice in zip(short, long, strict=True):
+        assert twice.activation_bytes == once.activation_bytes * (2 if once.stage == "encoder" else 1)
+
+
+def test_memory_of_the_convolutions_and_the_embedding_is_that_of_what_is_unpacked_or_mapped() -> None:
+    """Quantised convolutions are multiplied as float32; a quantised table stays mapped beside the logits' kernel."""
+    recipe = replace(Recipe.original(SMALL), convolution_bits=8, embedding_bits=4, group_size=32)
+    by_name = {item.name: item for item in operations(SMALL, recipe)}
+    conv1, table = by_name["encoder.conv1"], by_name["decoder.token_embedding"]
+    codes, biases = 128 * 240 + 4 * 128, 4 * 128
+    assert conv1.loaded_bytes == codes + 4 * 128 * 240 + biases
+    assert (table.mapped_bytes, table.weight_bytes) == (500 * 4 * 18, 500 * 4 * 18)
+    assert table.loaded_bytes == 500 * 4 * 20
 
 
 def test_multilingual_prompts_are_longer() -> None:

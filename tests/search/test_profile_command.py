@@ -181,8 +181,12 @@ def test_from_an_interrupted_run_to_a_profile_that_prices(
 
 @pytest.mark.usefixtures("small_model")
 def test_a_full_disk_is_one_line(
-    reach: Callable[[Local], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reach: Callable[[Local], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("evaluators.profiling.pool.WORKLOADS", 3)
     log = tmp_path / "board.measurements.jsonl"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -214,11 +218,11 @@ def test_a_full_disk_is_one_line(
         (("--threads", ""), "--threads : numbers with commas between them are needed, such as 1,2,4"),
         (("--threads", "0"), "--threads 0: x86 has"),
         (("--threads", "1,4096"), "--threads 1,4096: x86 has"),
-        (("--models", "tiny.fr"), "unknown model 'tiny.fr'. Did you mean 'tiny.en'? Known: base, base.en"),
+        (("--models", "tiny.fr"), "unknown model 'tiny.fr'. Did you mean 'tiny'? Known: base, base.en"),
         (("--models", ""), "unknown model ''"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_what_cannot_be_done_is_one_line(  # noqa: PLR0917 - one per fixture
     arguments: tuple[str, ...],
     message: str,
     reach: Callable[[Local], None],

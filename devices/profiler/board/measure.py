@@ -1,4 +1,4 @@
-"""Times ONNX models on a board: `python3 measure.py PLAN.json [--done ID...]`, one JSON line per visit of a job.
+"""Times ONNX models on a board: `python3 measure.py PLAN.json < DONE`, one JSON line per visit of a job.
 
 Copied to the board as one file: it needs Python 3.9, numpy and onnxruntime, and nothing of whisperfit.
 

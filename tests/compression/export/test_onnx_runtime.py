@@ -10,6 +10,7 @@ import pytest
 import torch
 from whisper.model import Whisper
 
+from compression.blocks import block_of
 from compression.compress import compress
 from compression.export.manifest import Sources, write_manifest
 from compression.export.onnx_runtime.artifact import export, refusal

@@ -11,7 +11,7 @@ from devices.facts import DeviceDescription, RuntimeSupport
 from devices.operation import Operation
 from devices.profile import load_description, load_profile
 from devices.profiler.base import DevicePython
-from devices.profiler.describe import Measured, describe, write_profile
+from devices.profiler.describe import Check, Measured, WholeFactors, describe, write_profile
 from devices.profiler.machine import Core, Machine, System
 from devices.table import TableRow, parse_table
 
@@ -72,8 +72,7 @@ def measured(found: Machine, *, threads: int = 2) -> Measured:
         core_set=found.core_sets()[0],
         threads=threads,
         runtime=RUNTIME,
-        interval_factor=1.07654,
-        check="90 % of the errors of 12 whole artifacts",
+        check=Check(factors=WholeFactors(encoder=0.98765, decoder=1.04321), interval_factor=1.07654, artifacts=12),
     )
 
 
@@ -106,7 +105,8 @@ def test_facts_are_what_was_found() -> None:
     assert facts["facts.ram_mb"].value == 3884
     assert facts["facts.ram_available_mb"].value == 3500
     assert facts["facts.interval_factor"].value == 1.0765
-    assert facts["facts.interval_factor"].source == "90 % of the errors of 12 whole artifacts"
+    assert facts["facts.interval_factor"].source == "from the errors of 12 whole artifacts"
+    assert (facts["facts.encoder_factor"].value, facts["facts.decoder_factor"].value) == (0.9877, 1.0432)
     assert {fact.kind for fact in facts.values()} == {"measured"}
     assert not any("power" in name for name in facts), "no machine tells what its board draws"
 

@@ -58,6 +58,7 @@ def run(folder: Path, plan: dict[str, Any], *, done: str = "") -> subprocess.Com
     return subprocess.run(
         [sys.executable, "-I", folder / "measure.py", folder / "plan.json"],
         input=done,
+        check=False,
         capture_output=True,
         text=True,
         cwd="/",

@@ -65,7 +65,7 @@ def test_a_profile_made_of_them_offers_what_its_runtime_says(first: list[Operati
             assert (kind, *precision) in held
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(recipe=recipes(TINY, bits=(4, 8, 16, 32)))
 def test_every_recipe_runs_kernels_that_are_measured(first: list[Operation], recipe: Recipe) -> None:
     """Whatever its ranges of activations, which random workloads do not vary."""

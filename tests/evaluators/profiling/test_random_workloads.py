@@ -24,7 +24,7 @@ def drawn(count: int = COUNT, seed: int = 0) -> list[Workload]:
 def test_a_seed_says_all() -> None:
     assert drawn(20) == drawn(20)
     assert drawn(20)[:5] == drawn(5)
-    assert not set(workload.recipe.id for workload in drawn(50)) & {one.recipe.id for one in drawn(50, seed=1)}
+    assert not {workload.recipe.id for workload in drawn(50)} & {one.recipe.id for one in drawn(50, seed=1)}
 
 
 def test_all_can_be_exported_and_run() -> None:
