@@ -95,16 +95,22 @@ class RuntimeSupport(_Frozen):
 class CoreSet(_Frozen):
     """Equal cores that run together.
 
-    `kernels`: which of the runtime's kernels their instruction set lets run. Peaks are per core; they and `kernels` are
-    needed where latencies are modelled.
+    `kernels`: which of the runtime's kernels their instruction set lets run. Peaks are per core; they, the clock and
+    `kernels` are needed where latencies are modelled.
     """
 
     core: str
     count: Cores
-    clock_mhz: Megahertz
+    clock_mhz: Megahertz | None = None
     kernels: Kernels | None = None
     float_macs_per_cycle: MacsPerCycle | None = None
     int8_macs_per_cycle: MacsPerCycle | None = None
+
+    @property
+    def summary(self) -> str:
+        """Such as `4 x Cortex-A53 @ 1.80 GHz`."""
+        clock = "" if self.clock_mhz is None else f" @ {self.clock_mhz.value / 1000:.2f} GHz"
+        return f"{self.count.value:.0f} x {self.core}{clock}"
 
 
 class Execution(_Frozen):
@@ -119,7 +125,8 @@ class DeviceFacts(_Frozen):
 
     `encoder_factor`, `decoder_factor`: what the graphs take over the sum of their operations, where that was measured.
     Power is that of the whole board; it may be missing, as a machine without a meter cannot tell.
-    `interval_factor`: the true latency is believed to lie within mean / factor and mean x factor.
+    `interval_factor`: the true latency is believed to lie within median / factor and median x factor;
+    `decoder_interval_factor`: that of the decoder's graph, where it is known to be another one.
     """
 
     ram_mb: Megabytes
@@ -129,6 +136,7 @@ class DeviceFacts(_Frozen):
     encoder_factor: Ratio | None = None
     decoder_factor: Ratio | None = None
     interval_factor: Factor
+    decoder_interval_factor: Factor | None = None
 
 
 class RooflineFacts(_Frozen):
@@ -193,10 +201,7 @@ class DeviceDescription(_Frozen):
     @property
     def cores_summary(self) -> str:
         """Such as `4 x Cortex-A53 @ 1.80 GHz`, one part per core set."""
-        return " + ".join(
-            f"{cores.count.value:.0f} x {cores.core} @ {cores.clock_mhz.value / 1000:.2f} GHz"
-            for cores in self.core_sets.values()
-        )
+        return " + ".join(cores.summary for cores in self.core_sets.values())
 
     def named_facts(self) -> tuple["NamedFact", ...]:
         """Every number with its source, named by its path in the TOML."""

@@ -72,9 +72,15 @@ class DeviceProfile:
         return self.description.cores
 
     @property
-    def common_log_std(self) -> float:
-        """Relative error that all latencies of this device share: what is believed about the profile as a whole."""
+    def encoder_log_std(self) -> float:
+        """Relative error that all operations of the encoder share: what is believed about the profile as a whole."""
         return log(self.description.facts.interval_factor.value) / Z
+
+    @property
+    def decoder_log_std(self) -> float:
+        """The same of the decoder."""
+        facts = self.description.facts
+        return log((facts.decoder_interval_factor or facts.interval_factor).value) / Z
 
     @property
     def encoder_factor(self) -> float:

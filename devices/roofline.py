@@ -44,20 +44,22 @@ class Roofline:
         cores, facts = description.active_cores, description.roofline
         if facts is None:
             raise ValueError("only a profile with a roofline section can be modelled")
-        if cores.kernels is None or cores.float_macs_per_cycle is None or cores.int8_macs_per_cycle is None:
+        clock, float_macs, int8_macs = cores.clock_mhz, cores.float_macs_per_cycle, cores.int8_macs_per_cycle
+        if cores.kernels is None or clock is None or float_macs is None or int8_macs is None:
             raise InputError(
-                f"core set {description.execution.core_set!r} of {description.title!r}: kernels, float_macs_per_cycle "
-                "and int8_macs_per_cycle are needed to model latencies; give them, or a measured table"
+                f"core set {description.execution.core_set!r} of {description.title!r}: kernels, clock_mhz, "
+                "float_macs_per_cycle and int8_macs_per_cycle are needed to model latencies; give them, or a measured "
+                "table"
             )
-        cycles_per_s = cores.clock_mhz.value * 1e6 * description.threads
-        float_macs_per_s = cycles_per_s * cores.float_macs_per_cycle.value * facts.float_efficiency.value
+        cycles_per_s = clock.value * 1e6 * description.threads
+        float_macs_per_s = cycles_per_s * float_macs.value * facts.float_efficiency.value
         return cls(
             kernels=cores.kernels,
             float_macs_per_s=float_macs_per_s,
             attention_macs_per_s=float_macs_per_s * facts.attention_efficiency.value,
-            int8_macs_per_s=cycles_per_s * cores.int8_macs_per_cycle.value * facts.int8_efficiency.value,
+            int8_macs_per_s=cycles_per_s * int8_macs.value * facts.int8_efficiency.value,
             instructions_per_s=cycles_per_s * facts.instructions_per_cycle.value,
-            one_thread_instructions_per_s=cores.clock_mhz.value * 1e6 * facts.instructions_per_cycle.value,
+            one_thread_instructions_per_s=clock.value * 1e6 * facts.instructions_per_cycle.value,
             bytes_per_s=facts.memory_bandwidth_gb_s.value * 1e9,
             cache_bytes=facts.last_level_cache_kb.value * 1024,
             operation_overhead_ms=facts.operation_overhead_us.value / 1000,

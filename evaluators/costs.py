@@ -56,15 +56,14 @@ def price(
     stages = {"encoder": _Total(), "decoder": _Total()}
     for _, part in parts(dimensions, recipe, audio_s=audio_s, tokens=tokens):
         stages[part.stage].add(_part_total(part, device))
-    stages["encoder"].slow_down(profile.encoder_factor)
-    stages["decoder"].slow_down(profile.decoder_factor)
-    common = profile.common_log_std
-    encoder = stages["encoder"].latency(common)
-    token = stages["decoder"].latency(common, executions=prompt_length(dimensions) + tokens)
+    stages["encoder"].as_graph(profile.encoder_factor, profile.encoder_log_std)
+    stages["decoder"].as_graph(profile.decoder_factor, profile.decoder_log_std)
+    encoder = stages["encoder"].latency()
+    token = stages["decoder"].latency(executions=prompt_length(dimensions) + tokens)
     memory_bytes = _peak_memory_bytes(**stages)
     total = stages["encoder"]
     total.add(stages["decoder"])
-    latency = total.latency(common)
+    latency = total.latency()
     return Costs(
         size_bytes=total.weight_bytes,
         flops=total.flops,
@@ -128,7 +127,8 @@ class _Total:
     """Running sums over items; `activation_bytes` is their maximum.
 
     `held_bytes`: weights in memory, as kernels read them and as files are mapped.
-    `deviation_ms`: what all operations together are off when each is off by its own standard deviation.
+    `deviation_ms`: what all operations together are off when each is off by its own standard deviation;
+    `common_ms`: what they are off by the error that they share.
     """
 
     weight_bytes: int = 0
@@ -140,6 +140,7 @@ class _Total:
     flops: int = 0
     ms: float = 0.0
     deviation_ms: float = 0.0
+    common_ms: float = 0.0
 
     def add(self, other: "_Total") -> None:
         self.weight_bytes += other.weight_bytes
@@ -151,14 +152,17 @@ class _Total:
         self.flops += other.flops
         self.ms += other.ms
         self.deviation_ms += other.deviation_ms
+        self.common_ms += other.common_ms
 
-    def slow_down(self, factor: float) -> None:
+    def as_graph(self, factor: float, common_log_std: float) -> None:
+        """Operations that run as one graph; `common_log_std`: relative error that they share."""
         self.ms *= factor
         self.deviation_ms *= factor
+        self.common_ms = common_log_std * self.ms
 
-    def latency(self, common_log_std: float, *, executions: int = 1) -> UncertainTime:
-        """The time of one of so many equal executions; `common_log_std`: relative error that all operations share."""
-        log_std = sqrt((self.deviation_ms / self.ms) ** 2 + common_log_std**2)
+    def latency(self, *, executions: int = 1) -> UncertainTime:
+        """The time of one of so many equal executions."""
+        log_std = sqrt(self.deviation_ms**2 + self.common_ms**2) / self.ms
         return UncertainTime(ms=self.ms / executions, log_std=log_std)
 
 

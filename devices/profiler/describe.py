@@ -10,7 +10,6 @@ from common.errors import InputError
 from common.files import write_text_whole
 from devices.facts import CoreSet as CoreSetFacts
 from devices.facts import DeviceDescription, DeviceFacts, Execution, Fact, RuntimeSupport
-from devices.profiler.base import DevicePython
 from devices.profiler.machine import CoreSet, Machine
 from devices.table import TableRow, format_table
 
@@ -19,19 +18,23 @@ APP_SHARE_OF_RAM = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeFactors:
-    """What a graph takes when it runs, over the sum of its operations when each runs by itself."""
+class GraphCheck:
+    """What whole artifacts told about one graph.
 
-    encoder: float = 1.0
-    decoder: float = 1.0
+    `factor`: what it takes over the sum of its operations when each runs by itself. `interval_factor`: as in
+    `DeviceFacts`.
+    """
+
+    factor: float = 1.0
+    interval_factor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What so many whole artifacts told about a table: `interval_factor` is that of `DeviceFacts`."""
+    """What so many whole artifacts told about a table."""
 
-    factors: WholeFactors = WholeFactors()
-    interval_factor: float = 1.0
+    encoder: GraphCheck = GraphCheck()
+    decoder: GraphCheck = GraphCheck()
     artifacts: int = 0
 
 
@@ -42,7 +45,6 @@ class Measured:
     title: str
     note: str
     machine: Machine
-    python: DevicePython
     core_set: CoreSet
     threads: int
     runtime: RuntimeSupport
@@ -79,9 +81,10 @@ def describe(measured: Measured) -> DeviceDescription:
                 kind="measured" if is_told else "estimated",
                 source=f"available while profiling, {read}" if is_told else f"{APP_SHARE_OF_RAM:.0%} of its memory",
             ),
-            encoder_factor=_measured(round(check.factors.encoder, 4), "factor", median),
-            decoder_factor=_measured(round(check.factors.decoder, 4), "factor", median),
-            interval_factor=_measured(round(check.interval_factor, 4), "factor", errors),
+            encoder_factor=_measured(round(check.encoder.factor, 4), "factor", median),
+            decoder_factor=_measured(round(check.decoder.factor, 4), "factor", median),
+            interval_factor=_measured(round(check.encoder.interval_factor, 4), "factor", errors),
+            decoder_interval_factor=_measured(round(check.decoder.interval_factor, 4), "factor", errors),
         ),
     )
 
@@ -91,13 +94,10 @@ def _measured(value: float, unit: str, source: str) -> Fact:
 
 
 def _core_set(cores: CoreSet, read: str) -> CoreSetFacts:
-    clock = cores.max_mhz
-    if clock is None:
-        raise InputError(f"the machine does not tell the clock of {cores.core}: add it to the profile by hand")
     return CoreSetFacts(
         core=cores.core,
         count=_measured(cores.physical_cores, "cores", read),
-        clock_mhz=_measured(round(clock), "MHz", read),
+        clock_mhz=None if cores.max_mhz is None else _measured(round(cores.max_mhz), "MHz", read),
     )
 
 

@@ -7,12 +7,14 @@ from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, median
 
+from scipy.stats import t as student_t
+
 from common.errors import InputError
 from compression.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
-from devices.interval import UncertainTime
+from devices.interval import COVERAGE, UncertainTime, Z
 from devices.profile import DeviceProfile
-from devices.profiler.describe import WholeFactors
+from devices.profiler.describe import Check, GraphCheck
 from devices.profiler.measuring import Job
 from evaluators.costs import price
 from evaluators.profiling.random_workloads import Workload, random_workloads
@@ -21,7 +23,7 @@ from evaluators.profiling.workload_artifacts import noise_calibration, random_mo
 
 CHECK_SEED = 1
 """Other workloads than those whose operations are in the table."""
-CHECKS = 6
+CHECKS = 8
 """Per model."""
 LEAST_LOG_STD = 0.02
 """No table is believed to be better than this."""
@@ -78,20 +80,23 @@ def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile
     return tuple(found)
 
 
-def whole_factors(comparisons: Sequence[Comparison]) -> WholeFactors:
-    """The median of measured / predicted: what the operations of a graph take when they follow each other."""
-
-    def factor(part: str) -> float:
-        return exp(median(one.log_error for one in comparisons if one.part == part))
-
-    return WholeFactors(encoder=factor("encoder"), decoder=factor("token"))
+def checked(comparisons: Sequence[Comparison]) -> Check:
+    """What they say of a profile whose factors are 1: predictions with operations' own errors only."""
+    encoder, decoder = ([one for one in comparisons if one.part == part] for part in ("encoder", "token"))
+    return Check(encoder=graph_check(encoder), decoder=graph_check(decoder), artifacts=len(encoder))
 
 
-def common_log_std(comparisons: Sequence[Comparison]) -> float:
-    """The error that whole artifacts show beyond that of interpolating between rows.
+def graph_check(comparisons: Sequence[Comparison]) -> GraphCheck:
+    """The median of measured / predicted, and the interval that holds the next measurement nine times of ten.
 
-    The predictions must be those of a profile with a common error of 0.
+    What operations take when they follow each other is the factor. The interval is Student's for one more observation
+    of a sample of n (half-width t s sqrt(1 + 1/n), n - 1 degrees of freedom), less what the operations' own errors
+    already give.
     """
-    squares = fmean(one.log_error**2 for one in comparisons)
+    count = len(comparisons)
+    middle = median(one.log_error for one in comparisons)
+    squares = sum((one.log_error - middle) ** 2 for one in comparisons) / max(count - 1, 1)
+    half_width = float(student_t.ppf((1 + COVERAGE) / 2, max(count - 1, 1))) * sqrt(squares * (1 + 1 / count))
     interpolation = fmean(one.predicted.log_std**2 for one in comparisons)
-    return sqrt(max(squares - interpolation, LEAST_LOG_STD**2))
+    log_std = sqrt(max((half_width / Z) ** 2 - interpolation, LEAST_LOG_STD**2))
+    return GraphCheck(factor=exp(middle), interval_factor=exp(Z * log_std))

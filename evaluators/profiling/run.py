@@ -2,27 +2,19 @@
 
 import tempfile
 from dataclasses import dataclass
-from math import exp, log
+from math import log
 from pathlib import Path
 from statistics import fmean
 from time import monotonic
 
 from devices.facts import DeviceDescription, RuntimeSupport
-from devices.interval import Z
 from devices.profile import DeviceProfile
 from devices.profiler.base import Connection, DevicePython
 from devices.profiler.describe import Check, Measured, describe
 from devices.profiler.machine import CoreSet, Machine
 from devices.profiler.measuring import Log, Settings
 from devices.table import LatencyTable, TableRow
-from evaluators.profiling.check import (
-    Comparison,
-    check_workloads,
-    common_log_std,
-    compare,
-    whole_factors,
-    whole_jobs,
-)
+from evaluators.profiling.check import Comparison, check_workloads, checked, compare, whole_jobs
 from evaluators.profiling.pool import Pool
 from evaluators.profiling.random_workloads import Workload
 from evaluators.profiling.table_maker import Bench, Progress, TableMaker, canary_jobs
@@ -139,9 +131,7 @@ def _checked(
         profile = DeviceProfile(name="new", description=description, table=table, digest="new")
         return compare(bench, workloads, profile)
 
-    factors = whole_factors(compared(_description(device, plan, threads, Check())))
-    log_std = common_log_std(compared(_description(device, plan, threads, Check(factors=factors))))
-    check = Check(factors=factors, interval_factor=exp(Z * log_std), artifacts=len(workloads))
+    check = checked(compared(_description(device, plan, threads, Check())))
     description = _description(device, plan, threads, check)
     return _Sweep(threads=threads, rows=rows, description=description, comparisons=compared(description))
 
@@ -153,7 +143,6 @@ def _description(device: Device, plan: ProfilePlan, threads: int, check: Check) 
             title=plan.title,
             note=f"Measured by `whisperfit profile` with {tool} for {', '.join(plan.models)}.",
             machine=device.machine,
-            python=device.python,
             core_set=plan.core_set,
             threads=threads,
             runtime=RUNTIME,

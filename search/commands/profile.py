@@ -139,11 +139,13 @@ def _show_outcome(outcome: ProfileOutcome, out: Path, console: Console) -> None:
 
 
 def _values(outcome: ProfileOutcome, machine: Machine, out: Path) -> dict[str, object]:
+    facts = outcome.description.facts
     return {
         "profile": str(out),
         "rows": len(outcome.rows),
         "findings": [asdict(finding) for finding in machine.findings()],
-        "interval_factor": outcome.description.facts.interval_factor.value,
+        "interval_factor": facts.interval_factor.value,
+        "decoder_interval_factor": facts.decoder_interval_factor and facts.decoder_interval_factor.value,
         "threads": outcome.description.threads,
         "comparisons": [_comparison(one) for one in outcome.comparisons],
         "refused": outcome.refused,

@@ -82,8 +82,15 @@ def test_modelled_tables_are_interpolated_close_to_the_model(name: str) -> None:
 def test_the_error_that_all_latencies_share_is_that_of_the_interval_factor() -> None:
     profile = shipped("imx8mplus")
     factor = profile.description.facts.interval_factor.value
-    assert exp(Z * profile.common_log_std) == pytest.approx(factor)
+    assert exp(Z * profile.encoder_log_std) == exp(Z * profile.decoder_log_std) == pytest.approx(factor)
     assert log(factor) > 0
+
+
+def test_the_decoder_may_have_an_interval_of_its_own(tmp_path: Path) -> None:
+    own = '\n[facts.decoder_interval_factor]\nvalue = 3.0\nunit = "factor"\nkind = "estimated"\nsource = "a test"\n'
+    profile = load_profile(write_board(tmp_path, toml=TOML + own))
+    assert exp(Z * profile.decoder_log_std) == pytest.approx(3.0)
+    assert profile.encoder_log_std == shipped("imx8mplus").encoder_log_std
 
 
 def test_the_camera_has_one_gigabyte() -> None:

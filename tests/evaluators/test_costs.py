@@ -32,7 +32,7 @@ class FakeProfile:
     idle_power_w = 1.0
     threads, cores = 2, 4
     source = "estimated"
-    common_log_std = 0.2
+    encoder_log_std, decoder_log_std = 0.2, 0.3
     encoder_factor, decoder_factor = 0.9, 1.1
 
     def __init__(self, slowness: float = 1.0) -> None:
@@ -46,6 +46,7 @@ class FakeProfile:
 
 PROFILE = FakeProfile()
 FACTORS = {"encoder": 0.9, "decoder": 1.1}
+SHARED = {"encoder": 0.2, "decoder": 0.3}
 
 
 def peak_bytes(items: Sequence[InventoryItem]) -> int:
@@ -86,14 +87,16 @@ def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, token
 @settings(deadline=None)
 @given(recipes(SMALL))
 def test_errors_of_operations_add_up_and_join_the_profiles(recipe: Recipe) -> None:
-    """All operations off by one standard deviation in the same direction, and independently of that the profile."""
+    """All operations off by one standard deviation in the same direction, and independently of that the graphs."""
     costs, items = price(SMALL, recipe, PROFILE), operations(SMALL, recipe)
     times = [(FACTORS[i.stage] * i.count, PROFILE.latency(i.operation)) for i in items]
     off = sum(count * latency.ms * latency.log_std for count, latency in times)
-    log_std = hypot(off / sum(count * latency.ms for count, latency in times), 0.2)
+    common = sum(SHARED[i.stage] * count * latency.ms for i, (count, latency) in zip(items, times, strict=True))
+    log_std = hypot(off, common) / sum(count * latency.ms for count, latency in times)
     assert costs.latency_high_ms == pytest.approx(costs.latency_ms * exp(1.6448536 * log_std))
     assert costs.latency_low_ms == pytest.approx(costs.latency_ms / exp(1.6448536 * log_std))
     assert 0.2 <= costs.encoder.log_std <= hypot(0.01 * len("dynamic_quantise"), 0.2)
+    assert 0.3 <= costs.token.log_std <= hypot(0.01 * len("dynamic_quantise"), 0.3)
 
 
 def test_profiles_do_not_share_what_is_remembered() -> None:

@@ -165,6 +165,7 @@ def test_from_an_interrupted_run_to_a_profile_that_prices(
     assert (profile.title, profile.source, profile.threads) == ("Test board", "measured", 1)
     assert len(profile.table.rows) == values["rows"]
     assert profile.description.facts.interval_factor.value == values["interval_factor"] > 1
+    assert profile.description.facts.decoder_interval_factor.value == values["decoder_interval_factor"] > 1
     recipe = replace(Recipe.original(SMALL, stored_bits=16), activation_bits=8, activation_ranges="static")
     for one in (Recipe.original(SMALL, stored_bits=16), recipe):
         costs = price(SMALL, one, profile)

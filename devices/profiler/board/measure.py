@@ -115,7 +115,10 @@ def _session(file: Path, plan: Json) -> Any:
 
 
 def _whole(folder: Path, job: Json, plan: Json) -> dict[str, list[float]]:
-    """Seconds of each run of an artifact's encoder, and of each step of its decoder on average over an utterance."""
+    """Seconds of each run of an artifact's encoder, and of the median step of its decoder in each utterance.
+
+    The first step of an utterance is slower, as the encoder has taken the caches.
+    """
     encoder = _session(folder / job["encoder"], plan)
     decoder = _session(folder / job["decoder"], plan)
     names = [output.name for output in encoder.get_outputs()]
@@ -129,21 +132,26 @@ def _whole(folder: Path, job: Json, plan: Json) -> dict[str, list[float]]:
     utterance()
     return {
         "encoder": _timed(encode, WHOLE_RUNS),
-        "token": [seconds / job["steps"] for seconds in _timed(utterance, WHOLE_RUNS)],
+        "token": [median(utterance()) for _ in range(WHOLE_RUNS)],
     }
 
 
-def _utterance(decoder: Any, audio: dict[str, Any], job: Json) -> Run:
-    """A function that decodes so many steps, each with the choice of its token, as `runtime.model` does."""
+def _utterance(decoder: Any, audio: dict[str, Any], job: Json) -> Callable[[], list[float]]:
+    """A function that decodes so many steps, each with the choice of its token, as `runtime.model` does.
+
+    It returns the seconds of each.
+    """
     start = {one.name: one.shape for one in decoder.get_inputs() if one.name.startswith("past_")}
     token = np.array([[job["token"]]])
 
-    def run() -> None:
+    def run() -> list[float]:
+        times = []
         past = {
             name: ort.OrtValue.ortvalue_from_numpy(np.empty((1, shape[1], 0, shape[3]), np.float32))
             for name, shape in start.items()
         }
         for _ in range(job["steps"]):
+            started = time.perf_counter()
             names = ["logits"] + [name[len("past_") :] for name in past]
             feeds = {"tokens": ort.OrtValue.ortvalue_from_numpy(token)}
             feeds.update(audio)
@@ -151,6 +159,8 @@ def _utterance(decoder: Any, audio: dict[str, Any], job: Json) -> Run:
             values = decoder.run_with_ort_values(names, feeds)
             values[0].numpy().argmax()
             past = dict(zip(past, values[1:]))  # noqa: B905
+            times.append(time.perf_counter() - started)
+        return times
 
     return run
 
