@@ -21,6 +21,9 @@ ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
 
+YOUNGER_FIELDS: frozenset[str] = frozenset()
+"""Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
+
 ActivationRanges = Literal["dynamic", "static"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
@@ -212,8 +215,11 @@ class Recipe:
         return replace(self, **changes)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, a format version."""
-        return json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no spaces, a format version.
+
+        A field that is younger than the format is left out at its default, so recipes keep the ids that they had.
+        """
+        return json.dumps({"version": FORMAT_VERSION, **_plain(self)}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -292,6 +298,16 @@ class Recipe:
         activations = f"a{self.activation_bits}{static}"
         model = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
         return " | ".join((*stacks, model))
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if not isinstance(value, Recipe | EncoderLayer):
+        return value
+    pairs = ((field, getattr(value, field.name)) for field in fields(value))
+    return {f.name: _plain(v) for f, v in pairs if f.name not in YOUNGER_FIELDS or v != f.default}
 
 
 def _stack_summary(layers: list[Any], heads: str) -> str:
