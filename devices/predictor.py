@@ -29,6 +29,7 @@ NOISES = (0.005, 0.02, 0.06)
 stays alike, and relative error of a row beside its own standard error."""
 CACHED_MB = 32
 """Weights that a model for a one-row product has: more than a core's own caches, less than a server's last one."""
+_STEPS_TO_SETTLE, _SETTLED = 30, 1e-4
 LONE_AMPLITUDE = 0.3
 """Where fewer rows than this many tell nothing about the amplitude."""
 MIN_ROWS = 4
@@ -144,32 +145,43 @@ class KernelPredictor:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPredictor:
-    """What a step takes longer because its weights do not fit the last-level cache.
+    """What reading takes longer because it finds less in the last-level cache than it found while rows were timed.
 
-    Rows of one-row products are measured with `CACHED_MB` of weights in turn. `megabytes` and `times_ms`, ascending:
-    the same product with more and more weights. Where the device's caches are smaller than `CACHED_MB`, nothing is
-    added.
+    Rows of one-row products are measured with `CACHED_MB` of weights in turn. A server's last-level cache is shared:
+    what other programs read drives our weights out, the more of them the longer we take to come back to them. So
+    what a megabyte takes longer depends on the time between two readings of it.
+
+    `intervals_ms`, ascending, and `extra_ms_per_mb`: of streams of more and more weights, over that of `CACHED_MB`.
+    Where the device's caches are smaller than that, nothing is added.
     """
 
-    megabytes: Array
-    times_ms: Array
+    intervals_ms: Array
+    extra_ms_per_mb: Array
 
     @classmethod
     def fit(cls, rows: Sequence[TableRow]) -> Self:
         """From rows of `stream`; none of them: nothing is known to be added."""
-        ordered = sorted(rows, key=lambda row: row.n)
-        return cls(
-            megabytes=np.array([row.n for row in ordered], dtype=np.float64),
-            times_ms=np.array([row.median_ms for row in ordered]),
-        )
+        ordered = sorted(rows, key=lambda row: row.median_ms)
+        megabytes = np.array([row.n for row in ordered], dtype=np.float64)
+        times_ms = np.array([row.median_ms for row in ordered])
+        rates = times_ms / megabytes
+        cached_rate = rates[int(np.argmin(np.abs(megabytes - CACHED_MB)))] if ordered else 0.0
+        return cls(intervals_ms=times_ms, extra_ms_per_mb=np.maximum(rates - cached_rate, 0.0))
 
-    def latency(self, operation: Operation) -> UncertainTime:
-        return UncertainTime(ms=self.extra_ms(operation.n), log_std=0.0)
-
-    def extra_ms(self, megabytes: float) -> float:
-        """max(0, t(MB) - MB t(cached) / cached): linear between the rows, at the last one's rate beyond."""
-        if not len(self.megabytes):
+    def extra_ms(self, megabytes: float, interval_ms: float) -> float:
+        """What so many megabytes take longer when each is read every `interval_ms`: linear between the rows."""
+        if not len(self.intervals_ms):
             return 0.0
-        rates = self.times_ms / self.megabytes
-        cached_rate = rates[int(np.argmin(np.abs(self.megabytes - CACHED_MB)))]
-        return max(0.0, megabytes * float(np.interp(megabytes, self.megabytes, rates) - cached_rate))
+        return megabytes * float(np.interp(interval_ms, self.intervals_ms, self.extra_ms_per_mb))
+
+    def step_extra_ms(self, megabytes: float, step_ms: float) -> float:
+        """The same for a step that reads them all and takes `step_ms` without the extra: t = step + extra(t).
+
+        The least solution; it is found from below, since the extra grows with the interval and is bounded.
+        """
+        extra = 0.0
+        for _ in range(_STEPS_TO_SETTLE):
+            before, extra = extra, self.extra_ms(megabytes, step_ms + extra)
+            if extra - before <= _SETTLED * step_ms:
+                break
+        return extra

@@ -1,6 +1,7 @@
 """Device profiles: a TOML of facts and a latency table, found by name or by path."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from math import log
 from pathlib import Path
@@ -27,9 +28,7 @@ class DeviceProfile:
     table: LatencyTable
     digest: str
     _latencies: dict[Operation, UncertainTime] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _predictors: dict[KernelClass, KernelPredictor | StreamPredictor] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _predictors: dict[KernelClass, KernelPredictor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -105,17 +104,27 @@ class DeviceProfile:
             known = self._latencies[operation] = self._predictor(operation).latency(operation)
         return known
 
-    def _predictor(self, operation: Operation) -> KernelPredictor | StreamPredictor:
+    def stream_extra_ms(self, megabytes: float, step_ms: float) -> float:
+        """What a step that reads so many megabytes takes beyond the times of its operations, `step_ms` together."""
+        factor = self.description.facts.stream_factor
+        return self._streams.step_extra_ms(megabytes, step_ms) * (1.0 if factor is None else factor.value)
+
+    @cached_property
+    def _streams(self) -> StreamPredictor:
+        key = KernelClass.of(
+            Operation(kind="stream"), threads=self.threads, core_set=self.description.execution.core_set
+        )
+        return StreamPredictor.fit(self.table.classes.get(key, ()))
+
+    def _predictor(self, operation: Operation) -> KernelPredictor:
         key = KernelClass.of(operation, threads=self.threads, core_set=self.description.execution.core_set)
         predictor = self._predictors.get(key)
         if predictor is None:
             predictor = self._predictors[key] = self._fitted(key)
         return predictor
 
-    def _fitted(self, key: KernelClass) -> KernelPredictor | StreamPredictor:
+    def _fitted(self, key: KernelClass) -> KernelPredictor:
         rows = self.table.classes.get(key, ())
-        if key.op == "stream":
-            return StreamPredictor.fit(rows)
         if not rows:
             raise InputError(f"{self.table.file}: no latencies for {key}; {_similar(self.table, key)}")
         return KernelPredictor.fit(rows)

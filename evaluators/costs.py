@@ -22,7 +22,8 @@ class Costs:
     """The costs of one utterance at batch 1; formulas in docs/costs.md.
 
     `size_bytes`: tensors in the artifact. `latency_ms`: median; `latency_low_ms`, `latency_high_ms`: 90 % interval.
-    `encoder`: one window. `token`: one step of the decoder, on average over the utterance.
+    `encoder`: one window. `token`: one step of the decoder, on average over the utterance; `token_streaming_ms`: of
+    it, what reading takes because the last-level cache does not hold it all.
     `rtf`: latency over the audio's length. `energy_mj`: what the board draws during the work, `energy_above_idle_mj`
     what the work adds to a board at rest; None where the profile has no power. `occupancy`: share of all cores that
     is busy when audio comes without a pause. `source`: of the latency, `estimated` or `measured`.
@@ -33,6 +34,7 @@ class Costs:
     parameters: int
     encoder: UncertainTime
     token: UncertainTime
+    token_streaming_ms: float
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
@@ -56,10 +58,13 @@ def price(
     stages = {"encoder": _Total(), "decoder": _Total()}
     for _, part in parts(dimensions, recipe, audio_s=audio_s, tokens=tokens):
         stages[part.stage].add(_part_total(part, device))
+    steps = prompt_length(dimensions) + tokens
+    streaming_ms = profile.stream_extra_ms(stages["decoder"].streamed_mb, stages["decoder"].ms / steps)
+    stages["decoder"].ms += steps * streaming_ms
     stages["encoder"].as_graph(profile.encoder_factor, profile.encoder_log_std)
     stages["decoder"].as_graph(profile.decoder_factor, profile.decoder_log_std)
     encoder = stages["encoder"].latency()
-    token = stages["decoder"].latency(executions=prompt_length(dimensions) + tokens)
+    token = stages["decoder"].latency(executions=steps)
     memory_bytes = _peak_memory_bytes(**stages)
     total = stages["encoder"]
     total.add(stages["decoder"])
@@ -70,6 +75,7 @@ def price(
         parameters=total.parameters,
         encoder=encoder,
         token=token,
+        token_streaming_ms=profile.decoder_factor * streaming_ms,
         latency_ms=latency.ms,
         latency_low_ms=latency.low_ms,
         latency_high_ms=latency.high_ms,
@@ -128,7 +134,7 @@ class _Total:
 
     `held_bytes`: weights in memory, as kernels read them and as files are mapped.
     `deviation_ms`: what all operations together are off when each is off by its own standard deviation;
-    `common_ms`: what they are off by the error that they share.
+    `common_ms`: what they are off by the error that they share. `streamed_mb`: what every step of the decoder reads.
     """
 
     weight_bytes: int = 0
@@ -141,6 +147,7 @@ class _Total:
     ms: float = 0.0
     deviation_ms: float = 0.0
     common_ms: float = 0.0
+    streamed_mb: int = 0
 
     def add(self, other: "_Total") -> None:
         self.weight_bytes += other.weight_bytes
@@ -153,6 +160,7 @@ class _Total:
         self.ms += other.ms
         self.deviation_ms += other.deviation_ms
         self.common_ms += other.common_ms
+        self.streamed_mb += other.streamed_mb
 
     def as_graph(self, factor: float, common_log_std: float) -> None:
         """Operations that run as one graph; `common_log_std`: relative error that they share."""
@@ -170,6 +178,9 @@ class _Total:
 def _part_total(part: Part, device: _Device) -> _Total:
     total = _Total()
     for item in part.items:
+        if item.operation.kind == "stream":
+            total.add(_Total(streamed_mb=item.operation.n))
+            continue
         latency = device.profile.latency(item.operation)
         ms = item.count * latency.ms
         total.add(

@@ -1,17 +1,19 @@
 """Whole artifacts against the table that should predict them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, median
 
+import numpy as np
 from scipy.stats import t as student_t
 
 from common.errors import InputError
 from compression.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
+from devices.fitting import fit_rates
 from devices.interval import COVERAGE, UncertainTime, Z
 from devices.profile import DeviceProfile
 from devices.profiler.describe import Check, GraphCheck
@@ -27,16 +29,21 @@ CHECKS = 8
 """Per model."""
 LEAST_LOG_STD = 0.02
 """No table is believed to be better than this."""
+LEAST_STREAM_FACTOR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One graph of a workload: predicted, and timed as a whole, in milliseconds. `part`: `encoder` or `token`."""
+    """One graph of a workload: predicted, and timed as a whole, in milliseconds.
+
+    `part`: `encoder` or `token`. `streaming_ms`: of the prediction, what reading takes beyond the caches.
+    """
 
     workload: str
     part: str
     predicted: UncertainTime
     measured_ms: float
+    streaming_ms: float = 0.0
 
     @property
     def log_error(self) -> float:
@@ -69,10 +76,21 @@ def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile
     timings, found = bench.timings(), []
     for name, w in workloads.items():
         costs = price(w.dimensions, w.recipe, profile, audio_s=w.audio_s, tokens=w.tokens)
-        for part, predicted in (("encoder", costs.encoder), ("token", costs.token)):
+        for part, predicted, streaming_ms in (
+            ("encoder", costs.encoder, 0.0),
+            ("token", costs.token, costs.token_streaming_ms),
+        ):
             timing = timings.of(name, part)
             if timing:
-                found.append(Comparison(workload=name, part=part, predicted=predicted, measured_ms=timing.median_ms))
+                found.append(
+                    Comparison(
+                        workload=name,
+                        part=part,
+                        predicted=predicted,
+                        measured_ms=timing.median_ms,
+                        streaming_ms=streaming_ms,
+                    )
+                )
     if not found:
         refused = bench.log.errors()
         reason = next((refused[name] for name in workloads if name in refused), "they were not timed")
@@ -83,7 +101,31 @@ def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile
 def checked(comparisons: Sequence[Comparison]) -> Check:
     """What they say of a profile whose factors are 1: predictions with operations' own errors only."""
     encoder, decoder = ([one for one in comparisons if one.part == part] for part in ("encoder", "token"))
-    return Check(encoder=graph_check(encoder), decoder=graph_check(decoder), artifacts=len(encoder))
+    stream = stream_factor(decoder)
+    return Check(
+        encoder=graph_check(encoder),
+        decoder=graph_check([_with_streaming(one, stream) for one in decoder]),
+        stream_factor=stream,
+        artifacts=len(encoder),
+    )
+
+
+def stream_factor(comparisons: Sequence[Comparison]) -> float:
+    """How much longer reading beyond the caches takes than predicted, over how much longer all the rest takes.
+
+    From measured = a x rest + b x streaming, fitted robustly: b / a. 1 where nothing streams.
+    """
+    work = np.array([(one.predicted.ms - one.streaming_ms, one.streaming_ms) for one in comparisons])
+    if not len(work) or not work[:, 1].any():
+        return 1.0
+    rest, streaming = fit_rates(work, np.array([one.measured_ms for one in comparisons]))
+    return max(float(streaming / rest), LEAST_STREAM_FACTOR) if rest else 1.0
+
+
+def _with_streaming(one: Comparison, factor: float) -> Comparison:
+    more_ms = (factor - 1) * one.streaming_ms
+    predicted = replace(one.predicted, ms=one.predicted.ms + more_ms)
+    return replace(one, predicted=predicted, streaming_ms=factor * one.streaming_ms)
 
 
 def graph_check(comparisons: Sequence[Comparison]) -> GraphCheck:

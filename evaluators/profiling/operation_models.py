@@ -94,15 +94,26 @@ class _ConstantGraph(Graph):
         return self._made[name]
 
 
+def streamed_bytes(operation: Operation) -> float:
+    """What one execution for a row reads once: weights, or keys and values; 0 for what is bound by other things."""
+    match operation.kind:
+        case "gemv":
+            return weight_bytes(operation)
+        case "cross_attention":
+            return 8 * operation.heads * operation.n * operation.k
+        case _:
+            return 0
+
+
 def _copies(operation: Operation) -> int:
     o = operation
     match o.kind:
         case "gemv":
-            return min(ceil(STREAMED_BYTES / weight_bytes(o)), MAX_COPIES)
+            return min(ceil(STREAMED_BYTES / streamed_bytes(o)), MAX_COPIES)
         case "stream":
             return max(1, round(o.n * 1e6 / (4 * STREAM_ROWS * STREAM_COLUMNS)))
         case "cross_attention":
-            copies = STREAMED_BYTES / (8 * o.heads * o.n * o.k)
+            copies = STREAMED_BYTES / streamed_bytes(o)
         case "gemm" | "convolution":
             copies = RUN_MACS / (o.m * o.k * o.n)
         case "attention":

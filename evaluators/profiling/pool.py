@@ -62,10 +62,10 @@ class Pool:
         return tuple(operation for operation, _ in total.most_common())
 
     def first_operations(self) -> list[Operation]:
-        """Of every kernel, some that lie far from each other in the logarithms of their shapes.
+        """Of every kernel, some that lie far from each other in the logarithms of their shapes; and all logits.
 
-        The workloads' activations are rounded in ranges found on the way; recipes may also have calibrated ones, for
-        the same shapes.
+        The logits are most of a token's time, and no recipe changes their shape. The workloads' activations are rounded
+        in ranges found on the way; recipes may also have calibrated ones, for the same shapes.
         """
         kernels: dict[KernelClass, list[Operation]] = {}
         ranges_found = [operation for operation in self.operations if operation.kind == "dynamic_quantise"]
@@ -73,7 +73,12 @@ class Pool:
         for operation in (*self.operations, *calibrated):
             if operation.kind != "stream":
                 kernels.setdefault(kernel_of(operation), []).append(operation)
-        return [operation for group in kernels.values() for operation in _spread(group, FIRST_OPERATIONS)]
+        spread = [operation for group in kernels.values() for operation in _spread(group, FIRST_OPERATIONS)]
+        return list(dict.fromkeys([*self._logits(), *spread]))
+
+    def _logits(self) -> list[Operation]:
+        vocabularies = {w.dimensions.n_vocab for w in self.workloads}
+        return [operation for operation in self.operations if operation.kind == "gemv" and operation.n in vocabularies]
 
 
 def kernel_of(operation: Operation) -> KernelClass:

@@ -17,7 +17,7 @@ from devices.predictor import KernelPredictor, StreamPredictor
 from devices.profiler.base import Connection
 from devices.profiler.measuring import Feed, Job, Log, Settings, Timing, Timings, measure, operation_job
 from devices.table import KernelClass, TableRow
-from evaluators.profiling.operation_models import OperationModel, operation_model, weight_bytes
+from evaluators.profiling.operation_models import OperationModel, operation_model, streamed_bytes
 from evaluators.profiling.pool import Pool, kernel_of
 
 CANARY = (Operation(kind="gemm", m=256, k=384, n=384), Operation(kind="gemv", k=384, n=1536))
@@ -105,32 +105,31 @@ class TableMaker:
     def rows(self) -> tuple[TableRow, ...]:
         """Of everything timed so far; what onnxruntime refused has none."""
         timings = self._bench.timings()
-        sessions = self._rows(timings, {"session"}, lambda _: 0.0)
+        sessions = self._rows(timings, {"session"}, lambda _, __: 0.0)
         running = KernelPredictor.fit(sessions)
 
-        def fixed_ms(model: OperationModel) -> float:
+        def fixed_ms(model: OperationModel, _: float) -> float:
             return running.latency(Operation(kind="session", n=model.values)).ms
 
         streams = self._rows(timings, {"stream"}, fixed_ms)
         streaming = StreamPredictor.fit(streams)
 
-        def beside_ms(model: OperationModel) -> float:
-            """A matrix that is larger than what the others have together."""
-            megabytes = model.copies * weight_bytes(model.operation) / 1e6 if model.operation.kind == "gemv" else 0.0
-            return fixed_ms(model) + streaming.extra_ms(megabytes)
+        def beside_ms(model: OperationModel, run_ms: float) -> float:
+            megabytes = model.copies * streamed_bytes(model.operation) / 1e6
+            return fixed_ms(model, run_ms) + streaming.extra_ms(megabytes, run_ms)
 
         others = {operation.kind for operation in self._models} - {"session", "stream"}
         return (*sessions, *streams, *self._rows(timings, others, beside_ms))
 
     def _rows(
-        self, timings: Timings, kinds: Set[str], beside_ms: Callable[[OperationModel], float]
+        self, timings: Timings, kinds: Set[str], beside_ms: Callable[[OperationModel, float], float]
     ) -> tuple[TableRow, ...]:
-        """`beside_ms`: what a run of a model takes beside its operation."""
+        """`beside_ms`: what a run of a model, which takes so long, takes beside its operation."""
         found = []
         for operation, model in self._models.items():
             timing = timings.of(_name(operation)) if operation.kind in kinds else None
             if timing:
-                share = max(1 - beside_ms(model) / timing.median_ms, LEAST_SHARE)
+                share = max(1 - beside_ms(model, timing.median_ms) / timing.median_ms, LEAST_SHARE)
                 executions = 1 if operation.kind == "stream" else model.copies
                 found.append(self._row(operation, timing, share / executions))
         return tuple(found)

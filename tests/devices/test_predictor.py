@@ -234,30 +234,40 @@ def stream(megabytes: int, ms: float) -> TableRow:
     return timed(Operation(kind="stream", n=megabytes), ms)
 
 
-def extra_ms(predictor: StreamPredictor, megabytes: int) -> float:
-    found = predictor.latency(Operation(kind="stream", n=megabytes))
-    assert found.log_std == 0
-    return found.ms
-
-
-def test_beyond_the_cache_a_step_takes_longer() -> None:
-    """25 GB/s from a cache of 100 MB, 10 GB/s beyond: 0.04 and 0.1 ms per megabyte."""
-    rows = [stream(n, n * (0.04 if n <= 100 else 0.1)) for n in (16, 32, 64, 100, 120, 200)]
+def test_what_is_read_rarely_takes_longer() -> None:
+    """25 GB/s when read every 4 ms, 10 when read every 20 ms: 0.04 and 0.1 ms per megabyte."""
+    rows = [stream(n, ms) for n, ms in ((16, 0.64), (32, 1.28), (100, 4.0), (200, 20.0))]
     predictor = StreamPredictor.fit(rows[::-1])
-    for inside in (1, 16, 32, 50, 100):
-        assert extra_ms(predictor, inside) == pytest.approx(0, abs=1e-9)
-    assert extra_ms(predictor, 110) == pytest.approx(110 * (0.07 - 0.04))  # half way
-    assert extra_ms(predictor, 160) == pytest.approx(160 * 0.06)
-    assert extra_ms(predictor, 1000) == pytest.approx(1000 * 0.06)  # at the last row's rate
+    for soon in (0.1, 1.28, 2.0, 4.0):
+        assert predictor.extra_ms(50, soon) == pytest.approx(0, abs=1e-9)
+    assert predictor.extra_ms(50, 12.0) == pytest.approx(50 * (0.07 - 0.04))  # half way
+    assert predictor.extra_ms(50, 100.0) == pytest.approx(50 * 0.06)  # as in the longest stream
+
+
+@given(st.integers(1, 400), st.floats(0.1, 50))
+def test_a_step_reads_as_often_as_it_ends(megabytes: int, step_ms: float) -> None:
+    """t = step + extra(t)."""
+    predictor = StreamPredictor.fit([stream(n, n * 0.04 + 1e-4 * n**2) for n in (16, 32, 64, 128, 256)])
+    extra = predictor.step_extra_ms(megabytes, step_ms)
+    assert extra == pytest.approx(predictor.extra_ms(megabytes, step_ms + extra), abs=2e-3 * step_ms)
+
+
+def test_a_stream_is_its_own_step() -> None:
+    """Streams that take 0.04 ms per megabyte, and longer from 64 MB on: the extra of such a step is the rest."""
+    times = {32: 1.28, 64: 2.56, 128: 7.0, 256: 20.0}
+    predictor = StreamPredictor.fit([stream(n, ms) for n, ms in times.items()])
+    for megabytes, ms in times.items():
+        assert 0.04 * megabytes + predictor.step_extra_ms(megabytes, 0.04 * megabytes) == pytest.approx(ms, rel=0.02)
 
 
 def test_where_no_cache_is_so_large_nothing_is_added() -> None:
     rows = [stream(n, 0.3 * n) for n in (16, CACHED_MB, 64, 256)]
     predictor = StreamPredictor.fit(rows)
-    assert all(extra_ms(predictor, n) == pytest.approx(0, abs=1e-9) for n in (1, 40, 300))
-    assert extra_ms(StreamPredictor.fit([]), 500) == 0
+    assert all(predictor.step_extra_ms(n, 5.0) == pytest.approx(0, abs=1e-9) for n in (1, 40, 300))
+    assert StreamPredictor.fit([]).step_extra_ms(500, 5.0) == 0
 
 
 @given(st.dictionaries(st.integers(1, 500), st.floats(0.01, 100), min_size=1, max_size=8), st.integers(1, 2000))
 def test_a_cache_never_makes_a_step_faster_than_its_rows_said(rows: dict[int, float], megabytes: int) -> None:
-    assert extra_ms(StreamPredictor.fit([stream(n, ms) for n, ms in rows.items()]), megabytes) >= 0
+    predictor = StreamPredictor.fit([stream(n, ms) for n, ms in rows.items()])
+    assert 0 <= predictor.step_extra_ms(megabytes, 3.0) < float("inf")

@@ -43,6 +43,9 @@ class FakeProfile:
         ms = self.slowness * 1e-9 * (work + 7 * operation.activation_bits + 1000 * operation.group_size + 1000)
         return UncertainTime(ms=ms, log_std=0.01 * len(operation.kind))
 
+    def stream_extra_ms(self, megabytes: float, step_ms: float) -> float:
+        return self.slowness * 0.01 * megabytes + 0.1 * step_ms
+
 
 PROFILE = FakeProfile()
 FACTORS = {"encoder": 0.9, "decoder": 1.1}
@@ -65,17 +68,23 @@ def peak_bytes(items: Sequence[InventoryItem]) -> int:
 def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, tokens: int) -> None:
     costs = price(SMALL, recipe, PROFILE, audio_s=audio_s, tokens=tokens)
     items = operations(SMALL, recipe, audio_s=audio_s, tokens=tokens)
+    kernels = [item for item in items if item.operation.kind != "stream"]
+    (stream,) = (item.operation for item in items if item.operation.kind == "stream")
     stage_ms = {
-        stage: factor * sum(i.count * PROFILE.latency(i.operation).ms for i in items if i.stage == stage)
+        stage: factor * sum(i.count * PROFILE.latency(i.operation).ms for i in kernels if i.stage == stage)
         for stage, factor in FACTORS.items()
     }
+    steps = prompt_length(SMALL) + tokens
+    streaming_ms = FACTORS["decoder"] * 0.01 * stream.n + 0.1 * stage_ms["decoder"] / steps
+    stage_ms["decoder"] += steps * streaming_ms
     latency_ms = sum(stage_ms.values())
     assert costs.size_bytes == sum(item.weight_bytes for item in items)
     assert costs.parameters == sum(item.parameters for item in items)
     assert costs.flops == sum(item.flops for item in items)
     assert costs.peak_memory_bytes == peak_bytes(items)
     assert costs.encoder.ms == pytest.approx(stage_ms["encoder"])
-    assert costs.token.ms == pytest.approx(stage_ms["decoder"] / (prompt_length(SMALL) + tokens))
+    assert costs.token.ms == pytest.approx(stage_ms["decoder"] / steps)
+    assert costs.token_streaming_ms == pytest.approx(streaming_ms)
     assert costs.latency_ms == pytest.approx(latency_ms)
     assert costs.rtf == pytest.approx(latency_ms / 1000 / audio_s)
     assert costs.energy_mj == pytest.approx(2.5 * latency_ms)
@@ -89,14 +98,17 @@ def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, token
 def test_errors_of_operations_add_up_and_join_the_profiles(recipe: Recipe) -> None:
     """All operations off by one standard deviation in the same direction, and independently of that the graphs."""
     costs, items = price(SMALL, recipe, PROFILE), operations(SMALL, recipe)
-    times = [(FACTORS[i.stage] * i.count, PROFILE.latency(i.operation)) for i in items]
+    kernels = [item for item in items if item.operation.kind != "stream"]
+    times = [(FACTORS[i.stage] * i.count, PROFILE.latency(i.operation)) for i in kernels]
     off = sum(count * latency.ms * latency.log_std for count, latency in times)
-    common = sum(SHARED[i.stage] * count * latency.ms for i, (count, latency) in zip(items, times, strict=True))
-    log_std = hypot(off, common) / sum(count * latency.ms for count, latency in times)
+    common = sum(SHARED[i.stage] * count * latency.ms for i, (count, latency) in zip(kernels, times, strict=True))
+    streaming_ms = (prompt_length(SMALL) + 30) * costs.token_streaming_ms
+    whole_ms = sum(count * latency.ms for count, latency in times) + streaming_ms
+    log_std = hypot(off, common + SHARED["decoder"] * streaming_ms) / whole_ms
     assert costs.latency_high_ms == pytest.approx(costs.latency_ms * exp(1.6448536 * log_std))
     assert costs.latency_low_ms == pytest.approx(costs.latency_ms / exp(1.6448536 * log_std))
     assert 0.2 <= costs.encoder.log_std <= hypot(0.01 * len("dynamic_quantise"), 0.2)
-    assert 0.3 <= costs.token.log_std <= hypot(0.01 * len("dynamic_quantise"), 0.3)
+    assert 0.3 <= costs.token.log_std * (1 + 1e-9) <= hypot(0.01 * len("dynamic_quantise"), 0.3)
 
 
 def test_profiles_do_not_share_what_is_remembered() -> None:

@@ -21,6 +21,7 @@ from evaluators.profiling.check import (
     checked,
     compare,
     graph_check,
+    stream_factor,
     whole_jobs,
 )
 from evaluators.profiling.pool import Pool
@@ -52,6 +53,26 @@ def test_a_graph_by_hand() -> None:
 def test_no_table_is_believed_beyond_reason() -> None:
     for one in (comparison(0.0, 0.0), comparison(0.01, 0.05)):
         assert log(graph_check([one] * 5).interval_factor) / Z == pytest.approx(LEAST_LOG_STD)
+
+
+def test_what_streams_take_is_told_apart() -> None:
+    """Measured 1.1 x rest + 1.65 x streaming: streams take 1.5 times what the rest's factor says."""
+    pairs = [(3.0, 0.0), (4.0, 0.5), (5.0, 2.0), (6.0, 4.0), (8.0, 1.0)]
+    decoders = [
+        Comparison(
+            workload="w",
+            part="token",
+            predicted=UncertainTime(ms=rest + streaming, log_std=0.02),
+            measured_ms=1.1 * rest + 1.65 * streaming,
+            streaming_ms=streaming,
+        )
+        for rest, streaming in pairs
+    ]
+    assert stream_factor(decoders) == pytest.approx(1.5)
+    assert stream_factor([replace(one, streaming_ms=0.0) for one in decoders]) == 1.0
+    found = checked([*decoders, *(replace(one, part="encoder") for one in decoders)])
+    assert (found.stream_factor, found.decoder.factor) == pytest.approx((1.5, 1.1))
+    assert log(found.decoder.interval_factor) / Z == pytest.approx(LEAST_LOG_STD)
 
 
 def test_graphs_are_checked_by_themselves() -> None:

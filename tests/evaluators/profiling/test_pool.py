@@ -81,12 +81,25 @@ def point(operation: Operation) -> tuple[float, ...]:
     return tuple(log2(max(value, 1)) for value in (o.heads, o.m, o.k, o.n, o.group_size))
 
 
+def is_logits(operation: Operation) -> bool:
+    return (operation.kind, operation.m, operation.n) == ("gemv", 1, TINY.n_vocab)
+
+
+def test_all_logits_are_measured(tiny_pool: Pool, first: list[Operation]) -> None:
+    logits = {operation for operation in tiny_pool.operations if is_logits(operation)}
+    assert {(one.weight_bits, one.group_size) for one in logits} >= {(32, 0), (8, 64), (8, 128), (4, 32), (4, 128)}
+    assert logits <= set(first)
+
+
 def test_the_first_operations_cover_the_shapes_of_every_kernel(tiny_pool: Pool, first: list[Operation]) -> None:
     """Farthest-point sampling (Gonzalez 1985): none is farther from the chosen ones than these from each other."""
     assert len(set(first)) == len(first)
     for kernel in {kernel_of(operation) for operation in tiny_pool.operations if operation.kind != "stream"}:
         chosen = [operation for operation in first if kernel_of(operation) == kernel]
         others = [operation for operation in tiny_pool.operations if kernel_of(operation) == kernel]
+        if any(is_logits(operation) for operation in chosen):  # they are all there, beside those that cover
+            assert len(chosen) >= FIRST_OPERATIONS
+            continue
         assert len(chosen) == min(FIRST_OPERATIONS, len({point(operation) for operation in others}))
         if len(chosen) < FIRST_OPERATIONS:
             continue

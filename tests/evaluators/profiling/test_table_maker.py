@@ -17,14 +17,15 @@ from devices.predictor import KernelPredictor, work_terms
 from devices.profiler.measuring import Job, Settings, Timing, artifact_job
 from devices.table import LatencyTable, TableRow
 from evaluators.profiling import operation_models, table_maker
-from evaluators.profiling.operation_models import operation_model, weight_bytes
+from evaluators.profiling.operation_models import operation_model, streamed_bytes, weight_bytes
 from evaluators.profiling.pool import Pool, kernel_of
 from evaluators.profiling.random_workloads import random_workloads
 from evaluators.profiling.run import MEASURED_RUNTIME
 from evaluators.profiling.table_maker import BATCH, ENOUGH_LOG_STD, TableMaker, canary_jobs
 from tests.strategies import small_dimensions
 
-CACHE_MB, CACHED_MS_PER_MB, MEMORY_MS_PER_MB = 100, 0.04, 0.1
+CACHED_MS_PER_MB, FORGOTTEN_MS, FORGETTING = 0.04, 3.84, 0.001
+"""A megabyte that is read again after t ms takes 0.04 ms, and (t - 3.84) / 1000 more after 3.84 ms."""
 RATES_MS = {5: (0.02, 3e-8, 3e-7, 1e-6, 4e-7), 3: (0.01, 1e-4, 2e-6)}
 NAME = re.compile(r"(\w+)-(\d+)x(\d+)x(\d+)x(\d+)-w(\d+)a(\d+)g(\d+)")
 
@@ -51,24 +52,36 @@ def law_ms(operation: Operation) -> float:
     if o.kind == "session":
         return 0.05 + 0.002 * o.n
     if o.kind == "stream":
-        return o.n * (CACHED_MS_PER_MB if o.n <= CACHE_MB else MEMORY_MS_PER_MB)
+        return max(
+            o.n * CACHED_MS_PER_MB,  # t = n (0.04 + (t - 3.84) / 1000)
+            o.n * (CACHED_MS_PER_MB - FORGETTING * FORGOTTEN_MS) / (1 - FORGETTING * o.n),
+        )
     terms = work_terms(o)
     rates = (0.01, 0.004, 4e-8, 1e-6, 1e-6) if "attention" in o.kind else RATES_MS[len(terms)]
     waves = 0.25 * sin(1.4 * log2(o.m) + 1.8 * log2(o.k) + 2.2 * log2(o.n) + o.weight_bits)
     return float(np.dot(terms, rates)) * exp(waves)
 
 
+def forgotten_ms(megabytes: float, interval_ms: float) -> float:
+    """What they take longer, up to the longest stream's interval, beyond which nothing is known."""
+    longest_ms = law_ms(table_maker.STREAMS[-1])
+    return megabytes * FORGETTING * max(min(interval_ms, longest_ms) - FORGOTTEN_MS, 0.0)
+
+
 def run_ms(operation: Operation) -> float:
-    """A run of an operation's model: the session, the copies, and memory where a cache does not hold the weights."""
+    """A run of an operation's model: the session, the copies, and what the cache has forgotten since the last run."""
     if operation.kind == "session":
         return law_ms(operation)
     model = operation_model(operation)
     fixed = law_ms(Operation(kind="session", n=model.values))
     if operation.kind == "stream":
         return fixed + law_ms(operation)
-    megabytes = model.copies * weight_bytes(operation) / 1e6 if operation.kind == "gemv" else 0.0
-    beyond = megabytes * (MEMORY_MS_PER_MB - CACHED_MS_PER_MB) if megabytes > CACHE_MB else 0.0
-    return fixed + model.copies * law_ms(operation) + beyond
+    megabytes = model.copies * streamed_bytes(operation) / 1e6
+    run = fixed + model.copies * law_ms(operation)
+    extra = 0.0
+    for _ in range(200):
+        extra = forgotten_ms(megabytes, run + extra)
+    return run + extra
 
 
 WHOLE = artifact_job("whole", Path("nowhere"), mel=(1, 80, 400), steps=5, token=1)
@@ -151,11 +164,11 @@ def test_rows_are_the_law_without_the_session_and_the_memory_of_the_model(pool: 
     LatencyTable(rows=rows, file=Path(table_maker.__file__)).check()
 
 
-def test_matrices_larger_than_the_cache_are_priced_as_if_it_held_them() -> None:
+def test_matrices_that_the_cache_forgets_are_priced_as_if_it_did_not() -> None:
     """What memory takes longer is in `stream`: it must not be counted twice."""
     logits = Operation(kind="gemv", k=1280, n=51866)
     assert operation_model(logits).copies == 1
-    assert weight_bytes(logits) / 1e6 > CACHE_MB
+    assert run_ms(logits) > 1.05 * law_ms(logits)
     rows = TableMaker(LawBench(), GivenPool(first=[*SESSIONS, logits])).make(until=-inf)
     (row,) = (row for row in rows if row.op == "gemv")
     assert row.median_ms == pytest.approx(law_ms(logits), rel=2e-3)
