@@ -1,31 +1,29 @@
 """What calibration speech tells about a model, measured once per model and reused for every recipe.
 
-For each site (the heads or the FFN channels of a layer): how important each unit is by three measures, and
-mean and covariance of the units' activations, from which the projection behind removed units is refitted in
-closed form. For each linear layer: the range of its input.
+For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
+of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
+activations given a range.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
 from common.files import whole_file
+from compression.inputs import Array, InputStatistics, recording_inputs
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.sites import Site, output_projection, sites, unit_count
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,24 +36,15 @@ class CalibrationSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteStatistics:
-    """`mean` (K,) and `covariance` (K, K) of the projection's input; `importance` (units,) by measure."""
-
-    mean: Array
-    covariance: Array
-    importance: dict[ImportanceMeasure, Array]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Statistics by site key (see `Site.key`) and input ranges (low, high) by linear layer's name."""
+    """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`)."""
 
-    statistics: dict[str, SiteStatistics]
-    input_ranges: dict[str, tuple[float, float]]
+    inputs: dict[str, InputStatistics]
+    importances: dict[str, dict[ImportanceMeasure, Array]]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
         """Importance of each unit (units,) by site key."""
-        return {key: statistics.importance[measure] for key, statistics in self.statistics.items()}
+        return {key: measures[measure] for key, measures in self.importances.items()}
 
     def layer_importance(self) -> dict[str, float]:
         """First-order change of the loss when a whole layer's units leave, by stack and layer: `encoder.0`."""
@@ -68,13 +57,12 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Write everything as one .npz file, in one step. Raises OSError."""
         arrays: dict[str, Any] = {}
-        for key, statistics in self.statistics.items():
-            arrays[f"mean/{key}"] = statistics.mean
-            arrays[f"covariance/{key}"] = statistics.covariance
-            for measure, scores in statistics.importance.items():
+        for name, statistics in self.inputs.items():
+            for part in fields(statistics):
+                arrays[f"{part.name}/{name}"] = getattr(statistics, part.name)
+        for key, measures in self.importances.items():
+            for measure, scores in measures.items():
                 arrays[f"importance/{measure}/{key}"] = scores
-        for name, bounds in self.input_ranges.items():
-            arrays[f"range/{name}"] = np.asarray(bounds)
         with whole_file(path) as handle:
             np.savez(handle, **arrays)
 
@@ -83,34 +71,26 @@ class Calibration:
         """Raises OSError, ValueError or KeyError when the file is no saved calibration."""
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        keys = [name.removeprefix("mean/") for name in arrays if name.startswith("mean/")]
-        statistics = {
-            key: SiteStatistics(
-                mean=arrays[f"mean/{key}"],
-                covariance=arrays[f"covariance/{key}"],
-                importance={measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES},
-            )
-            for key in keys
+        names = [name.removeprefix("mean/") for name in arrays if name.startswith("mean/")]
+        inputs = {
+            name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
+            for name in names
         }
-        ranges = {
-            name.removeprefix("range/"): (float(bounds[0]), float(bounds[1]))
-            for name, bounds in arrays.items()
-            if name.startswith("range/")
+        first = f"importance/{IMPORTANCE_MEASURES[0]}/"
+        keys = [name.removeprefix(first) for name in arrays if name.startswith(first)]
+        importances = {
+            key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
         }
-        return cls(statistics=statistics, input_ranges=ranges)
+        return cls(inputs=inputs, importances=importances)
 
 
 class _SiteRecorder:
-    """Accumulates, clip by clip, the input of one output projection and the loss's gradient at it."""
+    """Accumulates, clip by clip, the loss's gradient at the input of one output projection."""
 
     def __init__(self, network: Whisper, site: Site) -> None:
+        self.site = site
         self.projection = output_projection(network, site)
         self.units = unit_count(network, site)
-        self.is_ffn = site.units == "ffn_channels"
-        width = self.projection.in_features
-        self.count = 0
-        self.total = torch.zeros(width, dtype=torch.float64)
-        self.gram = torch.zeros(width, width, dtype=torch.float64)
         self.taylor = torch.zeros(self.units, dtype=torch.float64)
         self._input: Tensor | None = None
 
@@ -123,42 +103,24 @@ class _SiteRecorder:
         """Add the remembered input; call after the backward pass."""
         if self._input is None or self._input.grad is None:
             raise CompressionError("calibration: a layer took no part in the loss")
-        x = self._input.detach().flatten(0, 1)
-        self.count += len(x)
-        self.total += x.sum(0).double()
-        self.gram += (x.T @ x).double()
         # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
-        product = (x * self._input.grad.flatten(0, 1)).unflatten(1, (self.units, -1))
+        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (self.units, -1))
         self.taylor += product.sum((0, 2)).abs().double()
         self._input = None
 
-    def statistics(self, clips: int) -> SiteStatistics:
-        mean = self.total / self.count
-        covariance = self.gram / self.count - torch.outer(mean, mean)
+    def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
+        """`inputs`: of the projection."""
         weight = self.projection.weight.detach().double().unflatten(1, (self.units, -1))
+        covariance = torch.from_numpy(inputs.covariance).double()
         blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
         spread = torch.einsum("nud,deu,nue->u", weight, blocks, weight).clamp(min=0).sqrt()
-        norm = weight.square().sum((0, 2)).sqrt()
-        importance: dict[ImportanceMeasure, Tensor] = {
-            "norm": norm,
+        found: dict[ImportanceMeasure, Tensor] = {
+            "norm": weight.square().sum((0, 2)).sqrt(),
             "activation": spread,
             "taylor": self.taylor / clips,
         }
-        importance["combined"] = importance["activation" if self.is_ffn else "taylor"]
-        return SiteStatistics(
-            mean=mean.float().numpy(),
-            covariance=covariance.float().numpy(),
-            importance={measure: scores.float().numpy() for measure, scores in importance.items()},
-        )
-
-
-def _record_range(ranges: dict[str, tuple[float, float]], name: str) -> Callable[[Linear, tuple[Tensor]], None]:
-    def hook(_: Linear, inputs: tuple[Tensor]) -> None:
-        low, high = ranges.get(name, (0.0, 0.0))
-        x = inputs[0].detach()
-        ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
-
-    return hook
+        found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
+        return {measure: scores.float().numpy() for measure, scores in found.items()}
 
 
 @contextmanager
@@ -198,17 +160,15 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
     network = model.network
-    recorders = {site.key: _SiteRecorder(network, site) for site in sites(network)}
-    ranges: dict[str, tuple[float, float]] = {}
+    recorders = [_SiteRecorder(network, site) for site in sites(network)]
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
-        for recorder in recorders.values():
+        inputs = hooks.enter_context(recording_inputs(network))
+        for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
-        for name, module in network.named_modules():
-            if isinstance(module, Linear):
-                hooks.callback(module.register_forward_pre_hook(_record_range(ranges, name)).remove)
         for sample in samples:
             calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
-            for recorder in recorders.values():
+            for recorder in recorders:
                 recorder.collect()
-    statistics = {key: recorder.statistics(len(samples)) for key, recorder in recorders.items()}
-    return Calibration(statistics=statistics, input_ranges=ranges)
+    statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
+    importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
+    return Calibration(inputs=statistics, importances=importances)

@@ -1,18 +1,31 @@
 """compress(model, recipe, calibration) -> network: a pure function."""
 
 import copy
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
-from common.errors import CompressionError
 from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.calibration import Calibration
+from compression.inputs import LOGITS_INPUT, KeptInputs
 from compression.models import LoadedModel
 from compression.pruning import prune
-from compression.quantisation import Grid, keep_quantised, quantised_weight, stored
-from compression.recipe import Recipe
+from compression.quantisation import (
+    Grid,
+    QuantisedMatrix,
+    Quantiser,
+    keep_quantised,
+    quantise,
+    quantised_weight,
+    stored,
+)
+from compression.ranges import input_range
+from compression.recipe import EncoderLayer, Recipe
+from compression.rounding import quantise_calibrated, quantise_clipped
+from compression.smoothing import smooth
 
 
 def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None = None) -> Whisper:
@@ -26,20 +39,43 @@ def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None
     recipe.check(model.dimensions)
     network = copy.deepcopy(model.network)
     with torch.no_grad():
-        prune(network, recipe, calibration)
-        _store_weights(network, recipe)
+        columns = prune(network, recipe, calibration)
+        inputs = KeptInputs(
+            calibration.inputs if calibration else {},
+            kept_layers={stack: _kept(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
+            columns=columns,
+        )
+        if recipe.smoothing:
+            smooth(network, inputs, recipe.smoothing)
+        _store_weights(network, recipe, inputs)
     if recipe.activation_bits < 32:
-        _quantise_activations(network, recipe, calibration)
+        _quantise_activations(network, recipe, inputs)
     return network.eval()
 
 
-def _set_weight(module: nn.Module, grid: Grid) -> None:
-    values, quantised = stored(module.get_parameter("weight").detach(), grid)
+def _kept(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
+    return tuple(index for index, layer in enumerate(layers) if layer)
+
+
+def _set_weight(module: nn.Module, grid: Grid, quantiser: Quantiser = quantise) -> None:
+    values, quantised = stored(module.get_parameter("weight").detach(), grid, quantiser)
     module.register_parameter("weight", nn.Parameter(values))
     keep_quantised(module, quantised)
 
 
-def _store_weights(network: Whisper, recipe: Recipe) -> None:
+def _quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
+    """How the matrix that multiplies an input is rounded."""
+    if recipe.rounding == "nearest":
+        return quantise
+    return partial(_with_moment, recipe=recipe, inputs=inputs, name=name)
+
+
+def _with_moment(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, name: str) -> QuantisedMatrix:
+    with_regard = quantise_clipped if recipe.rounding == "clipped" else quantise_calibrated
+    return with_regard(weight, grid, inputs.of(name).moment)
+
+
+def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
     """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
 
     def grid(bits: int) -> Grid:
@@ -47,15 +83,22 @@ def _store_weights(network: Whisper, recipe: Recipe) -> None:
 
     if min(recipe.weight_bits) < 32:
         _halve_vectors(network)
-    for stack in ("encoder", "decoder"):
-        layers = [layer for layer in getattr(recipe, stack) if layer]
-        for block, layer in zip(getattr(network, stack).blocks, layers, strict=True):
-            for name, module in block.named_modules():
-                if isinstance(module, Linear):
-                    _set_weight(module, grid(layer.ffn_bits if name.startswith("mlp") else layer.attention_bits))
+    for name, module, layer in _linear_layers(network, recipe):
+        bits = layer.ffn_bits if ".mlp." in name else layer.attention_bits
+        _set_weight(module, grid(bits), _quantiser(recipe, inputs, name))
     for convolution in (network.encoder.conv1, network.encoder.conv2):
         _set_weight(convolution, Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric))
-    _set_weight(network.decoder.token_embedding, grid(recipe.embedding_bits))
+    _set_weight(network.decoder.token_embedding, grid(recipe.embedding_bits), _quantiser(recipe, inputs, LOGITS_INPUT))
+
+
+def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Linear, EncoderLayer]]:
+    """Those of the blocks, by name, with what the recipe says of their layer."""
+    for stack in ("encoder", "decoder"):
+        layers = [layer for layer in getattr(recipe, stack) if layer]
+        for index, (block, layer) in enumerate(zip(getattr(network, stack).blocks, layers, strict=True)):
+            for name, module in list(block.named_modules()):
+                if isinstance(module, Linear):
+                    yield f"{stack}.blocks.{index}.{name}", module, layer
 
 
 def _halve_vectors(network: Whisper) -> None:
@@ -65,24 +108,17 @@ def _halve_vectors(network: Whisper) -> None:
             parameter.copy_(parameter.half().float())
 
 
-def _quantise_activations(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:
+def _quantise_activations(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
     """Replace every linear layer in place by one that rounds its input."""
-    for stack in ("encoder", "decoder"):
-        originals = [index for index, layer in enumerate(getattr(recipe, stack)) if layer]
-        for original, block in zip(originals, getattr(network, stack).blocks, strict=True):
-            for name, module in list(block.named_modules()):
-                if isinstance(module, Linear):
-                    linear = _quantising(module, f"{stack}.blocks.{original}.{name}", recipe, calibration)
-                    block.set_submodule(name, linear)
+    for name, module, _ in list(_linear_layers(network, recipe)):
+        network.set_submodule(name, _quantising(module, name, recipe, inputs))
 
 
-def _quantising(linear: Linear, name: str, recipe: Recipe, calibration: Calibration | None) -> Linear:
-    """The layer with its input rounded; `name` is its name in the original model."""
+def _quantising(linear: Linear, name: str, recipe: Recipe, inputs: KeptInputs) -> Linear:
+    """The layer with its input rounded."""
     quantised = quantised_weight(linear)
     if recipe.activation_ranges == "static":
-        if calibration is None:
-            raise CompressionError("static activation ranges need calibration speech")
-        low, high = calibration.input_ranges[name]
+        low, high = input_range(inputs.of(name), bits=recipe.activation_bits, estimator=recipe.range_estimator)
         rounding: Linear = StaticLinear(linear, bits=recipe.activation_bits, low=low, high=high)
     elif recipe.activation_bits == 8 and recipe.group_size and quantised:
         rounding = BlockLinear(linear, block=recipe.group_size)

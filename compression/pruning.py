@@ -9,8 +9,9 @@ from torch import Tensor
 from whisper.model import Linear, MultiHeadAttention, Whisper
 
 from common.errors import CompressionError
-from compression.calibration import Calibration, SiteStatistics
+from compression.calibration import Calibration
 from compression.importance import kept_units
+from compression.inputs import InputStatistics
 from compression.recipe import Recipe
 from compression.sites import Site, output_projection, sites, unit_count
 
@@ -37,7 +38,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> Linear:
     return layer
 
 
-def repaired_projection(linear: Linear, columns: Tensor, statistics: SiteStatistics, *, refit: bool) -> Linear:
+def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics, *, refit: bool) -> Linear:
     """The projection restricted to `columns` of its input (kept,), with what it loses folded back.
 
     Minimises E|W x - W' x_S - b'|^2 + ridge |W' - W_S|^2 over the calibration activations x with mean mu and
@@ -45,12 +46,12 @@ def repaired_projection(linear: Linear, columns: Tensor, statistics: SiteStatist
     kept and R the removed columns). Without `refit` W' = W_S, the limit of a large ridge.
     """
     weight, bias = linear.weight.detach().double(), linear.bias.detach().double()
-    mean = torch.from_numpy(statistics.mean).double()
+    mean = torch.from_numpy(inputs.mean).double()
     is_kept = torch.zeros(weight.shape[1], dtype=torch.bool)
     is_kept[columns] = True
     kept = weight[:, is_kept]
     if refit:
-        covariance = torch.from_numpy(statistics.covariance).double()
+        covariance = torch.from_numpy(inputs.covariance).double()
         within = covariance[is_kept][:, is_kept]
         across = covariance[~is_kept][:, is_kept]
         ridge = RIDGE * within.diagonal().mean()
@@ -60,38 +61,42 @@ def repaired_projection(linear: Linear, columns: Tensor, statistics: SiteStatist
     return _linear(kept.float(), bias.float())
 
 
-def _prune_site(network: Whisper, site: Site, kept: int, statistics: SiteStatistics, recipe: Recipe) -> None:
-    """Shrink one site of a network in place."""
-    units = torch.from_numpy(kept_units(statistics.importance[recipe.importance], kept))
+def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:
+    """Shrink one site of a network in place; the columns of its projection that stay."""
+    units = torch.from_numpy(kept_units(calibration.importances[site.key][recipe.importance], kept))
     block = getattr(network, site.stack).blocks[site.layer]
     projection = output_projection(network, site)
     width = projection.in_features // unit_count(network, site)
     columns = (units.unsqueeze(1) * width + torch.arange(width)).flatten()
-    repaired = repaired_projection(projection, columns, statistics, refit=recipe.refit)
+    repaired = repaired_projection(projection, columns, calibration.inputs[site.projection], refit=recipe.refit)
     if site.units == "ffn_channels":
         block.mlp[0] = _narrowed(block.mlp[0], rows=columns)
         block.mlp[2] = repaired
-        return
+        return columns
     attention: MultiHeadAttention = block.attn if site.units == "heads" else block.cross_attn
     for name in ("query", "key", "value"):
         setattr(attention, name, _narrowed(getattr(attention, name), rows=columns))
     attention.out = repaired
     attention.n_head = kept
+    return columns
 
 
-def prune(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:
+def prune(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> dict[str, Tensor]:
     """Remove in place what the recipe does not keep.
 
-    Raises CompressionError when heads or channels must leave and there is no calibration to choose them by.
+    Returns the input columns that stay, by the linear layer's name in the original network, where some left. Raises
+    CompressionError when heads or channels must leave and there is no calibration to choose them by.
     """
+    columns = {}
     for site in sites(network):
         layer = getattr(recipe, site.stack)[site.layer]
         if layer is None or getattr(layer, site.units) == unit_count(network, site):
             continue
         if calibration is None:
             raise CompressionError("pruning needs calibration speech to choose heads and channels by")
-        _prune_site(network, site, getattr(layer, site.units), calibration.statistics[site.key], recipe)
+        columns[site.projection] = _prune_site(network, site, getattr(layer, site.units), calibration, recipe)
     for stack in ("encoder", "decoder"):
         part = getattr(network, stack)
         layers = zip(part.blocks, getattr(recipe, stack), strict=True)
         part.blocks = torch.nn.ModuleList(block for block, layer in layers if layer is not None)
+    return columns

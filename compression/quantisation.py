@@ -4,7 +4,9 @@ The convention is that of ONNX Runtime's MatMulNBits: unsigned codes c in [0, 2^
 and w = (c - z) * s. Symmetric grids have z = 2^(b-1) everywhere and store no zero points.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -40,34 +42,81 @@ class QuantisedMatrix:
         return values.flatten(1)[:, : self.columns].contiguous()
 
 
-def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
-    """Round a matrix (N, K) to the nearest points of its grid (round half to even).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    """The grid points of each group: (c - zero_points) x scales, for codes c from 0 to `highest_code`.
 
-    Symmetric scales follow llama.cpp's q4_0: the entry of largest magnitude m, sign included, maps to code 0,
-    s = -m / 2^(b-1), so that no code is wasted. Asymmetric grids span [min(w, 0), max(w, 0)].
+    `scales`: (N, G, 1) float16, `zero_points`: (N, G, 1) float32, whole.
     """
-    columns = weight.shape[1]
-    group = grid.group_size or columns
-    padded = functional.pad(weight, (0, -columns % group))
-    groups = padded.unflatten(1, (-1, group))
-    highest_code = 2**grid.bits - 1
-    if grid.symmetric:
-        extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-        scales = (-extreme / 2 ** (grid.bits - 1)).half()
-        zero_points = torch.full_like(scales, 2 ** (grid.bits - 1))
-    else:
-        low = groups.amin(-1, keepdim=True).clamp(max=0)
-        high = groups.amax(-1, keepdim=True).clamp(min=0)
+
+    scales: Tensor
+    zero_points: Tensor
+    highest_code: int
+
+    @classmethod
+    def spanning(cls, groups: Tensor, grid: Grid, *, share: float = 1.0) -> Self:
+        """Grids over `share` of the range of the groups (N, G, g).
+
+        Symmetric scales follow llama.cpp's q4_0: the entry of largest magnitude m, sign included, maps to code 0,
+        s = -m / 2^(b-1), so that no code is wasted. Asymmetric grids span [min(w, 0), max(w, 0)].
+        """
+        highest_code = 2**grid.bits - 1
+        if grid.symmetric:
+            extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+            scales = (-extreme * share / 2 ** (grid.bits - 1)).half()
+            return cls(
+                scales=scales,
+                zero_points=torch.full_like(scales, 2 ** (grid.bits - 1), dtype=torch.float32),
+                highest_code=highest_code,
+            )
+        low = groups.amin(-1, keepdim=True).clamp(max=0) * share
+        high = groups.amax(-1, keepdim=True).clamp(min=0) * share
         scales = ((high - low) / highest_code).half()
         zero_points = _divide(-low, scales).round().clamp(0, highest_code)
-    codes = (_divide(groups, scales) + zero_points.float()).round().clamp(0, highest_code)
+        return cls(scales=scales, zero_points=zero_points, highest_code=highest_code)
+
+    def codes(self, values: Tensor) -> Tensor:
+        """The nearest codes (round half to even), float32, of values in groups."""
+        return (_divide(values, self.scales) + self.zero_points).round().clamp(0, self.highest_code)
+
+    def values(self, codes: Tensor) -> Tensor:
+        return (codes - self.zero_points) * self.scales.float()
+
+    def by_column(self, group: int, order: Tensor) -> Self:
+        """Each column's own grid, (N, columns), in another order of the columns."""
+        return replace(
+            self,
+            scales=self.scales.squeeze(-1).repeat_interleave(group, 1)[:, order],
+            zero_points=self.zero_points.squeeze(-1).repeat_interleave(group, 1)[:, order],
+        )
+
+    def column(self, index: int) -> Self:
+        """Of `by_column`'s, the one of a column, (N,)."""
+        return replace(self, scales=self.scales[:, index], zero_points=self.zero_points[:, index])
+
+
+def in_groups(weight: Tensor, grid: Grid) -> Tensor:
+    """A matrix (N, K) as (N, G, g), padded with zeros to whole groups."""
+    group = grid.group_size or weight.shape[1]
+    return functional.pad(weight, (0, -weight.shape[1] % group)).unflatten(1, (-1, group))
+
+
+def packed(codes: Tensor, steps: Steps, grid: Grid, *, columns: int) -> QuantisedMatrix:
+    """The stored form of codes (N, G, g) of whole numbers."""
     return QuantisedMatrix(
         codes=codes.to(torch.uint8),
-        scales=scales.squeeze(-1),
-        zero_points=None if grid.symmetric else zero_points.squeeze(-1).to(torch.uint8),
+        scales=steps.scales.squeeze(-1),
+        zero_points=None if grid.symmetric else steps.zero_points.squeeze(-1).to(torch.uint8),
         bits=grid.bits,
         columns=columns,
     )
+
+
+def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
+    """Round a matrix (N, K) to the nearest points of the grids that span its groups."""
+    groups = in_groups(weight, grid)
+    steps = Steps.spanning(groups, grid)
+    return packed(steps.codes(groups), steps, grid, columns=weight.shape[1])
 
 
 def _divide(values: Tensor, scales: Tensor) -> Tensor:
@@ -76,16 +125,21 @@ def _divide(values: Tensor, scales: Tensor) -> Tensor:
     return torch.where(divisor == 0, 0.0, values / torch.where(divisor == 0, 1.0, divisor))
 
 
-def stored(weight: Tensor, grid: Grid) -> tuple[Tensor, QuantisedMatrix | None]:
+Quantiser = Callable[[Tensor, Grid], QuantisedMatrix]
+"""Rounds a matrix (N, K) to an integer grid."""
+
+
+def stored(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -> tuple[Tensor, QuantisedMatrix | None]:
     """The float32 values that a tensor has after being stored on a grid, and its codes where the grid is of integers.
 
-    The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing.
+    The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing, and
+    neither needs the `quantiser`.
     """
     if grid.bits == 32:
         return weight.clone(), None
     if grid.bits == 16:
         return weight.half().float(), None
-    quantised = quantise(weight.flatten(1), grid)
+    quantised = quantiser(weight.flatten(1), grid)
     return quantised.dequantised().view_as(weight), quantised
 
 

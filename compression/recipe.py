@@ -21,10 +21,12 @@ ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
 
-YOUNGER_FIELDS: frozenset[str] = frozenset()
+YOUNGER_FIELDS = frozenset({"rounding", "range_estimator", "smoothing"})
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
 ActivationRanges = Literal["dynamic", "static"]
+RangeEstimator = Literal["minmax", "percentile", "mse"]
+Rounding = Literal["nearest", "clipped", "calibrated"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
 
@@ -73,6 +75,9 @@ class Recipe:
     `importance`: the measure that decides which heads and channels stay.
     `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
     the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
+    `rounding`: of weights on integer grids, see `compression.rounding`; convolutions go to the nearest points.
+    `range_estimator`: how calibration speech gives static ranges, see `compression.ranges`.
+    `smoothing`: the share a of `compression.smoothing`, 0 where activations keep their outliers.
     """
 
     encoder: tuple[EncoderLayer | None, ...]
@@ -86,6 +91,9 @@ class Recipe:
     window_s: float = MAX_WINDOW_S
     importance: ImportanceMeasure = "combined"
     refit: bool = False
+    rounding: Rounding = "nearest"
+    range_estimator: RangeEstimator = "minmax"
+    smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
@@ -102,15 +110,19 @@ class Recipe:
         for name, choices in (
             ("activation_ranges", get_args(ActivationRanges)),
             ("importance", IMPORTANCE_MEASURES),
+            ("rounding", get_args(Rounding)),
+            ("range_estimator", get_args(RangeEstimator)),
         ):
             _require(getattr(self, name) in choices, f"{name} in {choices}", getattr(self, name))
         _require(self.group_size >= 0, "group_size >= 0", self.group_size)
+        _require(0 <= self.smoothing <= 1, "0 <= smoothing <= 1", self.smoothing)
         _require(
             MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S,
             f"{MIN_WINDOW_S:g} <= window_s <= {MAX_WINDOW_S:g}",
             self.window_s,
         )
-        object.__setattr__(self, "window_s", float(self.window_s))  # 15 and 15.0 are equal: so are their ids
+        for name in ("window_s", "smoothing"):  # 15 and 15.0 are equal: so are their ids
+            object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("encoder", "decoder"):
             _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
 
@@ -168,7 +180,8 @@ class Recipe:
 
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
-        return self.is_pruned(dimensions) or self.activation_ranges == "static"
+        by_activations = self.rounding != "nearest" or self.activation_ranges == "static" or self.smoothing > 0
+        return self.is_pruned(dimensions) or by_activations
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
@@ -205,13 +218,15 @@ class Recipe:
         """
         changes: dict[str, Any] = {}
         if not self.has_groups:
-            changes["group_size"] = 0
+            changes |= {"group_size": 0, "rounding": "nearest"}
         if not self.is_quantised:
             changes["symmetric"] = True
         if not self.is_pruned(dimensions):
             changes |= {"importance": "combined", "refit": False}
         if self.activation_bits == 32:
-            changes["activation_ranges"] = "dynamic"
+            changes |= {"activation_ranges": "dynamic", "smoothing": 0.0}
+        if changes.get("activation_ranges", self.activation_ranges) == "dynamic":
+            changes["range_estimator"] = "minmax"
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -244,9 +259,14 @@ class Recipe:
 
     @property
     def encoder_key(self) -> str:
-        """Identifies all that decides the encoder's output: recipes that share it share their encoder."""
+        """Identifies all that decides the encoder's output: recipes that share it share their encoder.
+
+        Smoothing divides it by what the decoder's weights decide.
+        """
         values = asdict(self)
-        del values["decoder"], values["embedding_bits"]
+        del values["embedding_bits"]
+        if not self.smoothing:
+            del values["decoder"]
         return sha256_of_text(json.dumps(values, sort_keys=True))
 
     def at_least_as_compressed_as(self, other: "Recipe") -> bool:
@@ -262,7 +282,8 @@ class Recipe:
         return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
 
     def _choices(self) -> tuple[object, ...]:
-        return (self.activation_ranges, self.importance, self.refit)
+        choices = (self.activation_ranges, self.importance, self.refit)
+        return (*choices, self.rounding, self.range_estimator, self.smoothing)
 
     def _amounts(self) -> tuple[float, ...]:
         """One number per gene, smaller where more compressed."""
@@ -284,7 +305,8 @@ class Recipe:
     def summary(self) -> str:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
 
-        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points.
+        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s static
+        ranges. What is not rounded to the nearest point, smoothed or given another range than all values is named.
         """
         encoder = [layer for layer in self.encoder if layer]
         decoder = [layer for layer in self.decoder if layer]
@@ -295,8 +317,14 @@ class Recipe:
         )
         group = f" g{self.group_size or 'channel'}{'' if self.symmetric else 'z'}" if self.is_quantised else ""
         static = "s" if self.activation_ranges == "static" else ""
+        choices = [
+            f"smooth{self.smoothing:g}" if self.smoothing else "",
+            self.range_estimator if self.range_estimator != "minmax" else "",
+            self.rounding if self.rounding != "nearest" else "",
+        ]
         activations = f"a{self.activation_bits}{static}"
-        model = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
+        bits = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group}"
+        model = " ".join([bits, *filter(None, choices), f"{self.window_s:g}s"])
         return " | ".join((*stacks, model))
 
 

@@ -21,6 +21,12 @@ class Site:
     def key(self) -> str:
         return f"{self.stack}.{self.layer}.{self.units}"
 
+    @property
+    def projection(self) -> str:
+        """Name of the linear layer whose input columns belong to the units."""
+        within = {"heads": "attn.out", "cross_heads": "cross_attn.out", "ffn_channels": "mlp.2"}
+        return f"{self.stack}.blocks.{self.layer}.{within[self.units]}"
+
 
 def sites(network: Whisper) -> Iterator[Site]:
     """Every site of an uncompressed network, encoder first."""
@@ -35,10 +41,7 @@ def sites(network: Whisper) -> Iterator[Site]:
 
 def output_projection(network: Whisper, site: Site) -> Linear:
     """The linear layer whose input columns belong to the site's units."""
-    block = getattr(network, site.stack).blocks[site.layer]
-    if site.units == "ffn_channels":
-        return block.mlp[2]
-    return block.attn.out if site.units == "heads" else block.cross_attn.out
+    return network.get_submodule(site.projection)
 
 
 def unit_count(network: Whisper, site: Site) -> int:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
+from compression.calibration import Calibration, CalibrationSample, measure
 from compression.dimensions import Dimensions
+from compression.models import LoadedModel, load_model
 
 SMALL = Dimensions(
     n_mels=80,
@@ -43,3 +45,26 @@ def small_checkpoint(small_network: Whisper, tmp_path_factory: pytest.TempPathFa
     state = {name: value.half() for name, value in small_network.state_dict().items()}
     torch.save({"dims": asdict(SMALL), "model_state_dict": state}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def model(small_checkpoint: Path) -> LoadedModel:
+    return load_model(str(small_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[CalibrationSample]:
+    generator = torch.Generator().manual_seed(3)
+    return [
+        CalibrationSample(
+            mel=torch.randn(80, 200, generator=generator),
+            tokens=torch.randint(0, 300, (12,), generator=generator),
+            prompt_length=2,
+        )
+        for _ in range(6)
+    ]
+
+
+@pytest.fixture(scope="session")
+def calibration(model: LoadedModel, samples: list[CalibrationSample]) -> Calibration:
+    return measure(model, samples)

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +10,12 @@ from common.errors import CompressionError, InputError
 from compression.activations import DynamicLinear, StaticLinear
 from compression.calibration import Calibration, CalibrationSample, calibration_loss, measure
 from compression.compress import compress
-from compression.models import LoadedModel, load_model
+from compression.models import LoadedModel
 from compression.network import encode
 from compression.pruning import repaired_projection
 from compression.quantisation import Grid, stored
 from compression.recipe import Recipe
 from compression.sites import output_projection, sites
-
-
-@pytest.fixture(scope="module")
-def model(small_checkpoint: Path) -> LoadedModel:
-    return load_model(str(small_checkpoint))
-
-
-@pytest.fixture(scope="module")
-def samples() -> list[CalibrationSample]:
-    generator = torch.Generator().manual_seed(3)
-    return [
-        CalibrationSample(
-            mel=torch.randn(80, 200, generator=generator),
-            tokens=torch.randint(0, 300, (12,), generator=generator),
-            prompt_length=2,
-        )
-        for _ in range(6)
-    ]
-
-
-@pytest.fixture(scope="module")
-def calibration(model: LoadedModel, samples: list[CalibrationSample]) -> Calibration:
-    return measure(model, samples)
 
 
 def original(model: LoadedModel) -> Recipe:
@@ -128,7 +105,7 @@ def test_refit_is_the_least_squares_solution(model: LoadedModel, samples: list[C
     best = float(((with_one @ exact - target.numpy()) ** 2).mean())
 
     def error(*, refit: bool) -> float:
-        layer = repaired_projection(projection, columns, calibration.statistics[site.key], refit=refit).double()
+        layer = repaired_projection(projection, columns, calibration.inputs[site.projection], refit=refit).double()
         with torch.no_grad():
             return float((layer(x[:, columns]) - target).square().mean())
 
@@ -166,14 +143,14 @@ def test_activation_importance_of_a_channel_is_its_spread_times_its_column(
     model: LoadedModel, calibration: Calibration
 ) -> None:
     for site in sites(model.network):
-        statistics = calibration.statistics[site.key]
+        covariance = calibration.inputs[site.projection].covariance
         weight = output_projection(model.network, site).weight.detach().numpy()
         if site.units == "ffn_channels":
-            expected = np.sqrt(np.diag(statistics.covariance)) * np.linalg.norm(weight, axis=0)
+            expected = np.sqrt(np.diag(covariance)) * np.linalg.norm(weight, axis=0)
         else:
             parts = [(slice(32 * h, 32 * h + 32)) for h in range(2)]
-            expected = [np.sqrt(np.trace(weight[:, p] @ statistics.covariance[p, p] @ weight[:, p].T)) for p in parts]
-        assert np.allclose(statistics.importance["activation"], expected, rtol=1e-3)
+            expected = [np.sqrt(np.trace(weight[:, p] @ covariance[p, p] @ weight[:, p].T)) for p in parts]
+        assert np.allclose(calibration.importances[site.key]["activation"], expected, rtol=1e-3)
 
 
 def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
@@ -212,25 +189,31 @@ def test_activations_are_quantised_where_the_runtime_does(model: LoadedModel, ca
     static = compress(model, replace(recipe, activation_ranges="static"), calibration)
     layer = static.get_submodule("decoder.blocks.0.mlp.0")
     assert isinstance(layer, StaticLinear)
-    assert (layer.low, layer.high) == pytest.approx(calibration.input_ranges["decoder.blocks.1.mlp.0"])
+    inputs = calibration.inputs["decoder.blocks.1.mlp.0"]
+    assert (layer.low, layer.high) == pytest.approx((inputs.low.min(), inputs.high.max()))
 
 
 def test_calibration_survives_the_disk(calibration: Calibration, tmp_path: Path) -> None:
     calibration.save(tmp_path / "calibration.npz")
     loaded = Calibration.load(tmp_path / "calibration.npz")
-    assert loaded.input_ranges == calibration.input_ranges
-    assert loaded.statistics.keys() == calibration.statistics.keys()
-    for key, statistics in calibration.statistics.items():
-        assert np.array_equal(loaded.statistics[key].covariance, statistics.covariance)
-        for measure_name, scores in statistics.importance.items():
-            assert np.array_equal(loaded.statistics[key].importance[measure_name], scores)
+    assert loaded.importances.keys() == calibration.importances.keys()
+    for key, measures in calibration.importances.items():
+        for measure_name, scores in measures.items():
+            assert np.array_equal(loaded.importances[key][measure_name], scores)
+    assert loaded.inputs.keys() == calibration.inputs.keys()
+    for name, inputs in calibration.inputs.items():
+        for part in fields(inputs):
+            assert np.array_equal(getattr(loaded.inputs[name], part.name), getattr(inputs, part.name))
 
 
 def test_what_cannot_be_done_is_said(model: LoadedModel) -> None:
     with pytest.raises(CompressionError, match="needs calibration speech"):
         compress(model, pruned(model))
-    with pytest.raises(CompressionError, match="static activation ranges"):
-        compress(model, replace(original(model), activation_bits=8, activation_ranges="static"))
+    static = replace(original(model), activation_bits=8, activation_ranges="static")
+    calibrated = replace(original(model), embedding_bits=4, rounding="calibrated")
+    for recipe in (static, calibrated):
+        with pytest.raises(CompressionError, match="needs calibration speech"):
+            compress(model, recipe)
     with pytest.raises(InputError, match="2 decoder layers"):
         compress(model, replace(original(model), decoder=original(model).decoder[:1]))
     with pytest.raises(CompressionError, match="no speech"):

@@ -1,0 +1,174 @@
+"""Statistics of the inputs of linear layers over calibration speech."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from whisper.model import Linear, Whisper
+
+from common.errors import CompressionError
+
+Array = NDArray[np.float32]
+
+ROWS_PER_CLIP = 16
+"""Rows of each clip that are kept, evenly spread over it."""
+LOGITS_INPUT = "decoder.ln"
+"""The name of what the logits' matrix, the embedding, multiplies."""
+
+
+def input_name(linear: str) -> str:
+    """The name under which the input of a linear layer is kept: that of the first layer that reads it.
+
+    `linear`: its name in the original network, such as `encoder.blocks.0.attn.value`. Query, key and value share
+    their input; all keys and values of cross-attention read the encoder's output.
+    """
+    block, _, name = linear.rpartition(".")
+    if name not in {"key", "value"}:
+        return linear
+    return "decoder.blocks.0.cross_attn.key" if block.endswith("cross_attn") else f"{block}.query"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputStatistics:
+    """Of an input (frames, K), all clips together.
+
+    `mean` (K,), `covariance` (K, K); `low`, `high` (K,): the extremes of each column; `rows` (R, K): some of its rows.
+    """
+
+    mean: Array
+    covariance: Array
+    low: Array
+    high: Array
+    rows: Array
+
+    @property
+    def moment(self) -> Tensor:
+        """E[x x^T], (K, K) float64."""
+        mean = torch.from_numpy(self.mean).double()
+        return torch.from_numpy(self.covariance).double() + torch.outer(mean, mean)
+
+    def of_columns(self, columns: Tensor) -> "InputStatistics":
+        """The same of some of the columns."""
+        chosen = columns.numpy()
+        return InputStatistics(
+            mean=self.mean[chosen],
+            covariance=self.covariance[np.ix_(chosen, chosen)],
+            low=self.low[chosen],
+            high=self.high[chosen],
+            rows=self.rows[:, chosen],
+        )
+
+    def divided_by(self, divisors: Tensor) -> "InputStatistics":
+        """The same of the input divided column by column by positive numbers (K,)."""
+        factors = (1 / divisors).numpy()
+        return InputStatistics(
+            mean=self.mean * factors,
+            covariance=self.covariance * np.outer(factors, factors),
+            low=self.low * factors,
+            high=self.high * factors,
+            rows=self.rows * factors,
+        )
+
+
+class InputRecorder:
+    """Accumulates, call by call, one input."""
+
+    def __init__(self, width: int) -> None:
+        self._count = 0
+        self._total = torch.zeros(width, dtype=torch.float64)
+        self._gram = torch.zeros(width, width, dtype=torch.float64)
+        self._low = torch.full((width,), torch.inf)
+        self._high = torch.full((width,), -torch.inf)
+        self._rows: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        x = values.detach().flatten(0, -2)
+        self._count += len(x)
+        self._total += x.sum(0).double()
+        self._gram += (x.T @ x).double()
+        self._low = torch.minimum(self._low, x.amin(0))
+        self._high = torch.maximum(self._high, x.amax(0))
+        chosen = torch.linspace(0, len(x) - 1, min(ROWS_PER_CLIP, len(x))).round().long()
+        self._rows.append(x[chosen].clone())
+
+    def statistics(self) -> InputStatistics:
+        mean = self._total / self._count
+        covariance = self._gram / self._count - torch.outer(mean, mean)
+        return InputStatistics(
+            mean=mean.float().numpy(),
+            covariance=covariance.float().numpy(),
+            low=self._low.numpy(),
+            high=self._high.numpy(),
+            rows=torch.cat(self._rows).numpy(),
+        )
+
+
+@contextmanager
+def recording_inputs(network: Whisper) -> Iterator[dict[str, InputRecorder]]:
+    """Recorders by input name, which record while the network runs: one call is one clip."""
+    recorders: dict[str, InputRecorder] = {}
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if isinstance(module, Linear) and input_name(name) == name:
+                recorder = recorders[name] = InputRecorder(module.in_features)
+                hooks.callback(module.register_forward_pre_hook(_reading(recorder)).remove)
+        recorder = recorders[LOGITS_INPUT] = InputRecorder(network.dims.n_text_state)
+        hooks.callback(network.decoder.ln.register_forward_hook(_writing(recorder)).remove)
+        yield recorders
+
+
+def _reading(recorder: InputRecorder) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        recorder.add(inputs[0])
+
+    return hook
+
+
+def _writing(recorder: InputRecorder) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+    def hook(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
+        recorder.add(output)
+
+    return hook
+
+
+class KeptInputs:
+    """What the linear layers of a compressed network read, by their names in it."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, InputStatistics],
+        *,
+        kept_layers: Mapping[str, Sequence[int]],
+        columns: Mapping[str, Tensor],
+    ) -> None:
+        """`inputs`: of the original network. `kept_layers`: by stack, the original numbers of the layers that stayed.
+        `columns`: by a linear layer's original name, the input columns that stayed, where some left.
+        """
+        self._inputs = inputs
+        self._kept_layers = kept_layers
+        self._columns = columns
+        self._divisors: dict[str, Tensor] = {}
+
+    def of(self, linear: str) -> InputStatistics:
+        """Of a linear layer, or of `LOGITS_INPUT`. Raises CompressionError when there is no calibration."""
+        if not self._inputs:
+            raise CompressionError("the recipe rounds with regard to activations: that needs calibration speech")
+        original = self.original_name(linear)
+        found = self._inputs[input_name(original)]
+        if original in self._columns:
+            found = found.of_columns(self._columns[original])
+        return found.divided_by(self._divisors[linear]) if linear in self._divisors else found
+
+    def divide(self, linear: str, divisors: Tensor) -> None:
+        """From now on the layer's input is divided by these, column by column."""
+        self._divisors[linear] = divisors
+
+    def original_name(self, linear: str) -> str:
+        """A linear layer's name in the original network."""
+        stack, _, rest = linear.partition(".blocks.")
+        layer, dot, within = rest.partition(".")
+        return f"{stack}.blocks.{self._kept_layers[stack][int(layer)]}.{within}" if dot else linear
