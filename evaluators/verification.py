@@ -16,7 +16,7 @@ from whisper.model import Whisper
 from common.errors import EvaluationError, InputError
 from compression.export.manifest import artifact_bytes
 from evaluators.accuracy import Accuracy
-from evaluators.audio import SAMPLE_RATE, read_audio
+from evaluators.audio import SAMPLE_RATE
 from evaluators.decoding import Hypothesis
 from evaluators.evaluator import Evaluation, Evaluator
 from evaluators.language import language_of
@@ -84,7 +84,7 @@ class ArtifactRecogniser:
     def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
         """The transcript of the first 30 s at most. Raises EvaluationError when the logits are not finite."""
         artifact = self._transcriber.artifact
-        samples = read_audio(utterance.audio)[:WINDOW_SAMPLES]
+        samples = utterance.samples()[:WINDOW_SAMPLES]
         frames = encoder_frames(artifact.window_s, utterance.duration_s)
         window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
         search = Search(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
@@ -158,7 +158,7 @@ def measure_apart(folder: Path, clips: tuple[Utterance, ...], plan: Plan) -> Mea
 
 def _write_wav(file: Path, utterance: Utterance) -> Path:
     """The clip as 16-bit WAV, which the runtime reads without further packages."""
-    samples = np.clip(np.rint(read_audio(utterance.audio) * 32767), -32768, 32767).astype("<i2")
+    samples = np.clip(np.rint(utterance.samples() * 32767), -32768, 32767).astype("<i2")
     with wave.open(str(file), "wb") as handle:
         handle.setnchannels(1)
         handle.setsampwidth(2)
