@@ -16,11 +16,10 @@ import numpy.typing as npt
 from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 from whisper.version import __version__ as whisper_version
 
+from evaluators.characters import CHARACTER_LANGUAGES, CHARACTER_NORMALISER, counted_units
+
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
-"""Chinese, Cantonese, Japanese, Thai, Lao, Burmese, Khmer: no spaces between words, so characters are counted."""
-_CHARACTERS = "whisper-characters"
 
 ResampledUnit = Literal["speaker", "utterance"]
 _Counts = npt.NDArray[np.int64]
@@ -44,14 +43,8 @@ def normaliser_for(language: str) -> Normaliser:
         return Normaliser(name=f"whisper-english-{whisper_version}", normalise=EnglishTextNormalizer())
     if language in CHARACTER_LANGUAGES:
         characters = BasicTextNormalizer(split_letters=True)
-        return Normaliser(name=f"{_CHARACTERS}-{whisper_version}", normalise=characters)
+        return Normaliser(name=f"{CHARACTER_NORMALISER}-{whisper_version}", normalise=characters)
     return Normaliser(name=f"whisper-basic-{whisper_version}", normalise=BasicTextNormalizer())
-
-
-def counted_units(normaliser: str) -> str:
-    """What is counted after the normaliser, or several joined by `+`: `words`, `characters`, or both."""
-    kinds = {"characters" if name.startswith(_CHARACTERS) else "words" for name in normaliser.split("+")}
-    return " and ".join(sorted(kinds, reverse=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ class GroupAccuracy:
 def groups_of(utterances: Sequence[Utterance]) -> tuple[Group, ...]:
     """The groups of a speech set: languages, speakers, lengths and noise levels, each kind in order.
 
-    An utterance is in at most one group of a kind. A group that would be the whole set is left out. Raises InputError when an utterance states no language.
+    An utterance is in at most one group of a kind. A group that would be the whole set is left out.
+    Raises InputError when an utterance states no language.
     """
     kinds: dict[GroupKind, Callable[[Utterance], str | None]] = {
         "language": language_of,

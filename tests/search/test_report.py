@@ -208,7 +208,7 @@ def test_without_power_there_is_no_energy_and_the_reader_is_told(outcome: Outcom
 
 def test_problems_name_what_a_reader_must_know(outcome):
     assert problems(outcome) == (
-        "The pick's artifact hears 'you' in noise.",
+        "The pick's artifact hears 'you' in noise, and so does the original.",
         "2 broken lines of search set skipped: not part of any WER.",
     )
     assert "not exported" in problems(replace(outcome, artifacts={}))[0]
