@@ -1,4 +1,4 @@
-"""Languages whose errors are counted in characters. Apart from `accuracy`, which imports whisper: reports need it too."""
+"""Languages whose errors are counted in characters. Not in `accuracy`, which imports whisper: reports need it too."""
 
 CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
 """Chinese, Cantonese, Japanese, Thai, Lao, Burmese, Khmer: no spaces between words, so characters are counted."""

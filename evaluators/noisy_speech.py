@@ -32,7 +32,7 @@ class Mixing:
             return None
         if noise is None or snr_db is None:
             missing = "--noise (a manifest, a folder or a file)" if noise is None else "--snr-db, such as 10"
-            raise InputError(f"noise needs both --noise and --snr-db: give {missing} too")
+            raise InputError(f"noise needs both --noise and --snr-db: give {missing}, too")
         return cls(noise=noise, levels_db=tuple(_level_db(text, snr_db) for text in snr_db.split(",")))
 
     @property

@@ -23,7 +23,7 @@ Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory,
 Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
-SnrDb = Annotated[str | None, typer.Option(help="At this ratio in dB, or in turn at several, such as 20,10,clean.")]
+SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
 Occupancy = Annotated[float | None, typer.Option(help="Share of all cores that speech without a pause may keep busy.")]
 Confidence = Annotated[

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from search.group_budget import GROUP, find_group_limits
+from search.group_budget import GROUP, MIN_WORDS, find_group_limits
 from search.outcome import ArtifactFigures, Confirmation, Outcome
 from search.robustness import heard_in_nothing
 from search.trial import UNEVALUATED, GroupErrors, Trial, TrialAccuracy, TrialCosts
@@ -208,6 +208,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
             "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
             "on one set, its WER is likely to be a little optimistic."
         )
+    found += _unjudged_there(outcome)
     found += _artifact_problems(outcome, pick) if pick else []
     if outcome.baseline.costs.energy_mj is None:
         found.append(f"No energy: the profile of {outcome.device} does not say what the device draws.")
@@ -239,6 +240,15 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     if broken:
         found.append(f"The pick's artifact is over the group budget in {broken.text}.")
     return found + [f"The pick's artifact {heard.note}." for heard in heard_in_nothing(outcome, pick)]
+
+
+def _unjudged_there(outcome: Outcome) -> list[str]:
+    """Whether the confirm set's groups are all too small for the group budget."""
+    original = outcome.confirmations.get(outcome.baseline.recipe.id)
+    limits = find_group_limits(outcome.group_budget, original.groups) if original else None
+    if original is None or limits is None or limits.judged(original.groups):
+        return []
+    return [f"The group budget was not checked on {outcome.confirm_speech}: no group has {MIN_WORDS} words there."]
 
 
 def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:

@@ -71,8 +71,9 @@ def _remark(group: GroupErrors, judged: JudgedGroup | None, worst: JudgedGroup |
 
 
 def over_note(trial: Trial, outcome: Outcome) -> str:
-    """Which group breaks the group budget; empty where none does."""
-    worst = outcome.worst_group(trial) if trial.violations.get(GROUP, 0.0) > 0 else None
+    """Which group of a complete trial breaks the group budget; empty where none does."""
+    is_over = trial.state == "complete" and trial.violations.get(GROUP, 0.0) > 0
+    worst = outcome.worst_group(trial) if is_over else None
     return f"over the group budget in {worst.text}" if worst else ""
 
 

@@ -68,6 +68,7 @@ def _trial_values(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         "time_limit_probability": outcome.within_time(trial),
         "violations": trial.violations,
         "groups": [asdict(group) for group in accuracy.groups] if accuracy else [],
+        "groups_confirm": [asdict(group) for group in confirmation.groups] if confirmation else [],
         "worst_group": worst and {"kind": worst.found.kind, "name": worst.found.name, "over": worst.violation},
     }
 

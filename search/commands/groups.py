@@ -15,6 +15,7 @@ def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:
 
 
 def _in_full(accuracy: Accuracy) -> str:
+    clips = "1 utterance" if accuracy.utterances == 1 else f"{accuracy.utterances} utterances"
     units = counted_units(accuracy.normaliser)
     few = f", fewer than {MIN_WORDS}: hardly known" if accuracy.words < MIN_WORDS else ""
-    return f"{accuracy.text} in {accuracy.words} {units} of {accuracy.utterances} utterances{few}"
+    return f"{accuracy.text} in {accuracy.words} {units} of {clips}{few}"
