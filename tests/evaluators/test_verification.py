@@ -15,7 +15,17 @@ from evaluators.costs import stored_bytes
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet, load_speech_set
-from evaluators.verification import ArtifactRecogniser, measure_apart, parity, timed_clips, verify
+from evaluators.verification import (
+    NOISE_LEVEL,
+    QUIET_LEVEL,
+    ArtifactRecogniser,
+    measure_apart,
+    original_hears,
+    parity,
+    timed_clips,
+    verify,
+    white_noise,
+)
 from runtime.measure import Plan
 
 PLAN = Plan(threads=1, repeats=1, reference_s=10.0, reference_tokens=5)
@@ -42,11 +52,23 @@ def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
     assert found.accuracy == torch.accuracy
     assert found.size_bytes == sum(file.stat().st_size for file in artifact.iterdir())
     assert found.size_bytes == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
-    assert found.on_silence == ""
+    assert found.on_silence == found.on_noise == ""
+    assert found.groups == torch.groups
+    assert [group.kind for group in found.groups]
     measured = found.measured
     assert (measured.threads, measured.clips, measured.reference_s) == (1, 4, 10.0)
     assert 0 < measured.token_ms < measured.utterance_ms
     assert 0 < measured.encoder_ms < measured.utterance_ms
+
+
+def test_what_the_original_hears_in_nothing(artifact, tiny_en):
+    """As openai-whisper's transcribe and the runtime say of the same sounds: full stops in faint noise."""
+    recogniser = ArtifactRecogniser(artifact, threads=1)
+    for level, is_heard in ((0.0, False), (QUIET_LEVEL, True), (NOISE_LEVEL, False)):
+        sound = white_noise(level)
+        assert np.sqrt(np.mean(sound.astype(float) ** 2)) == pytest.approx(level, rel=0.01)
+        assert bool(original_hears(tiny_en.network, sound)) == is_heard
+        assert bool(recogniser.hears(sound)) == is_heard
 
 
 def test_ten_seconds_take_less_than_200_mb(artifact, speech):
