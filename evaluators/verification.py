@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import whisper
+from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
@@ -150,11 +151,13 @@ def white_noise(level: float) -> npt.NDArray[np.float32]:
 def original_hears(network: Whisper, samples: npt.NDArray[np.float32]) -> str:
     """What openai-whisper's own `transcribe` hears with the original model, in English; nothing in digital silence.
 
-    That is the runtime's rule. Greedy: it does not draw at random when the text is doubtful.
+    With openai-whisper's fallback to higher temperatures, which the runtime has too; the draws are always the same.
     """
     if np.abs(samples).max() <= SILENCE_PEAK:
         return ""
-    said = whisper.transcribe(network, samples, language="en", temperature=0.0, fp16=False)
+    with fork_rng():
+        manual_seed(0)
+        said = whisper.transcribe(network, samples, language="en", fp16=False)
     return str(said["text"]).strip()
 
 
