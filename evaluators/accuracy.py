@@ -1,8 +1,13 @@
-"""Word errors: counted per utterance, pooled over the corpus, with a bootstrap interval."""
+"""Word errors: counted per utterance, pooled over the corpus, with a bootstrap interval.
+
+In languages without spaces between words they are character errors.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from math import sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import jiwer
@@ -10,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 from whisper.version import __version__ as whisper_version
+
+from evaluators.characters import CHARACTER_LANGUAGES, CHARACTER_NORMALISER, counted_units
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -28,15 +35,21 @@ class Normaliser:
 
 @cache
 def normaliser_for(language: str) -> Normaliser:
-    """Whisper's normaliser: the English one for "en", the basic one for every other language."""
+    """Whisper's normaliser: the English one for "en", the basic one for every other language.
+
+    For CHARACTER_LANGUAGES the basic one also puts spaces between all characters, so that each counts as a word.
+    """
     if language == "en":
         return Normaliser(name=f"whisper-english-{whisper_version}", normalise=EnglishTextNormalizer())
+    if language in CHARACTER_LANGUAGES:
+        characters = BasicTextNormalizer(split_letters=True)
+        return Normaliser(name=f"{CHARACTER_NORMALISER}-{whisper_version}", normalise=characters)
     return Normaliser(name=f"whisper-basic-{whisper_version}", normalise=BasicTextNormalizer())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorCounts:
-    """Errors of one utterance against the `words` of its normalised reference."""
+    """Errors of one utterance against the `words` of its normalised reference; characters in CHARACTER_LANGUAGES."""
 
     utterance_id: str
     speaker: str
@@ -52,7 +65,7 @@ class ErrorCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Corpus WER: pooled errors over pooled words, as a fraction.
+    """Corpus WER: pooled errors over pooled words, as a fraction; of characters where the normaliser splits them.
 
     `wer_low`, `wer_high`: 95 % percentile bootstrap over whole `resampled` units: the errors of one speaker go
     together, so speakers are drawn, or utterances where there is only one speaker.
@@ -68,6 +81,13 @@ class Accuracy:
     utterances: int
     resampled: ResampledUnit
     normaliser: str
+
+    @property
+    def text(self) -> str:
+        """On one line, such as `WER 7.1 % ...`; `CER` where only characters were counted."""
+        units = counted_units(self.normaliser)
+        low, high = f"{100 * self.wer_low:.2f} %", f"{100 * self.wer_high:.2f} %"
+        return f"{'CER' if units == 'characters' else 'WER'} {100 * self.wer:.2f} % (95 %: {low} to {high})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +144,31 @@ def pooled_accuracy(counts: Sequence[ErrorCounts], *, normaliser: str, seed: int
         resampled=unit,
         normaliser=normaliser,
     )
+
+
+def cautious_accuracy(counts: Sequence[ErrorCounts], *, normaliser: str, seed: int) -> Accuracy:
+    """As `pooled_accuracy`, for few utterances: the interval is widened to Wilson's where that is wider.
+
+    A bootstrap of one unit, or of units without errors, has no width. Wilson's interval of a share has one even then.
+    It takes words for independent, which they are not: the truth is no better known than that.
+    """
+    accuracy = pooled_accuracy(counts, normaliser=normaliser, seed=seed)
+    low, high = _wilson(min(1.0, accuracy.wer), accuracy.words)
+    return replace(accuracy, wer_low=min(low, accuracy.wer_low), wer_high=max(high, accuracy.wer_high))
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson 1927, without continuity correction."""
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = share + z * z / (2 * n)
+    spread = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - spread) / scale), (centre + spread) / scale
+
+
+def reference_words(text: str, language: str) -> int:
+    """Words (or characters) of a reference after normalisation."""
+    return len(normaliser_for(language).normalise(text).split())
 
 
 def paired_difference(a: Sequence[ErrorCounts], b: Sequence[ErrorCounts], *, seed: int) -> PairedDifference:

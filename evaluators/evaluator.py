@@ -15,10 +15,18 @@ from whisper.tokenizer import get_tokenizer
 from common.errors import InputError
 from compression.dimensions import Dimensions
 from compression.network import encode
-from evaluators.accuracy import Accuracy, ErrorCounts, count_errors, normaliser_for, pooled_accuracy
+from evaluators.accuracy import (
+    Accuracy,
+    ErrorCounts,
+    count_errors,
+    normaliser_for,
+    pooled_accuracy,
+    reference_words,
+)
 from evaluators.decoding import Clip, Hypothesis, decode
 from evaluators.features import CachedFeatures
-from evaluators.language import check_languages, language_of
+from evaluators.groups import GroupAccuracy, group_accuracies, groups_of
+from evaluators.language import check_languages, language_of, normaliser_of
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
@@ -51,7 +59,7 @@ class Evaluation:
 
     `utterances`: in the order of the speech set; only those scored before the evaluation `stopped` (the reason
     given by the rule; None when all were scored). `encoder_s`, `decoder_s`: wall-clock seconds; features and
-    encoder outputs that were cached cost the encoder next to nothing.
+    encoder outputs that were cached cost the encoder next to nothing. `groups`: the same errors by group.
     """
 
     accuracy: Accuracy
@@ -59,6 +67,7 @@ class Evaluation:
     encoder_s: float
     decoder_s: float
     stopped: str | None
+    groups: tuple[GroupAccuracy, ...] = ()
 
     @property
     def counts(self) -> tuple[ErrorCounts, ...]:
@@ -69,8 +78,8 @@ class Evaluator:
     """Scores networks of one model family on one speech set.
 
     Utterances are scored in blocks, in an order shuffled by `seed`, so that the blocks done so far represent the
-    whole set. The number of torch's threads is the caller's. Raises InputError when the model cannot
-    transcribe the set's languages or no reference has words.
+    whole set. The number of torch's threads is the caller's. `words`: of each utterance's reference, by id.
+    Raises InputError when the model cannot transcribe the set's languages or no reference has words.
     """
 
     def __init__(
@@ -83,12 +92,14 @@ class Evaluator:
         seed: int = 0,
     ) -> None:
         check_languages(speech, dimensions)
-        if not any(normaliser_for(language_of(u)).normalise(u.text).strip() for u in speech.utterances):
+        self.words = {u.id: reference_words(u.text, language_of(u)) for u in speech.utterances}
+        if not any(self.words.values()):
             raise InputError(f"speech set {speech.name}: no text has any words after {normaliser_for('en').name}")
         self.speech = speech
         self._features = features
         self._seed = seed
-        self.normaliser = "+".join(sorted({normaliser_for(language_of(u)).name for u in speech.utterances}))
+        self.normaliser = normaliser_of(speech.utterances)
+        self.groups = groups_of(speech.utterances)
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
         self._encoder_outputs = _RecentTensors(ENCODER_CACHE_BYTES)
         order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
@@ -160,18 +171,17 @@ class Evaluator:
         counts = [scored.counts for block in done for scored in block.scored]
         return should_stop(counts) if any(c.words for c in counts) else None
 
-    def _accuracy(self, counts: Sequence[ErrorCounts]) -> Accuracy:
-        return pooled_accuracy(counts, normaliser=self.normaliser, seed=self._seed)
-
     def _evaluation(self, done: list["_Block"], stopped: str | None) -> Evaluation:
         by_id = {scored.counts.utterance_id: scored for block in done for scored in block.scored}
         utterances = tuple(by_id[u.id] for u in self.speech.utterances if u.id in by_id)
+        counts = [scored.counts for scored in utterances]
         return Evaluation(
-            accuracy=self._accuracy([scored.counts for scored in utterances]),
+            accuracy=pooled_accuracy(counts, normaliser=self.normaliser, seed=self._seed),
             utterances=utterances,
             encoder_s=sum(block.encoder_s for block in done),
             decoder_s=sum(block.decoder_s for block in done),
             stopped=stopped,
+            groups=group_accuracies(self.groups, counts, seed=self._seed),
         )
 
 

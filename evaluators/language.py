@@ -1,9 +1,12 @@
 """Which language an utterance is decoded and normalised in."""
 
+from collections.abc import Iterable
+
 from whisper.tokenizer import LANGUAGES
 
 from common.errors import InputError
 from compression.dimensions import Dimensions
+from evaluators.accuracy import normaliser_for
 from evaluators.speech_set import SpeechSet, Utterance
 
 
@@ -12,6 +15,11 @@ def language_of(utterance: Utterance) -> str:
     if utterance.language is None:
         raise InputError(f"utterance {utterance.id} states no language: give --language")
     return utterance.language
+
+
+def normaliser_of(utterances: Iterable[Utterance]) -> str:
+    """The names of the normalisers that these utterances' texts go through, joined by `+`."""
+    return "+".join(sorted({normaliser_for(language_of(utterance)).name for utterance in utterances}))
 
 
 def check_languages(speech: SpeechSet, dimensions: Dimensions) -> None:

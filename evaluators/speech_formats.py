@@ -17,6 +17,7 @@ TEXT_KEYS = ("text", "transcription", "sentence")
 LANGUAGE_KEYS = ("language", "lang", "locale")
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 DURATION_KEYS = ("duration_s", "duration")
+NOISE_KEYS = ("snr_db", "noise", "condition")
 
 _METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "manifest.jsonl")
 
@@ -34,6 +35,7 @@ class Entry:
     duration_s: object
     offset_s: object
     folder: Path
+    noise: object = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,11 @@ def read_lines(path: Path) -> list[Line]:
     if reader is None:
         raise InputError(f"speech set {path} has an unknown ending {path.suffix!r}. Known: {', '.join(readers)}")
     return reader(path)
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder holds a manifest under one of the names that are looked for."""
+    return any((folder / name).is_file() for name in _METADATA_NAMES)
 
 
 def _read_folder(folder: Path) -> list[Line]:
@@ -151,6 +158,7 @@ def _entry(number: int, fields: Mapping[str, object], folder: Path) -> Entry:
         duration_s=_first(fields, DURATION_KEYS),
         offset_s=fields.get("offset"),
         folder=folder,
+        noise=_first(fields, NOISE_KEYS),
     )
 
 

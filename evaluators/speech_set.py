@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
+
 from common.errors import InputError
 from common.files import sha256_of_file, sha256_of_text
 from evaluators.audio import SAMPLE_RATE, read_audio, stated_duration_s
+from evaluators.noise import AddedNoise
 from evaluators.sample_speech import sample_speech
 from evaluators.speech_formats import BrokenLine, Entry, Line, read_lines
 
@@ -16,6 +20,8 @@ MAX_DURATION_S = 30.0
 
 DURATION_TOLERANCE_S = 0.5
 SHOWN_LINES = 20
+CLEAN = "clean"
+"""The noise level of speech without noise."""
 SAMPLES = {
     "sample": sample_speech("search"),
     "sample-search": sample_speech("search"),
@@ -28,6 +34,7 @@ class Utterance:
     """A clip and what is said in it. `language` is None where nothing states it.
 
     `speaker` groups the utterances that an interval resamples together; the utterance's own id when unknown.
+    `noise` is added to the clip when it is heard; `noise_level`, such as `10 dB`, is what it says or the manifest does.
     """
 
     id: str
@@ -36,13 +43,20 @@ class Utterance:
     language: str | None
     duration_s: float
     speaker: str
+    noise_level: str | None = None
+    noise: AddedNoise | None = None
+
+    def samples(self) -> npt.NDArray[np.float32]:
+        """What is heard: 16 kHz, (samples,), with the added noise. Raises InputError when the audio cannot be read."""
+        speech = read_audio(self.audio)
+        return self.noise.added_to(speech) if self.noise else speech
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeechSet:
     """Utterances in the manifest's order, at least one; `broken` holds the lines that were left out.
 
-    `digest` is the SHA-256 over each utterance's id, text and audio file.
+    `digest` is the SHA-256 over each utterance's id, text and audio file, and over the noise that is added.
     """
 
     name: str
@@ -110,6 +124,7 @@ def _utterance(entry: Entry, first_lines: dict[str, int], language: str | None) 
         language=_agreed_language(entry.language, language),
         duration_s=_checked_duration_s(audio, entry),
         speaker=_name(entry.speaker, "speaker") or identity,
+        noise_level=_noise_level(entry.noise),
     )
 
 
@@ -120,6 +135,22 @@ def _name(value: object, what: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"its {what} is neither text nor a whole number: {value!r}")
     return str(value).strip() or None
+
+
+def _noise_level(value: object) -> str | None:
+    """A number counts as a signal-to-noise ratio in decibels, a text is a level's name."""
+    if isinstance(value, float):
+        return decibels(value)
+    name = _name(value, "noise level")
+    try:
+        return decibels(float(name)) if name else None
+    except ValueError:
+        return name
+
+
+def decibels(value: float) -> str:
+    """The name of a noise level: `10 dB`."""
+    return f"{value:g} dB"
 
 
 def _agreed_language(stated: object, asked: str | None) -> str | None:

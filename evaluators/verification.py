@@ -11,27 +11,32 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+import whisper
+from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
 from compression.export.manifest import artifact_bytes
 from evaluators.accuracy import Accuracy
-from evaluators.audio import SAMPLE_RATE, read_audio
+from evaluators.audio import SAMPLE_RATE
 from evaluators.decoding import Hypothesis
 from evaluators.evaluator import Evaluation, Evaluator
+from evaluators.groups import GroupAccuracy
 from evaluators.language import language_of
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.decoding import Search, decode, open_window
 from runtime.errors import TranscribeError
 from runtime.measure import Measurement, Plan
 from runtime.mel import WINDOW_SAMPLES, log_mel
-from runtime.transcribe import Transcriber
+from runtime.transcribe import SILENCE_PEAK, Transcriber
 from runtime.window import encoder_frames
 
 TIMED_CLIPS = 5
 SILENCE_S = 10.0
 NOISE_LEVEL = 0.1
 """Root mean square of the noise, -20 dB of full scale."""
+QUIET_LEVEL = 0.001
+"""That of the faint noise, -60 dB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,10 @@ class Parity:
 class Verification:
     """`accuracy`: WER of the artifact, greedy, with the rules of the search's evaluation. `size_bytes`: all its files.
 
-    `on_silence`, `on_noise`: what `whisperfit transcribe` hears in 10 s of digital silence and of white noise, which is
-    best nothing. `measured`: in a process of its own.
+    `on_silence`, `on_noise`, `on_quiet`: what `whisperfit transcribe` hears in 10 s of digital silence, of white noise
+    and of noise as faint as a quiet room, which is best nothing. Digital silence never reaches the model (see
+    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `measured`: in a process of its own. `groups`: `accuracy`
+    by group.
     """
 
     accuracy: Accuracy
@@ -68,7 +75,9 @@ class Verification:
     size_bytes: int
     on_silence: str
     on_noise: str
+    on_quiet: str
     measured: Measurement
+    groups: tuple[GroupAccuracy, ...] = ()
 
 
 class ArtifactRecogniser:
@@ -84,7 +93,7 @@ class ArtifactRecogniser:
     def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
         """The transcript of the first 30 s at most. Raises EvaluationError when the logits are not finite."""
         artifact = self._transcriber.artifact
-        samples = read_audio(utterance.audio)[:WINDOW_SAMPLES]
+        samples = utterance.samples()[:WINDOW_SAMPLES]
         frames = encoder_frames(artifact.window_s, utterance.duration_s)
         window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
         search = Search(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
@@ -121,16 +130,35 @@ def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, 
     recogniser = ArtifactRecogniser(folder, threads=plan.threads)
     evaluation = evaluator.evaluate_transcripts(recogniser)
     torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
-    samples = round(SILENCE_S * SAMPLE_RATE)
-    noise = np.random.default_rng(0).normal(0, NOISE_LEVEL, samples).astype(np.float32)
     return Verification(
         accuracy=evaluation.accuracy,
         parity=parity(evaluation, torch),
         size_bytes=artifact_bytes(folder),
-        on_silence=recogniser.hears(np.zeros(samples, np.float32)),
-        on_noise=recogniser.hears(noise),
+        on_silence=recogniser.hears(white_noise(0.0)),
+        on_noise=recogniser.hears(white_noise(NOISE_LEVEL)),
+        on_quiet=recogniser.hears(white_noise(QUIET_LEVEL)),
         measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
+        groups=evaluation.groups,
     )
+
+
+def white_noise(level: float) -> npt.NDArray[np.float32]:
+    """SILENCE_S of it, with this root mean square; digital silence for 0. Always the same noise."""
+    samples = np.random.default_rng(0).normal(0, 1, round(SILENCE_S * SAMPLE_RATE))
+    return (level * samples).astype(np.float32)
+
+
+def original_hears(network: Whisper, samples: npt.NDArray[np.float32]) -> str:
+    """What openai-whisper's own `transcribe` hears with the original model, in English; nothing in digital silence.
+
+    With openai-whisper's fallback to higher temperatures, which the runtime has too; the draws are always the same.
+    """
+    if np.abs(samples).max() <= SILENCE_PEAK:
+        return ""
+    with fork_rng():
+        manual_seed(0)
+        said = whisper.transcribe(network, samples, language="en", fp16=False)
+    return str(said["text"]).strip()
 
 
 def timed_clips(speech: SpeechSet) -> tuple[Utterance, ...]:
@@ -158,7 +186,7 @@ def measure_apart(folder: Path, clips: tuple[Utterance, ...], plan: Plan) -> Mea
 
 def _write_wav(file: Path, utterance: Utterance) -> Path:
     """The clip as 16-bit WAV, which the runtime reads without further packages."""
-    samples = np.clip(np.rint(read_audio(utterance.audio) * 32767), -32768, 32767).astype("<i2")
+    samples = np.clip(np.rint(utterance.samples() * 32767), -32768, 32767).astype("<i2")
     with wave.open(str(file), "wb") as handle:
         handle.setnchannels(1)
         handle.setsampwidth(2)

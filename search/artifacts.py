@@ -17,6 +17,7 @@ from evaluators.features import CachedFeatures
 from evaluators.verification import Verification, verify
 from runtime.measure import Plan
 from search.outcome import ArtifactFigures, ArtifactRecord
+from search.scorer import group_errors
 from search.session import Session, load_speech
 from search.trial import ACCURACY
 
@@ -63,7 +64,7 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     except (InputError, EvaluationError) as error:
         return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(asdict(verification), indent=1) + "\n")
-    return ArtifactRecord(figures=figures(verification), note="")
+    return ArtifactRecord(figures=figures(verification), note="", groups=group_errors(verification.groups))
 
 
 def measurement_plan(session: Session) -> Plan:
@@ -91,4 +92,5 @@ def figures(verification: Verification) -> ArtifactFigures:
         identical_transcripts=parity.identical / parity.utterances,
         on_silence=verification.on_silence,
         on_noise=verification.on_noise,
+        on_quiet=verification.on_quiet,
     )

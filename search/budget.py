@@ -21,13 +21,13 @@ class WerBudget:
     is_relative: bool
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, *, name: str = "WER budget") -> Self:
         """`8.5%` is absolute, `+10%` relative to the baseline. Raises InputError for anything else."""
         match = _PERCENT.fullmatch(text.strip())
         if not match:
-            raise InputError(f"WER budget {text!r}: write 8.5% (absolute) or +10% (above the baseline)")
+            raise InputError(f"{name} {text!r}: write 8.5% (absolute) or +10% (above the baseline)")
         if match["sign"] == "-":
-            raise InputError(f"WER budget {text!r} is negative: write 8.5% (absolute) or +10% (above the baseline)")
+            raise InputError(f"{name} {text!r} is negative: write 8.5% (absolute) or +10% (above the baseline)")
         return cls(value=float(match["number"]) / 100, is_relative=match["sign"] == "+")
 
     def limit(self, baseline_wer: float) -> float:

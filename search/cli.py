@@ -22,6 +22,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
 Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
+Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
+SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
 Occupancy = Annotated[float | None, typer.Option(help="Share of all cores that speech without a pause may keep busy.")]
 Confidence = Annotated[
@@ -69,6 +71,8 @@ def baseline(
     calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
     language: Language = None,
     skip_broken: SkipBroken = False,
+    noise: Noise = None,
+    snr_db: SnrDb = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -83,6 +87,8 @@ def baseline(
         calibration_utterances=calibration_utterances,
         language=language,
         skip_broken=skip_broken,
+        noise=noise,
+        snr_db=snr_db,
         threads=threads,
     )
     run_baseline(options, as_json=json)
@@ -98,6 +104,9 @@ def search(
     data: Annotated[Path | None, typer.Option(help="Evaluation speech; default: the built-in sample.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
     wer_budget: Annotated[str | None, typer.Option(help="+10% above the baseline, or 8.5% absolute.")] = None,
+    group_budget: Annotated[
+        str | None, typer.Option(help="The same for each group (language, speaker, length, noise); the worst counts.")
+    ] = None,
     hours: Annotated[float | None, typer.Option(help="End after this time, confirmation included.")] = None,
     trials: Annotated[int | None, typer.Option(help="End after this many scored trials.")] = None,
     confirm: Annotated[
@@ -109,6 +118,8 @@ def search(
     calibration_utterances: Annotated[int | None, typer.Option(help="How many of them; default 32.")] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
+    noise: Noise = None,
+    snr_db: SnrDb = None,
     space: Annotated[str | None, typer.Option(help="coarse, fine, or a TOML file of genes.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     objective: Annotated[str | None, typer.Option(help="Weights of size and FLOPs; default 0.5,0.5.")] = None,
@@ -128,7 +139,8 @@ def search(
     flags: dict[str, Any] = {
         "model": model, "device": device, "data": data, "wer_budget": wer_budget, "hours": hours, "trials": trials,
         "confirm": confirm, "calibration": calibration, "calibration_utterances": calibration_utterances,
-        "language": language, "skip_broken": skip_broken or None, "space": space, "sampler": sampler,
+        "language": language, "skip_broken": skip_broken or None, "noise": noise,
+        "snr_db": snr_db, "group_budget": group_budget, "space": space, "sampler": sampler,
         "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms, "max_rtf": max_rtf,
         "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy, "latency_confidence": latency_confidence,
         "seed": seed, "threads": threads,
@@ -222,6 +234,8 @@ def verify(
     model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
+    noise: Noise = None,
+    snr_db: SnrDb = None,
     threads: Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each clip.")] = 5,
     json: Json = False,
@@ -235,6 +249,8 @@ def verify(
         model=model,
         language=language,
         skip_broken=skip_broken,
+        noise=noise,
+        snr_db=snr_db,
         threads=threads,
         repeats=repeats,
     )

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from search.group_budget import GROUP, MIN_WORDS, find_group_limits
 from search.outcome import ArtifactFigures, Confirmation, Outcome
-from search.trial import UNEVALUATED, Trial, TrialAccuracy, TrialCosts
+from search.robustness import heard_in_nothing
+from search.trial import UNEVALUATED, GroupErrors, Trial, TrialAccuracy, TrialCosts
 
 _LIMITS = {
     "wer": ("the WER budget", "--wer-budget"),
+    "group": ("the group budget", "--group-budget"),
     "size": ("the size limit", "--max-size-mb"),
     "latency": ("the latency limit", "--max-latency-ms"),
     "rtf": ("the real-time factor limit", "--max-rtf"),
@@ -14,7 +17,7 @@ _LIMITS = {
     "occupancy": ("the limit on CPU occupancy", "--max-occupancy"),
 }
 """By name of a violation: what the limit is called and the flag that sets it."""
-Scored = TrialAccuracy | Confirmation | ArtifactFigures
+Scored = TrialAccuracy | Confirmation | ArtifactFigures | GroupErrors
 """What has a WER with an interval."""
 
 
@@ -95,7 +98,7 @@ def compare(outcome: Outcome) -> tuple[Comparison, ...]:
         *_energy(before, after),
         *_occupancy(before, after),
     )
-    return (*rows, *_word_errors(outcome, pick), *_artifacts(outcome, pick))
+    return (*rows, *_word_errors(outcome, pick), *_worst_group(outcome, pick), *_artifacts(outcome, pick))
 
 
 def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
@@ -197,14 +200,15 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
     confirmation = outcome.confirmations.get(pick.recipe.id) if pick else None
     if confirmation and not confirmation.within_budget:
         found.append(
-            f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, its WER of "
-            f"{percent(confirmation.wer)} is over the budget taken over the baseline there."
+            f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, "
+            f"{_broken_there(outcome, confirmation)} is over the budget taken over the baseline there."
         )
     if pick and pick.number != outcome.baseline.number and not confirmation:
         found.append(
             "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
             "on one set, its WER is likely to be a little optimistic."
         )
+    found += _unjudged_there(outcome)
     found += _artifact_problems(outcome, pick) if pick else []
     if outcome.baseline.costs.energy_mj is None:
         found.append(f"No energy: the profile of {outcome.device} does not say what the device draws.")
@@ -232,9 +236,27 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     figures, found = record.figures, []
     if figures.wer > outcome.wer_limit:
         found.append(f"The pick's artifact has a WER of {percent(figures.wer)}, over the budget.")
-    heard = [(text, where) for text, where in ((figures.on_silence, "silence"), (figures.on_noise, "noise")) if text]
-    found += [f"The pick's artifact hears {text!r} in {where}." for text, where in heard]
-    return found
+    broken = outcome.group_limits and outcome.group_limits.broken(record.groups)
+    if broken:
+        found.append(f"The pick's artifact is over the group budget in {broken.text}.")
+    return found + [f"The pick's artifact {heard.note}." for heard in heard_in_nothing(outcome, pick)]
+
+
+def _unjudged_there(outcome: Outcome) -> list[str]:
+    """Whether the confirm set's groups are all too small for the group budget."""
+    original = outcome.confirmations.get(outcome.baseline.recipe.id)
+    limits = find_group_limits(outcome.group_budget, original.groups) if original else None
+    if original is None or limits is None or limits.judged(original.groups):
+        return []
+    return [f"The group budget was not checked on {outcome.confirm_speech}: no group has {MIN_WORDS} words there."]
+
+
+def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
+    """The group whose budget is broken on the confirm set, else the WER."""
+    original = outcome.confirmations.get(outcome.baseline.recipe.id)
+    limits = find_group_limits(outcome.group_budget, original.groups) if original else None
+    broken = limits and limits.broken(confirmation.groups)
+    return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.wer)}"
 
 
 def provenance(outcome: Outcome) -> str | None:
@@ -266,7 +288,11 @@ def _relaxation(outcome: Outcome) -> str:
     if nearest is None or not broken:
         return "No recipe met the limits, and none was scored on the whole set: allow more trials or more time."
     worst = max(broken, key=broken.__getitem__)
-    listed = " and ".join(f"{_LIMITS[limit][0]} by {100 * over:.3g} %" for limit, over in broken.items())
+    group = outcome.worst_group(nearest)
+    where = {GROUP: f" ({group.text})"} if group else {}
+    listed = " and ".join(
+        f"{_LIMITS[limit][0]} by {100 * over:.3g} %{where.get(limit, '')}" for limit, over in broken.items()
+    )
     first = "" if len(broken) == 1 else " first"
     return (
         f"No recipe met the limits. The nearest, trial {nearest.number}, is over {listed}: "
@@ -299,6 +325,23 @@ def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             )
         )
     return tuple(rows)
+
+
+def _worst_group(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """The group that lost most, and its limit if there is a group budget; nothing where no group is judged."""
+    worst = outcome.worst_group(pick)
+    if worst is None:
+        return ()
+    limit = f", budget {percent(worst.allowed / worst.original.words)}" if outcome.group_limits else ""
+    return (
+        Comparison(
+            label="Worst group",
+            baseline=_wer(worst.original),
+            pick=_wer(worst.found),
+            change=_points(worst.original, worst.found),
+            note=f"{worst.original.label}{limit}",
+        ),
+    )
 
 
 def _wer(accuracy: Scored | None) -> Quantity:

@@ -9,12 +9,14 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
+from evaluators.noisy_speech import Mixing
 from search.budget import CostLimits, Objective, WerBudget
+from search.group_budget import group_wer_budget
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SamplerName = Literal["tpe", "nsga2", "random"]
 
-PATH_KEYS = frozenset({"data", "confirm", "calibration", "model", "device", "space"})
+PATH_KEYS = frozenset({"data", "confirm", "calibration", "model", "device", "space", "noise"})
 """Keys that hold a path or a name. In a file, a path is relative to that file's folder; what is no path is a name."""
 
 
@@ -23,6 +25,7 @@ class SearchConfig(BaseModel):
 
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
     stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
+    `noise` is mixed into the search's and the confirm set's speech at `snr_db`, such as `20,10,clean`.
     Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens.
     """
 
@@ -32,11 +35,14 @@ class SearchConfig(BaseModel):
     device: str
     data: Path = Path("sample")
     wer_budget: str = "+10%"
+    group_budget: str | None = None
     confirm: Path | None = None
     calibration: Path | None = None
     calibration_utterances: Annotated[int, Field(ge=1)] = 32
     language: str | None = None
     skip_broken: bool = False
+    noise: Path | None = None
+    snr_db: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     space: str = "coarse"
     sampler: SamplerName = "tpe"
     objective: str = "0.5,0.5"
@@ -71,12 +77,20 @@ class SearchConfig(BaseModel):
             raise InputError(f"{flag} ({key} in a configuration file): {first['msg'].lower()}{given}") from error
         if config.hours is None and config.trials is None:
             raise InputError("a run needs an end: give --hours, --trials or both")
-        _ = (config.parsed_wer_budget, config.parsed_objective)
+        _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
 
     @property
     def parsed_wer_budget(self) -> WerBudget:
         return WerBudget.parse(self.wer_budget)
+
+    @property
+    def parsed_group_budget(self) -> WerBudget | None:
+        return None if self.group_budget is None else group_wer_budget(self.group_budget)
+
+    @property
+    def mixing(self) -> Mixing | None:
+        return Mixing.parse(self.noise, self.snr_db)
 
     @property
     def parsed_objective(self) -> Objective:

@@ -11,8 +11,9 @@ from compression.recipe import Recipe
 from search.budget import CostLimits, WerBudget
 from search.engines.memory import Memory
 from search.front import front, least_violating, recommend
+from search.group_budget import find_group_limits
 from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
-from search.trial import Trial
+from search.trial import Trial, read_groups
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 
@@ -33,6 +34,7 @@ class RunFacts:
     dimensions: Dimensions
     limits: CostLimits | None = None
     """None in runs from before limits were kept."""
+    group_budget: str | None = None
 
 
 def remember_facts(memory: Memory, facts: RunFacts) -> None:
@@ -70,7 +72,10 @@ def remember_confirmation(memory: Memory, recipe: Recipe, confirmation: Confirma
 def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
     """What the confirm set said of a recipe, or None."""
     text = memory.recall(_CONFIRMATION + recipe.id)
-    return Confirmation(**json.loads(text)) if text else None
+    if text is None:
+        return None
+    values: dict[str, Any] = json.loads(text)
+    return Confirmation(**values | {"groups": read_groups(values.get("groups", ()))})
 
 
 def remember_artifact(memory: Memory, recipe: Recipe, record: ArtifactRecord) -> None:
@@ -85,7 +90,8 @@ def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
         return None
     values: dict[str, Any] = json.loads(text)
     figures = values["figures"]
-    return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"])
+    groups = read_groups(values.get("groups", ()))
+    return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"], groups=groups)
 
 
 def read_outcome(memory: Memory) -> Outcome:
@@ -105,7 +111,10 @@ def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Ou
     records = [(trial.recipe.id, recall_artifact(memory, trial.recipe)) for trial in (trials[0], *found)]
     artifacts = {recipe_id: record for recipe_id, record in records if record}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
-    recommended = recommend(found, confirmations, artifacts, wer_limit=wer_limit, baseline=trials[0])
+    group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
+    recommended = recommend(
+        found, confirmations, artifacts, wer_limit=wer_limit, group_limits=group_limits, baseline=trials[0]
+    )
     return Outcome(
         model=facts.model,
         device=facts.device,
@@ -123,4 +132,5 @@ def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Ou
         broken_lines=facts.broken_lines,
         confirm_broken_lines=facts.confirm_broken_lines,
         limits=facts.limits,
+        group_budget=facts.group_budget,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from search.group_budget import GroupLimits
 from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
 
@@ -37,18 +38,19 @@ def least_violating(trials: Sequence[Trial]) -> Trial | None:
     return min(scored, key=lambda t: (sum(max(0.0, v) for v in t.violations.values()), t.objective))
 
 
-def recommend(
+def recommend(  # noqa: PLR0913 - the front and all that was found out about it
     front: Sequence[Trial],
     confirmations: Mapping[str, Confirmation],
     artifacts: Mapping[str, ArtifactRecord],
     *,
     wer_limit: float,
     baseline: Trial,
+    group_limits: GroupLimits | None = None,
 ) -> Trial | None:
     """The cheapest trial of the front that kept its promise, as a file and on the confirm set, else the cheapest one.
 
     The best of many candidates on one set looks better than it is; so a trial whose WER on unseen utterances is
-    over the budget there gives way to the next one, and so does one whose artifact is over it or could not be made.
+    over a budget there gives way to the next one, and so does one whose artifact is over one or could not be made.
     What was not tried is no reason against a trial: where only the original was tried and kept its promise, the
     cheapest that nothing speaks against is taken; where something speaks against every trial, the cheapest.
     """
@@ -57,7 +59,8 @@ def recommend(
         confirmation, record = confirmations.get(trial.recipe.id), artifacts.get(trial.recipe.id)
         found = [confirmation.within_budget] if confirmation else []
         if record:
-            found.append(record.figures is not None and record.figures.wer <= wer_limit)
+            broken = group_limits and group_limits.broken(record.groups)
+            found.append(record.figures is not None and record.figures.wer <= wer_limit and not broken)
         return found
 
     unopposed = [trial for trial in front if all(evidence(trial))]

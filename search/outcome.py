@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from search.budget import CostLimits
-from search.trial import Trial
+from search.group_budget import GroupLimits, JudgedGroup, find_group_limits
+from search.trial import GroupErrors, Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +16,8 @@ class Confirmation:
     wer_high: float
     words: int
     within_budget: bool
-    """Whether it is within the same relative (or absolute) budget, taken over the baseline on this set."""
+    """Whether it is within the same relative (or absolute) budgets, taken over the baseline on this set."""
+    groups: tuple[GroupErrors, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +26,8 @@ class ArtifactFigures:
 
     `host_latency_ms`: the reference utterance on this machine; `host_encoder_ms`, `host_token_ms`: medians over clips
     of that speech. `identical_transcripts`: share of utterances on which artifact and torch say the same.
-    `on_silence`, `on_noise`: what it hears where nobody speaks.
+    `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; the last one is None
+    in records from before it was kept.
     """
 
     wer: float
@@ -43,14 +46,16 @@ class ArtifactFigures:
     identical_transcripts: float
     on_silence: str
     on_noise: str
+    on_quiet: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArtifactRecord:
-    """What came of exporting a recipe; without figures, `note` says why."""
+    """What came of exporting a recipe; without figures, `note` says why. `groups`: its WER by group."""
 
     figures: ArtifactFigures | None
     note: str
+    groups: tuple[GroupErrors, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +86,20 @@ class Outcome:
     limits: CostLimits | None = None
     repriced_from: str | None = None
     artifacts_are_of_host: bool = True
+    group_budget: str | None = None
+
+    @property
+    def group_limits(self) -> GroupLimits | None:
+        """What each group may err; None without a group budget."""
+        accuracy = self.baseline.accuracy
+        return find_group_limits(self.group_budget, accuracy.groups) if accuracy else None
+
+    def worst_group(self, trial: Trial) -> JudgedGroup | None:
+        """The group that is furthest over its limit; without a group budget, over the original's own WER."""
+        if trial.accuracy is None or self.baseline.accuracy is None:
+            return None
+        limits = self.group_limits or find_group_limits("+0%", self.baseline.accuracy.groups)
+        return limits.worst(trial.accuracy.groups) if limits else None
 
     def figures(self, trial: Trial) -> ArtifactFigures | None:
         """What was measured of the trial's artifact, if there is one."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from compression.recipe import Recipe
 from search.genes import Value
+from search.group_budget import GROUP
 from search.space import Genes, Space
 from search.trial import Trial
 
@@ -49,7 +50,7 @@ def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[t
     if genes is None:
         return
     known = {trial.recipe.id for trial in trials}
-    hopeless = [trial.recipe for trial in trials if max(trial.violations.values(), default=0.0) > HOPELESS]
+    hopeless = [trial.recipe for trial in trials if _is_hopeless(trial)]
     for name, values in space.choices.items():
         position = values.index(genes[name])
         if position + 1 == len(values):
@@ -58,3 +59,8 @@ def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[t
         recipe = space.decode(changed)
         if recipe.id not in known and not any(recipe.at_least_as_compressed_as(one) for one in hopeless):
             yield changed, recipe
+
+
+def _is_hopeless(trial: Trial) -> bool:
+    """A group's limit says little about other recipes: small groups scatter."""
+    return any(over > HOPELESS for name, over in trial.violations.items() if name != GROUP)

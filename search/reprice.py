@@ -7,6 +7,7 @@ from common.errors import InputError
 from compression.dimensions import Dimensions
 from devices.profile import DeviceProfile
 from search.config import SearchConfig
+from search.group_budget import GROUP
 from search.pricing import broken_limits, mark_unscored, trial_costs
 from search.space import runtime_violation
 from search.trial import UNEVALUATED, Trial, TrialCosts
@@ -83,7 +84,7 @@ def _judged(repriced: Trial, before: Trial, unsupported: str | None, target: Tar
     elif broken and not _over_cost(before):
         note = "; ".join(filter(None, (note, f"on {target.profile.name}, {broken}")))
     if accuracy:
-        violations["wer"] = before.violations["wer"]
+        violations |= {name: before.violations[name] for name in ("wer", GROUP) if name in before.violations}
     mark_unscored(violations, state)
     return replace(repriced, state=state, accuracy=accuracy, note=note, violations=violations)
 

@@ -11,6 +11,7 @@ from common.files import write_text_whole
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from search.outcome import ArtifactFigures, Outcome
+from search.robustness import new_notes, over_note
 from search.trial import ACCURACY, Trial
 
 COLUMNS = (
@@ -71,7 +72,8 @@ def artifacts_frame(outcome: Outcome) -> pd.DataFrame:
 
 def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
-    return {"note": outcome.artifacts[trial.recipe.id].note} | (asdict(figures) if figures else {})
+    notes = [outcome.artifacts[trial.recipe.id].note, *new_notes(outcome, trial)]
+    return {"note": "; ".join(filter(None, notes))} | (asdict(figures) if figures else {})
 
 
 def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
@@ -177,6 +179,7 @@ def _structure(recipe: Recipe, dimensions: Dimensions) -> dict[str, float]:
 def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
     """The trial's own note on one line, and the reason for every empty cell."""
     parts = [" ".join(trial.note.split())]
+    parts.append(over_note(trial, outcome))
     if trial.state == "stopped" and trial.accuracy:
         parts.append(f"WER over the first {len(trial.accuracy.utterances)} of {outcome.utterances} utterances")
     if trial.state == "complete" and not is_confirmed:
@@ -186,6 +189,7 @@ def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
         parts.append("not exported")
     elif record:
         parts.append(record.note)
+        parts += new_notes(outcome, trial)
     if trial.costs.latency_ms is None:
         parts.append(f"no latency on {outcome.device}")
     elif trial.costs.energy_mj is None:

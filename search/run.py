@@ -19,11 +19,13 @@ from search.findings import (
     recall_artifact,
     recall_confirmation,
     recall_elapsed,
+    recall_facts,
     remember_artifact,
     remember_confirmation,
     remember_elapsed,
 )
 from search.front import front
+from search.group_budget import find_group_limits
 from search.outcome import Confirmation, Outcome
 from search.proposals import neighbours, starting_genes
 from search.scorer import Baseline, Scorer
@@ -207,12 +209,16 @@ class Run:
         accuracy = self._scorer.confirm(trial.recipe)
         baseline = recall_confirmation(self._memory, self._trials[0].recipe)
         limit = self._scorer.wer_limit(baseline.wer if baseline else accuracy.wer)
+        budget = recall_facts(self._memory).group_budget
+        groups = find_group_limits(budget, baseline.groups if baseline else accuracy.groups)
+        broken = groups and groups.broken(accuracy.groups)
         confirmation = Confirmation(
             wer=accuracy.wer,
             wer_low=accuracy.wer_low,
             wer_high=accuracy.wer_high,
             words=accuracy.words,
-            within_budget=accuracy.wer <= limit,
+            within_budget=accuracy.wer <= limit and not broken,
+            groups=accuracy.groups,
         )
         remember_confirmation(self._memory, trial.recipe, confirmation)
 

@@ -11,10 +11,12 @@ from compression.compress import compress
 from compression.recipe import Recipe
 from evaluators.accuracy import ErrorCounts
 from evaluators.evaluator import Evaluation
+from evaluators.groups import GroupAccuracy
+from search.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
 from search.stopping import surely_over_budget, wer_violation
-from search.trial import ACCURACY, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+from search.trial import ACCURACY, GroupErrors, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,7 @@ class Baseline:
 
     accuracy: TrialAccuracy
     wer_limit: float
+    group_limits: GroupLimits | None = None
 
     @property
     def errors(self) -> dict[str, UtteranceErrors]:
@@ -37,6 +40,7 @@ class Scorer:
         self._drafts: Evaluation | None = None
         self._confirm_drafts: Evaluation | None = None
         self._original_costs = self.costs(session.original)
+        self._members = [(f"{one.kind} {one.name}", one.utterances) for one in session.evaluator.groups]
 
     def costs(self, recipe: Recipe) -> TrialCosts:
         """What a recipe costs on the run's device, for the reference utterance."""
@@ -60,6 +64,8 @@ class Scorer:
             errors = {one.id: one for one in accuracy.utterances} if baseline is None else baseline.errors
             limit = self.wer_limit(accuracy.wer) if baseline is None else baseline.wer_limit
             violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
+            limits = self.group_limits(accuracy) if baseline is None else baseline.group_limits
+            violations |= group_violation(accuracy, limits, state)
         mark_unscored(violations, state)
         return Trial(
             number=number,
@@ -95,7 +101,10 @@ class Scorer:
             if baseline is None:
                 return None
             scored = [utterance_errors(one) for one in counts]
-            return surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit, rng=rng)
+            reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit, rng=rng)
+            if reason or baseline.group_limits is None:
+                return reason
+            return surely_over_group_budget(scored, self._members, baseline.group_limits)
 
         evaluation = self._session.evaluator.evaluate(
             compress(self._session.model, recipe, self._session.calibration),
@@ -121,11 +130,27 @@ class Scorer:
         """The baseline that the run's first trial measured. Raises EvaluationError when that trial failed."""
         if trial.accuracy is None:
             raise EvaluationError(f"the original model cannot be scored: {trial.note}")
-        return Baseline(accuracy=trial.accuracy, wer_limit=self.wer_limit(trial.accuracy.wer))
+        return Baseline(
+            accuracy=trial.accuracy,
+            wer_limit=self.wer_limit(trial.accuracy.wer),
+            group_limits=self.group_limits(trial.accuracy),
+        )
 
     def wer_limit(self, baseline_wer: float) -> float:
         """The largest WER, as a fraction, on speech where the original model has this one."""
         return self._session.config.parsed_wer_budget.limit(baseline_wer)
+
+    def group_limits(self, baseline: TrialAccuracy) -> GroupLimits | None:
+        """What each group may err where the original model has this accuracy; None without a budget."""
+        return find_group_limits(self._session.config.group_budget, baseline.groups)
+
+
+def group_violation(accuracy: TrialAccuracy, limits: GroupLimits | None, state: TrialState) -> dict[str, float]:
+    """The worst group's violation, if it is known: on a part of the set only a broken limit is."""
+    worst = limits.worst(accuracy.groups) if limits else None
+    if worst is None or (state != "complete" and worst.violation <= 0):
+        return {}
+    return {GROUP: worst.violation}
 
 
 def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
@@ -133,6 +158,24 @@ def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
     return TrialAccuracy(
         **{name: getattr(evaluation.accuracy, name) for name in ACCURACY},
         utterances=tuple(utterance_errors(one) for one in evaluation.counts),
+        groups=group_errors(evaluation.groups),
+    )
+
+
+def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
+    """What a run keeps of the accuracies of groups."""
+    return tuple(
+        GroupErrors(
+            kind=one.kind,
+            name=one.name,
+            wer=one.accuracy.wer,
+            wer_low=one.accuracy.wer_low,
+            wer_high=one.accuracy.wer_high,
+            errors=one.accuracy.insertions + one.accuracy.deletions + one.accuracy.substitutions,
+            words=one.accuracy.words,
+            utterances=one.accuracy.utterances,
+        )
+        for one in groups
     )
 
 

@@ -17,11 +17,13 @@ from devices.profile import DeviceProfile, load_profile
 from evaluators.calibration_speech import calibrate
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
+from evaluators.noisy_speech import Mixing, with_noise
 from evaluators.speech_set import SpeechSet, load_speech_set
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
 from search.folder import RunFolder
+from search.group_budget import MIN_WORDS
 from search.space import PRESETS, Space, check_choices, load_choices, with_original
 
 Say = Callable[[str], None]
@@ -59,6 +61,7 @@ class Session:
             confirm_broken_lines=len(confirm.broken) if confirm else 0,
             dimensions=self.model.dimensions,
             limits=self.limits,
+            group_budget=self.config.group_budget,
         )
 
     @property
@@ -87,10 +90,17 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     def load(path: Path) -> SpeechSet:
         return load_speech(path, model, language=config.language, skip_broken=config.skip_broken)
 
-    speech = load(config.data)
-    confirm = load(config.confirm) if config.confirm else None
-    calibration_speech = load(config.calibration) if config.calibration else speech
+    clean = load(config.data)
+    calibration_speech = load(config.calibration) if config.calibration else clean
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
+
+    def evaluator(speech: SpeechSet) -> Evaluator:
+        noisy = with_noise(speech, config.mixing)
+        return Evaluator(noisy, dimensions=model.dimensions, features=features, seed=config.seed)
+
+    search_evaluator = evaluator(clean)
+    check_group_budget(config, search_evaluator)
+    confirm = evaluator(load(config.confirm)) if config.confirm else None
     count = min(config.calibration_utterances, len(calibration_speech.utterances))
     say(f"Calibrating on {count} utterances of {calibration_speech.name} (once: the result is cached)")
     calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances, features=features)
@@ -115,10 +125,8 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         calibration=calibration,
         calibration_digest=calibration_speech.digest,
         limits=config.cost_limits(profile.ram_available_mb),
-        evaluator=Evaluator(speech, dimensions=model.dimensions, features=features, seed=config.seed),
-        confirm=Evaluator(confirm, dimensions=model.dimensions, features=features, seed=config.seed)
-        if confirm
-        else None,
+        evaluator=search_evaluator,
+        confirm=confirm,
     )
 
 
@@ -135,10 +143,24 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
     return session
 
 
-def load_speech(path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool) -> SpeechSet:
-    """A speech set for a model; what states no language is English for an English-only model."""
+def load_speech(
+    path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool, mixing: Mixing | None = None
+) -> SpeechSet:
+    """A speech set for a model, with noise if asked; what states no language is English for an English-only model."""
     stated = language or (None if model.dimensions.is_multilingual else "en")
-    return load_speech_set(path, language=stated, skip_broken=skip_broken)
+    return with_noise(load_speech_set(path, language=stated, skip_broken=skip_broken), mixing)
+
+
+def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
+    """Raise InputError where a group budget would judge nothing: every group of the speech set is too small."""
+    groups = {f"{one.kind} {one.name}": sum(evaluator.words[u] for u in one.utterances) for one in evaluator.groups}
+    if config.group_budget is None or max(groups.values(), default=0) >= MIN_WORDS:
+        return
+    listed = ", ".join(f"{label} ({words} words)" for label, words in groups.items()) or "none"
+    raise InputError(
+        f"--group-budget {config.group_budget}: {evaluator.speech.name} has no group of at least {MIN_WORDS} words; "
+        f"its groups: {listed}. Give a larger set, or leave the option out"
+    )
 
 
 def use_threads(threads: int | None) -> None:

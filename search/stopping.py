@@ -27,16 +27,16 @@ def surely_over_budget(
     `baseline` holds the baseline's errors of every utterance by id.
     """
     total_words = sum(errors.words for errors in baseline.values())
-    seen = sum(_errors(one) for one in scored)
+    seen = sum(one.errors for one in scored)
     if seen > wer_limit * total_words:
         return f"over the budget after {len(scored)} of {len(baseline)} utterances, whatever the rest"
     if len(scored) < MIN_UTTERANCES:
         return None
-    baseline_total = sum(_errors(one) for one in baseline.values())
+    baseline_total = sum(one.errors for one in baseline.values())
     ratio = wer_limit * total_words / baseline_total if baseline_total else np.inf
     if not np.isfinite(ratio):
         return None
-    excess = np.array([_errors(one) - ratio * _errors(baseline[one.id]) for one in scored])
+    excess = np.array([one.errors - ratio * baseline[one.id].errors for one in scored])
     resampled = excess[rng.integers(len(excess), size=(RESAMPLES, len(excess)))].sum(1)
     if np.quantile(resampled, 1 - CONFIDENCE) > 0:
         return f"over the budget after {len(scored)} of {len(baseline)} utterances with {CONFIDENCE:.1%} confidence"
@@ -52,13 +52,9 @@ def wer_violation(
     """
     words = sum(one.words for one in scored)
     total_words = sum(one.words for one in baseline.values())
-    baseline_total = sum(map(_errors, baseline.values()))
-    baseline_seen = sum(_errors(baseline[one.id]) for one in scored)
+    baseline_total = sum(one.errors for one in baseline.values())
+    baseline_seen = sum(baseline[one.id].errors for one in scored)
     share = baseline_seen / baseline_total if baseline_seen else words / total_words
     allowed = wer_limit * total_words * share
-    errors = sum(map(_errors, scored))
+    errors = sum(one.errors for one in scored)
     return errors / allowed - 1 if allowed else float(errors > 0)
-
-
-def _errors(one: UtteranceErrors) -> int:
-    return one.insertions + one.deletions + one.substitutions

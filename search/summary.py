@@ -41,6 +41,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "speech": outcome.speech,
         "confirm_speech": outcome.confirm_speech,
         "wer_limit": outcome.wer_limit,
+        "group_budget": outcome.group_budget,
         "trials": len(outcome.trials),
         "front": [trial.number for trial in outcome.front],
         "baseline": values(outcome.baseline),
@@ -51,6 +52,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
 
 
 def _trial_values(trial: Trial, outcome: Outcome) -> dict[str, Any]:
+    worst = outcome.worst_group(trial)
     accuracy, confirmation = trial.accuracy, outcome.confirmations.get(trial.recipe.id)
     return {
         "trial": trial.number,
@@ -65,6 +67,9 @@ def _trial_values(trial: Trial, outcome: Outcome) -> dict[str, Any]:
         **asdict(trial.costs),
         "time_limit_probability": outcome.within_time(trial),
         "violations": trial.violations,
+        "groups": [asdict(group) for group in accuracy.groups] if accuracy else [],
+        "groups_confirm": [asdict(group) for group in confirmation.groups] if confirmation else [],
+        "worst_group": worst and {"kind": worst.found.kind, "name": worst.found.name, "over": worst.violation},
     }
 
 

@@ -1,8 +1,9 @@
 """A trial: one recipe with its costs, its accuracy or the reason it has none, and its timings."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from compression.recipe import Recipe
 
@@ -50,10 +51,35 @@ class UtteranceErrors:
     substitutions: int
     words: int
 
+    @property
+    def errors(self) -> int:
+        return self.insertions + self.deletions + self.substitutions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupErrors:
+    """WER of one group of the speech set, such as `length` `below 5 s`, with its 95 % interval and counts."""
+
+    kind: str
+    name: str
+    wer: float
+    wer_low: float
+    wer_high: float
+    errors: int
+    words: int
+    utterances: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {self.name}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialAccuracy:
-    """Pooled WER (a fraction) with its 95 % interval and counts, over the utterances that were scored."""
+    """Pooled WER (a fraction) with its 95 % interval and counts, over the utterances that were scored.
+
+    `groups`: the same in each group; empty in records from before groups were kept.
+    """
 
     wer: float
     wer_low: float
@@ -63,6 +89,7 @@ class TrialAccuracy:
     substitutions: int
     words: int
     utterances: tuple[UtteranceErrors, ...]
+    groups: tuple[GroupErrors, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +121,16 @@ class Trial:
         accuracy = values.pop("accuracy")
         if accuracy:
             utterances = tuple(UtteranceErrors(**errors) for errors in accuracy.pop("utterances"))
-            accuracy = TrialAccuracy(**accuracy, utterances=utterances)
+            groups = read_groups(accuracy.pop("groups", ()))
+            accuracy = TrialAccuracy(**accuracy, utterances=utterances, groups=groups)
         return cls(
             recipe=Recipe.from_json(values.pop("recipe")),
             costs=TrialCosts(**values.pop("costs")),
             accuracy=accuracy,
             **values,
         )
+
+
+def read_groups(values: Iterable[Mapping[str, Any]]) -> tuple[GroupErrors, ...]:
+    """The groups that `asdict` made values of."""
+    return tuple(GroupErrors(**one) for one in values)

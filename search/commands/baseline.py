@@ -11,9 +11,11 @@ from compression.compress import compress
 from compression.models import load_model
 from compression.recipe import Recipe
 from evaluators.calibration_speech import calibrate
+from evaluators.characters import counted_units
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
-from search.comparison import percent
+from evaluators.noisy_speech import Mixing
+from search.commands.groups import group_lines
 from search.session import load_speech, use_threads
 
 
@@ -28,12 +30,15 @@ class BaselineOptions:
     calibration_utterances: int
     language: str | None
     skip_broken: bool
+    noise: Path | None
+    snr_db: str | None
     threads: int | None
 
 
 def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     """Score the whole speech set and print WER with its interval, errors and normaliser."""
     use_threads(options.threads)
+    mixing = Mixing.parse(options.noise, options.snr_db)
     console = Console(stderr=True)
     model = load_model(options.model)
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
@@ -41,7 +46,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         recipe = read_recipe(options.recipe_file)
     recipe.check(model.dimensions)
 
-    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
+    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     calibration = None
     if recipe.needs_calibration(model.dimensions):
@@ -54,13 +59,15 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     accuracy = evaluation.accuracy
     if as_json:
         identity = {"model": model.name, "speech": speech.name, "recipe_id": recipe.id}
-        print(json.dumps(identity | asdict(accuracy) | {"broken_lines": len(speech.broken)}))
+        groups = {"groups": [asdict(group) for group in evaluation.groups]}
+        print(json.dumps(identity | asdict(accuracy) | {"broken_lines": len(speech.broken)} | groups))
         return
     print(
-        f"WER {percent(accuracy.wer)} (95 %: {percent(accuracy.wer_low)} to {percent(accuracy.wer_high)}), "
+        f"{accuracy.text}, "
         f"{accuracy.insertions} insertions, {accuracy.deletions} deletions, {accuracy.substitutions} substitutions "
-        f"in {accuracy.words} words; normaliser {accuracy.normaliser}"
+        f"in {accuracy.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}"
     )
+    print("\n".join(group_lines(evaluation.groups)), end="\n" if evaluation.groups else "")
 
 
 def read_recipe(file: Path) -> Recipe:

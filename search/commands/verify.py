@@ -10,16 +10,29 @@ from common.errors import InputError
 from compression.compress import compress
 from compression.export.manifest import Origin, read_origin
 from compression.models import LoadedModel, load_model
+from evaluators.characters import counted_units
 from evaluators.costs import stored_bytes
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
-from evaluators.verification import Parity, Verification, verify
+from evaluators.noisy_speech import Mixing
+from evaluators.verification import (
+    NOISE_LEVEL,
+    QUIET_LEVEL,
+    Parity,
+    Verification,
+    original_hears,
+    verify,
+    white_noise,
+)
 from runtime.measure import Plan
 from search.artifacts import calibrated
-from search.comparison import percent
+from search.commands.groups import group_lines
+from search.robustness import SOUNDS, Heard, shortened
 from search.session import load_speech, use_threads
 
 SHOWN_DIFFERENCES = 10
+LEVELS = {"on_silence": 0.0, "on_quiet": QUIET_LEVEL, "on_noise": NOISE_LEVEL}
+"""Of the sounds that `verify` plays, which the original hears for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +44,8 @@ class VerifyOptions:
     model: str | None
     language: str | None
     skip_broken: bool
+    noise: Path | None
+    snr_db: str | None
     threads: int | None
     repeats: int
 
@@ -38,10 +53,11 @@ class VerifyOptions:
 def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     """Run the artifact on the speech set, compare it with the torch evaluation, time it, and print what came out."""
     use_threads(options.threads)
+    mixing = Mixing.parse(options.noise, options.snr_db)
     say = Console(stderr=True).print
     origin = read_origin(options.artifact)
     model = _model(options, origin)
-    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken)
+    speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
     network = compress(model, origin.recipe, calibrated(model, origin.recipe, origin.sources))
@@ -49,12 +65,18 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
+    original = {name: original_hears(model.network, white_noise(level)) for name, level in LEVELS.items()}
+    heard = [
+        Heard(sound=sound, text=getattr(verification, name), original=original[name]) for name, sound in SOUNDS.items()
+    ]
+    warnings = [f"The artifact {one.note}." for one in heard if one.text and one.is_new]
     if as_json:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
+        values |= {"original": original, "warnings": warnings}
         print(json.dumps(values | asdict(verification)))
         return
-    print("\n".join(_lines(verification, promised)))
+    print("\n".join([*_lines(verification, promised), *(f"Warning: {warning}" for warning in warnings)]))
 
 
 def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
@@ -72,8 +94,8 @@ def _lines(verification: Verification, promised: int) -> list[str]:
     threads = "one thread per core" if measured.threads is None else f"{measured.threads} threads"
     excess = 100 * (verification.size_bytes / promised - 1)
     lines = [
-        f"WER {percent(accuracy.wer)} (95 %: {percent(accuracy.wer_low)} to {percent(accuracy.wer_high)}) "
-        f"in {accuracy.words} words; normaliser {accuracy.normaliser}",
+        f"{accuracy.text} in {accuracy.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}",
+        *group_lines(verification.groups),
         f"size {verification.size_bytes / 1e6:.1f} MB, {excess:+.1f} % of what the recipe promised",
         f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token, "
         f"utterance {measured.utterance_ms:.0f} ms ({measured.audio_s:.1f} s, {measured.tokens:g} tokens); "
@@ -81,13 +103,13 @@ def _lines(verification: Verification, promised: int) -> list[str]:
         f"reference utterance ({measured.reference_s:g} s, {measured.reference_tokens} tokens) "
         f"{measured.reference_ms:.0f} ms",
         f"memory {measured.peak_rss_bytes / 1e6:.0f} MB, Python included; loads in {1000 * measured.load_s:.0f} ms",
-        f"hears {_quoted(verification.on_silence)} in silence, {_quoted(verification.on_noise)} in noise",
+        "hears " + ", ".join(f"{_quoted(getattr(verification, name))} in {sound}" for name, sound in SOUNDS.items()),
     ]
     return lines + _differences(parity)
 
 
 def _quoted(text: str) -> str:
-    return repr(text) if text else "nothing"
+    return shortened(text) if text else "nothing"
 
 
 def _differences(parity: Parity) -> list[str]:

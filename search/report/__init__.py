@@ -11,10 +11,13 @@ from plotly.offline import get_plotlyjs
 
 from common.files import write_text_whole
 from compression.dimensions import Dimensions
+from evaluators.characters import counted_units
 from search.comparison import budget, compare, problems, provenance, shown_trial
+from search.group_budget import MIN_WORDS
 from search.outcome import Outcome
-from search.report.figures import convergence_figure, front_figure, sensitivity_figure, wer_view
+from search.report.figures import convergence_figure, front_figure, groups_figure, sensitivity_figure, wer_view
 from search.results import trials_frame
+from search.robustness import group_rows
 
 GENES = {
     "mean_weight_bits": "mean weight bits",
@@ -38,6 +41,7 @@ def render_report(
     """The page's HTML; `generated` is the date to show. The same arguments give the same page."""
     frame = trials_frame(outcome, dimensions)
     genes = varying_genes(outcome, frame)
+    groups = group_rows(outcome, shown_trial(outcome))
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files(__package__).joinpath("template.html").read_text(encoding="utf-8")
     )
@@ -54,6 +58,11 @@ def render_report(
         rows=frame.set_index("trial").to_dict("index"),
         in_time=_in_time(outcome),
         remarks=_remarks(outcome, frame),
+        groups=groups,
+        min_group_words=MIN_WORDS,
+        counted=counted_units(outcome.normaliser),
+        worst={trial.number: outcome.worst_group(trial) for trial in outcome.front},
+        groups_figure=Markup(groups_figure(groups, shown_trial(outcome))) if groups else None,
         front_figure=Markup(front_figure(outcome)),
         convergence_figure=Markup(convergence_figure(outcome)),
         sensitivity_figure=Markup(sensitivity_figure(outcome, genes)) if len(genes.columns) > 1 else None,

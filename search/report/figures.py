@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from search.comparison import budget
 from search.outcome import Outcome
+from search.robustness import GroupRow
 from search.trial import Trial
 
 # Okabe and Ito's palette, distinguishable with any colour vision
@@ -131,6 +132,57 @@ def sensitivity_figure(outcome: Outcome, genes: pd.DataFrame) -> str:
     figure.update_annotations(font_size=13)
     figure.update_layout(height=90 + 210 * rows, showlegend=False)
     return _html(figure, "sensitivity")
+
+
+def groups_figure(rows: Sequence[GroupRow], pick: Trial) -> str:
+    """WER of the original and of the pick in each group, with 95 % intervals; a dash is the group's limit."""
+    figure = go.Figure()
+    series = (
+        ("baseline", ORANGE, "diamond", -0.13, [row.original for row in rows]),
+        (f"trial {pick.number}", GREEN, "circle", 0.13, [row.found for row in rows]),
+    )
+    for name, color, symbol, shift, found in series:
+        shown = [(place + shift, one) for place, one in enumerate(found) if one]
+        figure.add_trace(
+            go.Scatter(
+                x=[100 * one.wer for _, one in shown],
+                y=[place for place, _ in shown],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [100 * (one.wer_high - one.wer) for _, one in shown],
+                    "arrayminus": [100 * (one.wer - one.wer_low) for _, one in shown],
+                    "thickness": 1.5,
+                },
+                mode="markers",
+                name=name,
+                marker={"color": color, "symbol": symbol, "size": 9},
+                text=[f"{escape(one.label)}, {one.errors} errors in {one.words} words" for _, one in shown],
+                hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
+            )
+        )
+    limits = [(place, 100 * row.limit) for place, row in enumerate(rows) if row.limit is not None]
+    if limits:
+        figure.add_trace(
+            go.Scatter(
+                x=[limit for _, limit in limits],
+                y=[place for place, _ in limits],
+                mode="markers",
+                name="limit",
+                marker={
+                    "color": VERMILLION,
+                    "symbol": "line-ns",
+                    "size": 22,
+                    "line": {"color": VERMILLION, "width": 2},
+                },
+                hovertemplate="limit %{x:.2f} %<extra></extra>",
+            )
+        )
+    labels = [escape(row.original.label) for row in rows]
+    figure.update_layout(height=170 + 42 * len(rows))
+    figure.update_xaxes(title="WER (%)", rangemode="tozero")
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, autorange="reversed", automargin=True)
+    return _html(figure, "groups")
 
 
 def wer_view(outcome: Outcome) -> float:

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whisper.tokenizer import LANGUAGES
 
-from evaluators.accuracy import ErrorCounts, count_errors, normaliser_for, paired_difference, pooled_accuracy
+from evaluators.accuracy import (
+    ErrorCounts,
+    count_errors,
+    normaliser_for,
+    paired_difference,
+    pooled_accuracy,
+    reference_words,
+)
+from evaluators.characters import CHARACTER_LANGUAGES, counted_units
 
 # openai-whisper leaves english.json open
 words = st.lists(st.sampled_from(("red", "green", "blue")), max_size=6).map(tuple)
@@ -67,6 +76,44 @@ def test_texts_are_compared_after_whispers_normaliser(
 def test_the_normalisers_name_states_kind_and_version() -> None:
     assert normaliser_for("en").name == "whisper-english-20250625"
     assert normaliser_for("de").name == normaliser_for("es").name == "whisper-basic-20250625"
+
+
+@pytest.mark.parametrize(
+    ("language", "reference", "hypothesis", "errors", "characters"),
+    [
+        ("zh", "今天天气很好。", "今天 天氣很好", 1, 6),
+        ("ja", "東京タワー", "とうきょうタワー", 5, 5),
+        ("yue", "你好嗎?", "", 3, 3),
+        ("zh", "用 GPS 导航", "用gps导航", 0, 6),
+        ("th", "ขอบคุณ", "ขอบคุน", 1, 5),  # Whisper's normaliser drops the vowel below
+        ("ko", "오늘 날씨가 좋다", "오늘 날씨 좋다", 1, 3),  # has spaces
+    ],
+)
+def test_languages_without_spaces_are_counted_in_characters(
+    language: str, reference: str, hypothesis: str, errors: int, characters: int
+) -> None:
+    counted = count_errors(utterance_id="a", speaker="s", reference=reference, hypothesis=hypothesis, language=language)
+    assert (counted.errors, counted.words) == (errors, characters)
+    assert reference_words(reference, language) == characters
+
+
+@given(st.text("今天气很好", min_size=1, max_size=6), st.text("今天气很好", max_size=6))
+def test_character_errors_are_the_edit_distance_of_characters(reference: str, hypothesis: str) -> None:
+    counted = count_errors(utterance_id="a", speaker="s", reference=reference, hypothesis=hypothesis, language="zh")
+    assert counted.errors == distance(tuple(reference), tuple(hypothesis))
+
+
+def test_the_normalisers_name_says_what_is_counted() -> None:
+    for language in CHARACTER_LANGUAGES:
+        assert normaliser_for(language).name == "whisper-characters-20250625"
+    assert set(LANGUAGES) >= CHARACTER_LANGUAGES
+    counted = {"en": "words", "zh": "characters", "de": "words"}
+    for language, units in counted.items():
+        assert counted_units(normaliser_for(language).name) == units
+    both = "+".join(normaliser_for(language).name for language in ("en", "zh"))
+    assert counted_units(both) == "words and characters"
+    for normaliser, begins in ((normaliser_for("zh").name, "CER 10.00 % (95 %: "), (both, "WER 10.00 % (95 %: ")):
+        assert pooled_accuracy([counts("a", "x", 1, 10)], normaliser=normaliser, seed=0).text.startswith(begins)
 
 
 def test_counts_are_pooled() -> None:

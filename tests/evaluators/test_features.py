@@ -9,7 +9,7 @@ import pytest
 import torch
 from whisper.audio import log_mel_spectrogram, pad_or_trim
 
-from evaluators import features
+from evaluators import speech_set
 from evaluators.audio import read_audio
 from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet, Utterance
@@ -40,7 +40,7 @@ def test_features_are_whispers(utterance: Utterance, folder: Path, n_mels: int) 
 
 def test_audio_is_read_once(utterance: Utterance, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = CachedFeatures(n_mels=80, folder=folder).mel(utterance)
-    monkeypatch.setattr(features, "read_audio", refuse)
+    monkeypatch.setattr(speech_set, "read_audio", refuse)
     assert torch.equal(CachedFeatures(n_mels=80, folder=folder).mel(utterance), first)
     with pytest.raises(RuntimeError, match="read again"):
         CachedFeatures(n_mels=128, folder=folder).mel(utterance)

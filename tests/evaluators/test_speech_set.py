@@ -308,6 +308,33 @@ def test_the_sample_is_small_16_khz_and_whole(sample: dict[str, SpeechSet]) -> N
         assert (information.samplerate, information.channels, information.subtype) == (16_000, 1, "PCM_16")
 
 
+@pytest.mark.parametrize(
+    ("fields", "level"),
+    [
+        ({"snr_db": 10}, "10 dB"),
+        ({"snr_db": 7.5}, "7.5 dB"),
+        ({"snr_db": "-5"}, "-5 dB"),
+        ({"noise": "street"}, "street"),
+        ({"condition": "clean"}, "clean"),
+        ({"snr_db": 0, "noise": "street"}, "0 dB"),
+        ({"noise": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_line_may_state_its_noise(tmp_path: Path, fields: dict[str, object], level: str | None) -> None:
+    write_clip(tmp_path / "one.wav")
+    row = {"audio": "one.wav", "text": "one", "language": "en", **fields}
+    (utterance,) = load_speech_set(write_json_lines(tmp_path / "set.jsonl", [row])).utterances
+    assert (utterance.noise_level, utterance.noise) == (level, None)
+
+
+def test_a_noise_level_is_text_or_a_number(tmp_path: Path) -> None:
+    write_clip(tmp_path / "one.wav")
+    row = {"audio": "one.wav", "text": "one", "language": "en", "noise": ["street"]}
+    with pytest.raises(InputError, match="line 1: its noise level is neither text nor a whole number"):
+        load_speech_set(write_json_lines(tmp_path / "set.jsonl", [row]))
+
+
 @pytest.mark.shared
 def test_real_manifests_load(shared_speech: Path) -> None:
     speech = load_speech_set(shared_speech / "splits" / "read_confirm.jsonl")

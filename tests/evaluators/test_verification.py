@@ -6,16 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from common.errors import EvaluationError, InputError
 from compression.compress import compress
 from compression.export.manifest import artifact_bytes, read_origin
 from compression.models import LoadedModel
+from evaluators.accuracy import count_errors
 from evaluators.costs import stored_bytes
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.speech_set import SpeechSet, load_speech_set
-from evaluators.verification import ArtifactRecogniser, measure_apart, parity, timed_clips, verify
+from evaluators.verification import (
+    NOISE_LEVEL,
+    QUIET_LEVEL,
+    ArtifactRecogniser,
+    measure_apart,
+    original_hears,
+    parity,
+    timed_clips,
+    verify,
+    white_noise,
+)
 from runtime.measure import Plan
 
 PLAN = Plan(threads=1, repeats=1, reference_s=10.0, reference_tokens=5)
@@ -36,17 +48,36 @@ def evaluator(speech: SpeechSet, tiny_en: LoadedModel, tmp_path_factory: pytest.
 def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
     recipe = read_origin(artifact).recipe
     network = compress(tiny_en, recipe)
-    torch = evaluator.evaluate(network, window_s=recipe.window_s)
+    expected = evaluator.evaluate(network, window_s=recipe.window_s)
     found = verify(artifact, evaluator, PLAN, network=network, window_s=recipe.window_s)
     assert (found.parity.identical, found.parity.differences) == (len(speech.utterances), ())
-    assert found.accuracy == torch.accuracy
+    assert found.accuracy == expected.accuracy
     assert found.size_bytes == sum(file.stat().st_size for file in artifact.iterdir())
     assert found.size_bytes == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
-    assert found.on_silence == ""
+    assert found.on_silence == found.on_noise == ""
+    assert found.groups == expected.groups
+    assert [group.kind for group in found.groups]
     measured = found.measured
     assert (measured.threads, measured.clips, measured.reference_s) == (1, 4, 10.0)
     assert 0 < measured.token_ms < measured.utterance_ms
     assert 0 < measured.encoder_ms < measured.utterance_ms
+
+
+def test_what_the_original_hears(artifact, tiny_en, speech):
+    """Nothing where nobody speaks, like its artifact; words where somebody does; and no random numbers are used up."""
+    recogniser = ArtifactRecogniser(artifact, threads=1)
+    state = torch.random.get_rng_state()
+    for level in (0.0, QUIET_LEVEL, NOISE_LEVEL):
+        sound = white_noise(level)
+        assert np.sqrt(np.mean(sound.astype(float) ** 2)) == pytest.approx(level, rel=0.01)
+        assert (original_hears(tiny_en.network, sound), recogniser.hears(sound)) == ("", "")
+    spoken = speech.utterances[1]
+    heard = count_errors(
+        utterance_id="u", speaker="s", reference=spoken.text, language="en",
+        hypothesis=original_hears(tiny_en.network, spoken.samples()),
+    )  # fmt: skip
+    assert heard.errors <= 1
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_ten_seconds_take_less_than_200_mb(artifact, speech):

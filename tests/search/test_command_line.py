@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from compression.recipe import Recipe
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 DIMENSIONS = small_dimensions(layers=1, state=64, heads=1, vocabulary=51864)
 CLIPS = 4
+KINDS = ("insertions", "deletions", "substitutions")
 COMMAND = [sys.executable, "-c", "from search.cli import main; main()"]
 
 
@@ -286,6 +289,66 @@ def test_a_run_does_not_go_on_with_other_speech(files, finished_run, whisperfit,
     refused(whisperfit("resume", out), "cannot go on: speech_sha256 changed since it began; start a new run")
 
 
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("noise")
+    soundfile.write(folder / "hiss.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    return folder
+
+
+def test_a_run_on_noisy_speech_with_a_group_budget(files, noise, tmp_path, whisperfit):
+    """Noise changes the search's and the confirm set's speech, not the calibration; groups are judged and shown."""
+    options = {"data": "sample-search", "confirm": "sample-confirm", "trials": 2}
+    clean = whisperfit(*search_arguments(files, tmp_path / "clean", **options), "--json")
+    added = {"noise": noise, "snr_db": "10,clean", "group_budget": "+30%"}
+    noisy = whisperfit(*search_arguments(files, tmp_path / "noisy", **options, **added), "--json")
+    assert (clean.code, noisy.code) == (0, 0)
+    environments = [
+        json.loads((tmp_path / name / "environment.json").read_text(encoding="utf-8")) for name in ("clean", "noisy")
+    ]
+    differing = {name for name, value in environments[0].items() if environments[1][name] != value}
+    assert differing == {"speech_sha256", "confirm_sha256"}
+    shown = json.loads(noisy.out)
+    assert shown["speech"] == f"sample-search with {noise.stem} at 10 dB, clean"
+    baseline = shown["baseline"]
+    labels = {f"{one['kind']} {one['name']}" for one in baseline["groups"]}
+    assert {"length below 5 s", "length 5 to 15 s", "noise 10 dB", "noise clean"} <= labels
+    by_length = [one for one in baseline["groups"] if one["kind"] == "length"]
+    errors = sum(int(rows(tmp_path / "noisy" / "trials.csv")[0][name]) for name in KINDS)
+    assert sum(one["errors"] for one in by_length) == errors
+    assert baseline["violations"]["group"] < 0
+    assert baseline["worst_group"]["over"] == baseline["violations"]["group"]
+    assert [one["kind"] for one in baseline["groups_confirm"]]
+    page = (tmp_path / "noisy" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Groups</h2>" in page
+    assert "Group budget +30%" in page
+    (tmp_path / "noisy" / "config.toml").write_text(
+        (tmp_path / "noisy" / "config.toml").read_text(encoding="utf-8").replace("10,clean", "9,clean"), "utf-8"
+    )
+    refused(whisperfit("resume", tmp_path / "noisy"), "confirm_sha256, speech_sha256 changed since it began")
+
+
+def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whisperfit):
+    options = ("--data", files / "speech.jsonl", "--noise", noise, "--snr-db", "5,clean", "--threads", 1)
+    scored = whisperfit("baseline", "--model", files / "model.pt", *options, "--json")
+    original = rows(finished_run / "trials.csv")[0]["recipe_id"]
+    verified = whisperfit("verify", finished_run / "models" / original, *options, "--repeats", 1, "--json")
+    assert (scored.code, verified.code) == (0, 0)
+    groups, values = json.loads(scored.out)["groups"], json.loads(verified.out)
+    assert groups
+    assert {f"{one['kind']} {one['name']}" for one in groups} == {
+        f"{one['kind']} {one['name']}" for one in values["groups"]
+    }
+    assert sum(one["accuracy"]["words"] for one in groups if one["kind"] == "length") in (
+        0,
+        values["accuracy"]["words"],
+    )
+    heard = {name for name, text in values["original"].items() if values[name] and not text}
+    assert len(values["warnings"]) == len(heard)
+    shown = whisperfit("baseline", "--model", files / "model.pt", *options)
+    assert len([line for line in shown.out.splitlines() if "fewer than 100: hardly known" in line]) == len(groups)
+
+
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
     """A shell's background jobs ignore SIGINT, and so do their children: undo that where the tests run in one."""
@@ -377,6 +440,11 @@ def refused(ended: Ended, *complaints: str) -> None:
         ({"hours": -1}, ("--hours", "-1")),
         ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
         ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
+        ({"group_budget": "much"}, ("group budget 'much'", "8.5%", "+10%")),
+        ({"group_budget": "+30%"}, ("speech has no group of at least 100 words; its groups: ", "larger set")),
+        ({"noise": "hiss"}, ("--snr-db, such as 10",)),
+        ({"noise": "hiss", "snr_db": "10"}, ("--noise hiss does not exist",)),
+        ({"snr_db": "loud", "noise": "hiss"}, ("--snr-db 'loud'", "20,10,clean")),
         ({"config": "missing.toml"}, ("configuration missing.toml: cannot be read",)),
         ({"calibration": "missing.jsonl"}, ("missing.jsonl",)),
     ],

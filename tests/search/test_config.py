@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from search.budget import CostLimits
+from evaluators.noisy_speech import Mixing
+from search.budget import CostLimits, WerBudget
 from search.config import SearchConfig
 
 LEAST = {"model": "tiny.en", "device": "imx8mplus", "trials": 4}
@@ -38,6 +39,23 @@ def test_paths_in_a_file_are_relative_to_its_folder_and_flags_to_the_current_one
     assert config.confirm == tmp_path / "configs/own.jsonl"
     assert config.space == str(tmp_path / "configs/space.toml")
     assert config.calibration == Path("here.jsonl")
+
+
+def test_noise_is_a_path_and_its_level_text_or_a_number(tmp_path):
+    (tmp_path / "noise").mkdir()
+    file = write(tmp_path, **LEAST, noise="noise", snr_db=10, group_budget="+30%")
+    config = SearchConfig.build(file, {})
+    assert (config.noise, config.snr_db) == (tmp_path / "noise", "10")
+    assert config.mixing == Mixing(noise=tmp_path / "noise", levels_db=(10.0,))
+    assert config.parsed_group_budget == WerBudget(value=0.3, is_relative=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text(config.to_toml(tmp_path / "run"), encoding="utf-8")
+    again = SearchConfig.build(tmp_path / "run" / "config.toml", {})
+    assert again.noise
+    assert again.noise.samefile(tmp_path / "noise")
+    assert (again.snr_db, again.group_budget) == ("10", "+30%")
+    plain = SearchConfig.build(write(tmp_path, **LEAST), {})
+    assert (plain.mixing, plain.parsed_group_budget) == (None, None)
 
 
 def test_names_stay_names(tmp_path):

@@ -21,7 +21,7 @@ from search.findings import (
     remember_facts,
 )
 from search.outcome import Outcome
-from search.trial import Trial
+from search.trial import GroupErrors, Trial
 from tests.search.answers import toy_space
 from tests.search.conftest import DIMENSIONS
 
@@ -64,6 +64,24 @@ def test_an_outcome_comes_back_from_memory_as_it_was(memory, outcome: Outcome):
     assert found.wer_limit == pytest.approx(outcome.wer_limit)
     assert found.limits == FACTS.limits
     assert replace(found, wer_limit=outcome.wer_limit, limits=None) == outcome
+
+
+def test_groups_come_back_from_memory(memory, outcome: Outcome):
+    rates = dict.fromkeys(("wer", "wer_low", "wer_high"), 0.1)
+    groups = (GroupErrors(kind="language", name="de", errors=20, words=200, utterances=9, **rates),)
+    remember_facts(memory, replace(FACTS, group_budget="+30%"))
+    tell(
+        memory,
+        tuple(t if not t.accuracy else replace(t, accuracy=replace(t.accuracy, groups=groups)) for t in outcome.trials),
+    )
+    pick = outcome.trials[1]
+    remember_confirmation(memory, pick.recipe, replace(outcome.confirmations[pick.recipe.id], groups=groups))
+    remember_artifact(memory, pick.recipe, replace(outcome.artifacts[pick.recipe.id], groups=groups))
+    found = read_outcome(memory)
+    assert found.group_budget == "+30%"
+    assert found.trials[1].accuracy.groups == groups
+    assert found.confirmations[pick.recipe.id].groups == found.artifacts[pick.recipe.id].groups == groups
+    assert found.worst_group(found.trials[1]).allowed == pytest.approx(26)
 
 
 def test_without_a_feasible_trial_the_least_violating_one_is_named(memory, outcome: Outcome):

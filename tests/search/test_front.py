@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.front import front, least_violating, recommend
+from search.group_budget import find_group_limits
 from search.outcome import ArtifactRecord, Confirmation, Outcome
+from search.trial import GroupErrors
 
 POINTS = st.lists(
     st.tuples(
@@ -96,6 +98,21 @@ def test_the_pick_is_the_cheapest_whose_artifact_keeps_the_budget(outcome: Outco
         dear: ArtifactRecord(figures=replace(artifact_figures, wer=0.064), note=""),
     }
     assert recommend(outcome.front, {}, artifacts, wer_limit=0.065, baseline=outcome.baseline) == outcome.front[2]
+
+
+def test_an_artifact_over_the_group_budget_gives_way(outcome: Outcome, artifact_figures):
+    def groups(errors: int) -> tuple[GroupErrors, ...]:
+        rates = dict.fromkeys(("wer", "wer_low", "wer_high"), errors / 200)
+        return (GroupErrors(kind="noise", name="5 dB", errors=errors, words=200, utterances=9, **rates),)
+
+    good = replace(artifact_figures, wer=0.06)
+    artifacts = {
+        trial.recipe.id: ArtifactRecord(figures=good, note="", groups=groups(errors))
+        for trial, errors in zip(outcome.front, (27, 26, 20), strict=True)
+    }
+    limits = find_group_limits("+30%", groups(20))
+    found = recommend(outcome.front, {}, artifacts, wer_limit=0.065, group_limits=limits, baseline=outcome.baseline)
+    assert found == outcome.front[1]
 
 
 @pytest.mark.parametrize("confirmed", [{}, "all over"])

@@ -76,3 +76,12 @@ def test_a_recipe_outside_the_space_has_no_neighbours():
     space = SPACES["toy"]
     outside = answer(0, replace(space.original, window_s=17.0))
     assert list(neighbours(space, outside, [outside])) == []
+
+
+def test_a_groups_limit_rules_out_nothing_else():
+    """What is one step beyond a trial that is hopelessly over the WER budget is left out, over a group's it is not."""
+    space = SPACES["toy"]
+    original = answer(0, space.original)
+    for name, is_ruled_out in (("wer", True), ("group", False)):
+        over = replace(original, violations={"wer": -0.1} | {name: 3 * HOPELESS})
+        assert bool(list(neighbours(space, over, [over]))) != is_ruled_out

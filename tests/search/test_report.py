@@ -13,12 +13,13 @@ from scipy.stats import norm
 
 from search.budget import CostLimits
 from search.comparison import compare, problems
-from search.outcome import Outcome
+from search.outcome import ArtifactRecord, Outcome
 from search.report import render_report, varying_genes, write_report
-from search.report.figures import convergence_figure, front_figure
-from search.results import trials_frame
+from search.report.figures import convergence_figure, front_figure, groups_figure
+from search.results import artifacts_frame, trials_frame
+from search.robustness import group_rows
 from search.summary import outcome_values, print_summary
-from search.trial import UNEVALUATED
+from search.trial import UNEVALUATED, GroupErrors
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_without_power_there_is_no_energy_and_the_reader_is_told(outcome: Outcom
 
 def test_problems_name_what_a_reader_must_know(outcome):
     assert problems(outcome) == (
-        "The pick's artifact hears 'you' in noise.",
+        "The pick's artifact hears 'you' in noise, and so does the original.",
         "2 broken lines of search set skipped: not part of any WER.",
     )
     assert "not exported" in problems(replace(outcome, artifacts={}))[0]
@@ -263,3 +264,158 @@ def test_json_values_agree_with_the_rows(outcome, dimensions):
     recommended = values["recommended"]
     for name in ("recipe_id", "objective", "wer", "wer_low", "wer_confirm", "size_mb", "latency_ms", "source"):
         assert recommended[name] == rows.loc[recommended["trial"], name]
+
+
+def _group(name: str, errors: int, words: int = 200) -> GroupErrors:
+    wer = errors / words
+    return GroupErrors(
+        kind="language",
+        name=name,
+        wer=wer,
+        wer_low=0.5 * wer,
+        wer_high=1.5 * wer,
+        errors=errors,
+        words=words,
+        utterances=9,
+    )
+
+
+@pytest.fixture
+def grouped(outcome: Outcome) -> Outcome:
+    """The original and the pick in three groups: es has more errors, de lost more, and of <fr> there is too little."""
+    groups = {0: (20, 30, 1), 1: (25, 33, 4)}
+    trials = [
+        replace(
+            trial,
+            accuracy=trial.accuracy
+            and replace(
+                trial.accuracy,
+                groups=(
+                    _group("de", groups[trial.number][0]),
+                    _group("es", groups[trial.number][1]),
+                    _group("<fr>", groups[trial.number][2], words=40),
+                ),
+            ),
+        )
+        if trial.number in groups
+        else trial
+        for trial in outcome.trials
+    ]
+    front = tuple(trials[trial.number] for trial in outcome.front)
+    return replace(
+        outcome, trials=tuple(trials), front=front, recommended=trials[1], group_budget="+30%", speech="three tongues"
+    )
+
+
+def _in_cells(html: str) -> str:
+    """The page's words with a space between cells."""
+    return " ".join(_read(html.replace("</td>", " </td>")).words.split())
+
+
+def test_groups_are_shown_for_original_and_pick(grouped: Outcome, facts):
+    words = _in_cells(render_report(grouped, **facts))
+    assert "Group budget +30%: no group of 100 words or more may have a larger WER than its limit." in words
+    for row in (
+        "language de 9 200 10.00 5.00 to 15.00 12.50 6.25 to 18.75 +2.50 13.00 worst",
+        "language es 9 200 15.00 7.50 to 22.50 16.50 8.25 to 24.75 +1.50 19.50",
+        "language <fr> 9 40 2.50 1.25 to 3.75 10.00 5.00 to 15.00 +7.50 below 100 words, not judged",
+    ):
+        assert row in words
+    assert "language de, 12.50" in words, "in the front's table"
+    traces = _traces(groups_figure(group_rows(grouped, grouped.trials[1]), grouped.trials[1]))
+    assert traces["baseline"]["x"] == pytest.approx([10.0, 15.0, 2.5])
+    assert traces["trial 1"]["x"] == pytest.approx([12.5, 16.5, 10.0])
+    assert traces["trial 1"]["error_x"]["array"] == pytest.approx([6.25, 8.25, 5.0])
+    assert traces["limit"]["x"] == pytest.approx([13.0, 19.5])
+    row = {row.label: row for row in compare(grouped)}["Worst group"]
+    assert (str(row.baseline), str(row.pick)) == ("10.00 % (5.00 to 15.00)", "12.50 % (6.25 to 18.75)")
+    assert (row.change, row.note) == ("+2.50 points", "language de, budget 13.00 %")
+
+
+def test_without_a_group_budget_groups_have_no_limits(grouped: Outcome, facts):
+    free = replace(grouped, group_budget=None)
+    words = _in_cells(render_report(free, **facts))
+    assert "There was no group budget." in words
+    assert "12.50 6.25 to 18.75 +2.50 worst" in words
+    assert "limit" not in _traces(groups_figure(group_rows(free, free.trials[1]), free.trials[1]))
+    assert {row.label: row for row in compare(free)}["Worst group"].note == "language de"
+
+
+def test_a_run_from_before_groups_has_none(outcome: Outcome, facts):
+    assert "Groups overlap" not in _read(render_report(outcome, **facts)).words
+    assert "Worst group" not in {row.label for row in compare(outcome)}
+    assert outcome_values(outcome, Path("run"))["recommended"]["worst_group"] is None
+
+
+def test_groups_are_in_the_json(grouped: Outcome):
+    values = json.loads(json.dumps(outcome_values(grouped, Path("run")), allow_nan=False))
+    assert values["group_budget"] == "+30%"
+    pick = values["recommended"]
+    assert pick["worst_group"] == {"kind": "language", "name": "de", "over": pytest.approx(25 / 26 - 1)}
+    assert [(one["name"], one["errors"], one["words"]) for one in pick["groups"]] == [
+        ("de", 25, 200), ("es", 33, 200), ("<fr>", 4, 40)
+    ]  # fmt: skip
+
+
+def test_who_breaks_the_group_budget_is_named(grouped: Outcome, dimensions, facts):
+    over = replace(
+        grouped.trials[1],
+        violations={"wer": -0.1, "group": 33 / 26 - 1},
+        accuracy=replace(grouped.trials[1].accuracy, groups=(_group("de", 33), _group("es", 33))),
+    )
+    trials = (grouped.trials[0], over, *grouped.trials[2:])
+    infeasible = replace(grouped, trials=trials, front=(), recommended=None, least_violating=over)
+    assert problems(infeasible)[0] == (
+        "No recipe met the limits. The nearest, trial 1, is over the group budget by 26.9 % (language de: 16.50 %, "
+        "at most 13.00 %): relax --group-budget."
+    )
+    notes = trials_frame(infeasible, dimensions).set_index("trial")["note"]
+    assert notes[1].startswith("over the group budget in language de: 16.50 %, at most 13.00 %")
+    assert "group budget" not in notes[0]
+    assert "worst, over" in " ".join(_read(render_report(infeasible, **facts)).words.split())
+
+
+def test_the_group_budget_on_unseen_speech(grouped: Outcome):
+    """Broken there by the pick; judged by no group, where all are small."""
+    original, pick = grouped.trials[0].recipe.id, grouped.trials[1].recipe.id
+    confirmed = {
+        original: replace(grouped.confirmations[original], groups=(_group("de", 10), _group("es", 10))),
+        pick: replace(grouped.confirmations[pick], groups=(_group("de", 10), _group("es", 20)), within_budget=False),
+    }
+    (first, *_) = problems(replace(grouped, confirmations=confirmed))
+    assert "its WER in language es: 10.00 %, at most 6.50 %, is over the budget taken over the baseline" in first
+    small = {name: replace(one, groups=(_group("de", 3, words=50),)) for name, one in confirmed.items()}
+    told = "The group budget was not checked on confirm set: no group has 100 words there."
+    assert told in problems(replace(grouped, confirmations=small))
+    assert told not in problems(replace(grouped, confirmations=confirmed))
+
+
+def test_what_only_the_pick_hears_in_silence_is_told(outcome: Outcome, artifact_figures, dimensions):
+    def heard(original: str, pick: str) -> Outcome:
+        records = [(0, original), (1, pick)]
+        artifacts = {
+            outcome.trials[number].recipe.id: ArtifactRecord(
+                figures=replace(artifact_figures, on_noise="", on_quiet=text), note=""
+            )
+            for number, text in records
+        }
+        return replace(outcome, artifacts=artifacts)
+
+    brought = heard("", "Thank you.")
+    note = "hears 'Thank you.' in faint noise, where the original hears nothing"
+    assert f"The pick's artifact {note}." in problems(brought)
+    for frame in (trials_frame(brought, dimensions), artifacts_frame(brought)):
+        notes = frame.set_index("trial")["note"]
+        assert note in notes[1]
+        assert "hears" not in notes[0]
+    both = heard("you", "you " * 40)
+    shown = [text for text in problems(both) if "faint noise" in text]
+    assert shown == [f"The pick's artifact hears '{('you ' * 15)}...' in faint noise, where the original hears 'you'."]
+    assert "hears" not in "".join(trials_frame(both, dimensions)["note"])
+
+
+def test_characters_are_called_characters(outcome: Outcome, facts):
+    characters = replace(outcome, normaliser="whisper-characters-1+whisper-basic-1")
+    words = " ".join(_read(render_report(characters, **facts)).words.split())
+    assert "so words and characters are counted, and what is called WER here is their error rate" in words
+    assert "are counted" not in _read(render_report(outcome, **facts)).words

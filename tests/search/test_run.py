@@ -18,7 +18,7 @@ from search.genes import Value
 from search.outcome import ArtifactRecord
 from search.run import MEASURING_S, SCORED, End, Run
 from search.scorer import Baseline
-from search.trial import Trial, TrialAccuracy
+from search.trial import GroupErrors, Trial, TrialAccuracy
 from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
 from tests.search.conftest import DIMENSIONS
 
@@ -203,6 +203,29 @@ def test_what_was_confirmed_is_not_confirmed_again(tmp_path, world):
     again, _ = open_run(tmp_path, world, confirm=True)
     assert again.confirm()
     assert world.confirmed == before
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(26, True), (27, False)])
+def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, world, monkeypatch):
+    """The original has 20 errors in 200 words there, every other recipe `errors`."""
+    run, memory = open_run(tmp_path, world, confirm=True)
+    remember_facts(memory, replace(FACTS, group_budget="+30%"))
+    run.search(End(seconds=None, trials=14))
+
+    def confirm(recipe: Recipe) -> TrialAccuracy:
+        accuracy = answer(0, toy_space().original).accuracy
+        assert accuracy
+        found = 20 if recipe == toy_space().original else errors
+        rates = dict.fromkeys(("wer", "wer_low", "wer_high"), found / 200)
+        groups = (GroupErrors(kind="length", name="below 5 s", errors=found, words=200, utterances=9, **rates),)
+        return replace(accuracy, groups=groups)
+
+    monkeypatch.setattr(world, "confirm", confirm)
+    assert run.confirm()
+    original, *others = read_outcome(memory).confirmations.values()
+    assert original.within_budget
+    assert others
+    assert all(one.within_budget == kept and one.groups[0].errors == errors for one in others)
 
 
 def test_without_a_confirm_set_there_is_nothing_to_confirm(tmp_path, world):

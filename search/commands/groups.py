@@ -1,0 +1,21 @@
+"""Groups of a speech set on a terminal."""
+
+from collections.abc import Sequence
+
+from evaluators.accuracy import Accuracy
+from evaluators.characters import counted_units
+from evaluators.groups import GroupAccuracy
+from search.group_budget import MIN_WORDS
+
+
+def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:
+    """Lines of text for a terminal, one for each group, in columns."""
+    width = max((len(f"{one.kind} {one.name}") for one in groups), default=0)
+    return [f"  {f'{one.kind} {one.name}':<{width}}  {_in_full(one.accuracy)}" for one in groups]
+
+
+def _in_full(accuracy: Accuracy) -> str:
+    clips = "1 utterance" if accuracy.utterances == 1 else f"{accuracy.utterances} utterances"
+    units = counted_units(accuracy.normaliser)
+    few = f", fewer than {MIN_WORDS}: hardly known" if accuracy.words < MIN_WORDS else ""
+    return f"{accuracy.text} in {accuracy.words} {units} of {clips}{few}"
