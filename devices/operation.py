@@ -17,7 +17,7 @@ OperationKind = Literal[
     "layer_norm",  # M rows of N: the residual addition before it included
     "gelu",  # M rows of N
     "embedding",  # look-up of M rows of N
-    "stream",  # what N megabytes, read at every step, take beyond what they would if a cache held them
+    "stream",  # N megabytes that every step reads; in a table, a step that does nothing else
     "session",  # fixed overhead of one run of a graph that takes and gives N values
 ]
 OPERATION_KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
