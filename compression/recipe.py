@@ -6,6 +6,7 @@ reproducible from the recipe, the model and the calibration speech alone.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any, Literal, Self, get_args
@@ -21,12 +22,14 @@ ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
 
-YOUNGER_FIELDS: frozenset[str] = frozenset()
+YOUNGER_FIELDS: frozenset[str] = frozenset({"recovery"})
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
 ActivationRanges = Literal["dynamic", "static"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
+RecoveryMethod = Literal["reconstruct", "distill", "qat"]
+RECOVERY_METHODS: tuple[RecoveryMethod, ...] = get_args(RecoveryMethod)
 
 
 def _require(holds: bool, rule: str, value: object) -> None:
@@ -61,6 +64,23 @@ class DecoderLayer(EncoderLayer):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """Weights that were made better after units left or bits went; see docs/training.md.
+
+    `weights_sha256`: digest of the parameters that came out (`compression.recovered`), which are no function of the
+    rest of the recipe and lie in a file beside it.
+    """
+
+    method: RecoveryMethod
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        _require(self.method in RECOVERY_METHODS, f"recovery method in {RECOVERY_METHODS}", self.method)
+        is_digest = isinstance(self.weights_sha256, str) and re.fullmatch("[0-9a-f]{64}", self.weights_sha256)
+        _require(bool(is_digest), "weights_sha256 of 64 hexadecimal digits", self.weights_sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """One candidate.
 
@@ -73,6 +93,7 @@ class Recipe:
     `importance`: the measure that decides which heads and channels stay.
     `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
     the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
+    `recovery`: the trained weights that take the place of the pruned ones before rounding; None: none.
     """
 
     encoder: tuple[EncoderLayer | None, ...]
@@ -86,6 +107,7 @@ class Recipe:
     window_s: float = MAX_WINDOW_S
     importance: ImportanceMeasure = "combined"
     refit: bool = False
+    recovery: Recovery | None = None
 
     def __post_init__(self) -> None:
         for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
@@ -233,7 +255,8 @@ class Recipe:
                 )
             encoder = tuple(None if layer is None else EncoderLayer(**layer) for layer in values.pop("encoder"))
             decoder = tuple(None if layer is None else DecoderLayer(**layer) for layer in values.pop("decoder"))
-            return cls(encoder=encoder, decoder=decoder, **values)
+            recovery = values.pop("recovery", None)
+            return cls(encoder=encoder, decoder=decoder, recovery=recovery and Recovery(**recovery), **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"recipe: not a valid recipe ({error})") from error
 
@@ -262,7 +285,7 @@ class Recipe:
         return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
 
     def _choices(self) -> tuple[object, ...]:
-        return (self.activation_ranges, self.importance, self.refit)
+        return (self.activation_ranges, self.importance, self.refit, self.recovery)
 
     def _amounts(self) -> tuple[float, ...]:
         """One number per gene, smaller where more compressed."""
@@ -297,14 +320,15 @@ class Recipe:
         static = "s" if self.activation_ranges == "static" else ""
         activations = f"a{self.activation_bits}{static}"
         model = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
-        return " | ".join((*stacks, model))
+        recovered = (f"recovered by {self.recovery.method}",) if self.recovery else ()
+        return " | ".join((*stacks, model, *recovered))
 
 
 def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if not isinstance(value, Recipe | EncoderLayer):
+    if not isinstance(value, Recipe | EncoderLayer | Recovery):
         return value
     pairs = ((field, getattr(value, field.name)) for field in fields(value))
     return {f.name: _plain(v) for f, v in pairs if f.name not in YOUNGER_FIELDS or v != f.default}
