@@ -11,7 +11,7 @@ class _StraightThrough(torch.autograd.Function):
         return rounded.view_as(rounded)
 
     @staticmethod
-    def backward(_: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
 
 

@@ -4,7 +4,7 @@ import torch
 from whisper.tokenizer import get_tokenizer
 
 from compression.training.students.lstm import LstmStudent
-from evaluators.decoding import Hypothesis
+from evaluators.decoding import Ending, Hypothesis
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
 from evaluators.speech_set import Utterance
@@ -37,6 +37,6 @@ class StudentRecogniser:
             if token == tokenizer.eot:
                 break
             said.append(token)
-        ended = "limit" if len(said) >= max_tokens else "loop" if is_loop(said) else "complete"
+        ended: Ending = "limit" if len(said) >= max_tokens else "loop" if is_loop(said) else "complete"
         text = tokenizer.decode([token for token in said if token < tokenizer.eot]).strip()
         return Hypothesis(text=text, tokens=tuple(said), ending=ended)

@@ -15,7 +15,7 @@ from compression.models import TORCH_LOAD_ERRORS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """One evaluation: after so many steps and seconds of training; `training_loss` since the one before, None at first."""
+    """One evaluation, after so many steps and seconds of training. `training_loss`: since the last; None at first."""
 
     step: int
     seconds: float
@@ -84,7 +84,7 @@ class Checkpoint:
             raise InputError(f"{self.file} is damaged: delete it to train anew") from error
         if identity != self.identity:
             raise InputError(
-                f"{self.file} is of a training with other settings or speech: give the same again, or delete it to train anew"
+                f"{self.file} is of a training with other settings or speech: give the same, or delete it to train anew"
             )
         put_back(module, saved["parameters"])
         optimiser.load_state_dict(saved["optimiser"])

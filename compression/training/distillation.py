@@ -45,7 +45,7 @@ class Teacher:
     """The original model, whose answers to a clip are kept; it hears the same audio as the student."""
 
     def __init__(self, network: Whisper, part: Parts, matching: Matching, settings: TrainingSettings) -> None:
-        self._network = network.to(settings.device)
+        self._network = network.to(settings.torch_device)
         self._part = part
         self._matching = matching if settings.hidden else Matching()
         self._temperature = settings.temperature
@@ -88,14 +88,15 @@ class Teacher:
 class Distillation(nn.Module):
     """The loss of a student on a batch, with the projections that are learned beside it.
 
-    `student`: a module that turns a `Batch` into `Heard`; its states may be fewer and of another width than the teacher's.
+    `student`: a module that turns a `Batch` into `Heard`; its states may be fewer and of another width than the
+    teacher's.
 
     soft * T^2 KL(teacher || student) + hard * cross-entropy of the transcript + encoded * error of the encoder's output
     + hidden * mean error of the matched states, each term where the student is trained. Errors are relative
     (`losses.relative_error`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - both sides and how they are compared
         self,
         student: nn.Module,
         teacher: Teacher,
@@ -117,7 +118,7 @@ class Distillation(nn.Module):
         # a compressed Whisper's own output is what the decoder reads: only another architecture may be projected
         is_same = encoder.student == encoder.teacher
         self.output_projection = nn.Identity() if is_same else projection(encoder.student, encoder.teacher)
-        self.to(settings.device)
+        self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Tensor:
         heard: Heard = self.student(batch)

@@ -12,9 +12,9 @@ from torch.nn import functional
 class SoftTargets:
     """A teacher's logits of R tokens, kept as the k largest of each and what the others weigh together.
 
-    `tokens` (R, k) int64; `logits` (R, k), already divided by the temperature; `others` (R,): the logarithm of the sum of
-    the exponentials of the rest, likewise. 64 of Whisper's 51,864 hold nearly all of the probability, in a thousandth
-    of the memory.
+    `tokens` (R, k) int64; `logits` (R, k), already divided by the temperature; `others` (R,): the logarithm of the sum
+    of the exponentials of the rest, likewise. 64 of Whisper's 51,864 hold nearly all of the probability, in a
+    thousandth of the memory.
     """
 
     tokens: Tensor

@@ -13,14 +13,14 @@ Tensors = tuple[Tensor, ...]
 
 
 class ClipMemory:
-    """Tensors by clip. Each is made by itself, in a batch of one, so its value does not depend on the batch it is in."""
+    """Tensors by clip. Each is made in a batch of one, so that its value does not depend on the others."""
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit_bytes, self._held_bytes = limit_bytes, 0
         self._tensors: dict[str, Tensors] = {}
 
     def of(self, batch: Batch, make: Callable[[Batch], Tensors]) -> list[Tensors]:
-        """Those of each clip; `make` is called with a batch of the clip alone, without gradients, where they are new."""
+        """Those of each clip. Where they are new, `make` gets a batch of the clip alone, without gradients."""
         return [self._of(batch, index, make) for index in range(len(batch))]
 
     def _of(self, batch: Batch, index: int, make: Callable[[Batch], Tensors]) -> Tensors:

@@ -31,7 +31,7 @@ class _Stored(nn.Module):
 
 
 def round_while_training(network: Whisper, recipe: Recipe) -> None:
-    """Let every parameter with a gradient be read as it will be stored, in place. The others must be rounded already."""
+    """Let parameters with a gradient be read as they will be stored, in place. The others must be rounded already."""
     for module, grid in list(grids(network, recipe)):
         _register(module, "weight", grid)
     if has_half_vectors(recipe):

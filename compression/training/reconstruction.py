@@ -1,9 +1,9 @@
 """Reconstruction: what each sub-layer writes to the residual stream is refitted, in closed form and in order.
 
 A layer that lost heads or channels, or whose weights were rounded, gets other inputs and gives other outputs. Here the
-last linear layer of each sub-layer (attention's `out`, the feed-forward's second) is fitted so that the stream behind it is
-the original's again, on the inputs that the compressed network really gives it. What follows sees the refitted and
-rounded layer, so errors do not add up.
+last linear layer of each sub-layer (attention's `out`, the feed-forward's second) is fitted so that the stream behind
+it is the original's again, on the inputs that the compressed network really gives it. What follows sees the refitted
+and rounded layer, so errors do not add up.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +12,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812, torch's own abbreviation
 from torch import Tensor, nn
-from whisper.model import Linear, ResidualAttentionBlock, Whisper
+from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
 
 from compression.activations import RoundingLinear
-from compression.calibration import Calibration, CalibrationSample
-from compression.compress import compress, grids, has_half_vectors, unrounded
-from compression.models import LoadedModel
+from compression.calibration import CalibrationSample
+from compression.compress import grids, has_half_vectors
 from compression.quantisation import stored
-from compression.recipe import Recipe
-from compression.recovered import Weights
+from compression.training.subject import Subject
 from compression.training.whisper_student import absorbed_layers
 
 RIDGE = 0.01
@@ -44,41 +42,31 @@ class _SubLayer:
     writes: Callable[[Tensor, Tensor | None], Tensor]
 
 
-def reconstruct(  # noqa: PLR0913 - what a compressed network is made of
-    model: LoadedModel,
-    recipe: Recipe,
-    calibration: Calibration | None,
-    samples: Sequence[CalibrationSample],
-    *,
-    recovered: Weights | None = None,
-    go_on: Callable[[str], bool] = lambda _: True,
+def reconstruct(
+    subject: Subject, samples: Sequence[CalibrationSample], *, go_on: Callable[[str], bool] = lambda _: True
 ) -> dict[str, Tensor]:
     """The refitted parameters by name, before rounding.
 
     `go_on` is told each sub-layer's name before its turn and may end it there.
     """
-    network = compress(model, recipe, calibration, recovered)
-    refit = _Refit(network, unrounded(model, recipe, calibration, recovered), recipe)
+    original = subject.model.network
+    refit = _Refit(subject)
     with torch.no_grad():
-        streams = [_enter_encoder(network, model.network, sample) for sample in samples]
-        done = _stack(refit, "encoder", recipe.encoder, model.network, streams, go_on)
+        streams = [_enter_encoder(refit.network, original, sample) for sample in samples]
+        done = _stack(refit, "encoder", original, streams, go_on)
         for stream, sample in zip(streams, samples, strict=True):
-            _enter_decoder(network, model.network, stream, sample)
+            _enter_decoder(refit.network, original, stream, sample)
         if done:
-            _stack(refit, "decoder", recipe.decoder, model.network, streams, go_on)
+            _stack(refit, "decoder", original, streams, go_on)
     return refit.weights
 
 
-def _stack(  # noqa: PLR0913 - both networks and what moves through them
-    refit: "_Refit",
-    stack: str,
-    layers: Sequence[object | None],
-    original: Whisper,
-    streams: list[_Stream],
-    go_on: Callable[[str], bool],
+def _stack(
+    refit: "_Refit", stack: str, original: Whisper, streams: list[_Stream], go_on: Callable[[str], bool]
 ) -> bool:
     """Refit a stack block by block; whether it came to its end."""
     blocks, originals = getattr(refit.network, stack).blocks, getattr(original, stack).blocks
+    layers = getattr(refit.recipe, stack)
     mask = original.decoder.mask if stack == "decoder" else None
     kept = [index for index, layer in enumerate(layers) if layer is not None]
     passed = 0
@@ -117,12 +105,12 @@ def _sub_layers(block: ResidualAttentionBlock, mask: Tensor | None) -> Iterator[
 class _Refit:
     """Refits layers of a compressed network in place, and keeps their weights before rounding."""
 
-    def __init__(self, network: Whisper, floats: Whisper, recipe: Recipe) -> None:
-        self.network = network
+    def __init__(self, subject: Subject) -> None:
+        self.network, self.recipe = subject.compressed(), subject.recipe
         self.weights: dict[str, Tensor] = {}
-        self._floats, self._recipe = floats, recipe
-        self._names = {module: name for name, module in network.named_modules()}
-        self._grids = dict(grids(network, recipe))
+        self._floats = subject.unrounded()
+        self._names = {module: name for name, module in self.network.named_modules()}
+        self._grids = dict(grids(self.network, self.recipe))
 
     def fit(self, sub_layer: _SubLayer, streams: list[_Stream]) -> None:
         """Fit the sub-layer's output to what the streams lack, round it, and let the streams pass."""
@@ -144,7 +132,7 @@ class _Refit:
     def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
         self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         layer.weight.data = stored(weight, self._grids[layer])[0]
-        layer.bias.data = bias.half().float() if has_half_vectors(self._recipe) else bias
+        layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
 
 
 class _inputs_of:  # noqa: N801 - a context manager
@@ -196,7 +184,7 @@ def _enter_encoder(network: Whisper, original: Whisper, sample: CalibrationSampl
     return _Stream(ours=ours, theirs=theirs)
 
 
-def _convolved(encoder: nn.Module, mel: Tensor) -> Tensor:
+def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:
     """What the first encoder block sees (see `compression.network.encode`)."""
     x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
     return x + encoder.positional_embedding[: x.shape[1]]
@@ -208,5 +196,6 @@ def _enter_decoder(network: Whisper, original: Whisper, stream: _Stream, sample:
     tokens = sample.tokens[:-1].unsqueeze(0)
     positions = tokens.shape[1]
     stream.ours, stream.theirs = (
-        one.decoder.token_embedding(tokens) + one.decoder.positional_embedding[:positions] for one in (network, original)
+        one.decoder.token_embedding(tokens) + one.decoder.positional_embedding[:positions]
+        for one in (network, original)
     )

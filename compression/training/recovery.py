@@ -6,26 +6,15 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from common.errors import InputError
-from compression.calibration import Calibration
-from compression.models import LoadedModel
 from compression.recipe import Recipe, Recovery, RecoveryMethod
 from compression.recovered import Weights, weights_digest
 from compression.training.batches import Batches
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.settings import TrainingSettings
+from compression.training.subject import Subject
 from compression.training.trainer import Clock, Trainer, Training
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is to be made better. `recovered`: the weights of its recipe's recovery, where it has one already."""
-
-    model: LoadedModel
-    recipe: Recipe
-    calibration: Calibration | None
-    recovered: Weights | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +40,7 @@ class WhisperTraining:
         original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
         part = changed_part(recipe, original, settings.part)
         _check_losses(settings, part)
-        self.student = WhisperStudent(
-            model,
-            recipe,
-            subject.calibration,
-            recovered=subject.recovered,
-            part=part,
-            method=method,
-            train_embedding=settings.train_embedding,
-            device=settings.device,
-        )
+        self.student = WhisperStudent(subject, part, method, settings)
         matching = Matching(
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),
@@ -105,7 +85,7 @@ def _check_losses(settings: TrainingSettings, part: str) -> None:
 
 
 def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights) -> tuple[Recipe, dict[str, Tensor]]:
-    """The recipe that names the new weights, and all the weights that belong to it: what was not trained now as before."""
+    """The recipe that names the new weights, and all that belong to it: those that were not trained now as before."""
     complete = {**(subject.recovered or {}), **weights}
     recovery = Recovery(method=method, weights_sha256=weights_digest(complete))
     return replace(subject.recipe, recovery=recovery), complete

@@ -17,7 +17,8 @@ Part = Literal["auto", "encoder", "decoder", "both"]
 class TrainingSettings(BaseModel):
     """Values that were measured or published say so in docs/training.md.
 
-    `part`: what is trained; auto is what the recipe changes. `labels`: the teacher's own transcripts, or the speech set's.
+    `part`: what is trained; auto is what the recipe changes. `labels`: the teacher's own transcripts, or the speech
+    set's.
     `soft`, `hard`, `encoded`, `hidden`: weights of the losses (see `compression.training.distillation`).
     `warmup`: share of the training in which the rate rises. `steps`: the end at the latest; None leaves it to the time.
     `patience`: evaluations without a better held-out loss before the end. `copies`: versions of each clip, of which
@@ -51,7 +52,7 @@ class TrainingSettings(BaseModel):
     snr_db: tuple[float, float] = (10.0, 30.0)
     noise: Path | None = None
     window_s: Annotated[float, Field(ge=1, le=30)] = 15.0
-    device: Literal["cpu", "cuda"] = "cpu"
+    torch_device: Literal["cpu", "cuda"] = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @classmethod

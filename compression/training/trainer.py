@@ -28,7 +28,7 @@ class Training:
 
 
 def learning_rate(progress: float, settings: TrainingSettings) -> float:
-    """The rate when the share `progress` of the training is done: up in a line, then down to 0 in a cosine or a line."""
+    """The rate when the share `progress` of the training is done: up in a line, down to 0 in a cosine or a line."""
     if progress < settings.warmup:
         return settings.learning_rate * progress / settings.warmup
     rest = min(1.0, (progress - settings.warmup) / (1 - settings.warmup))
@@ -39,10 +39,10 @@ def learning_rate(progress: float, settings: TrainingSettings) -> float:
 class Trainer:
     """Trains what of a module has gradients, until its steps, its time or its patience are used up.
 
-    `seconds`: of training, earlier sessions included; None is no limit, then the settings must say `steps`. With `steps`
-    alone, the same seed and data give the same weights bit for bit on a CPU, with as many interruptions as one likes:
-    where time is the limit, the rate follows the clock. `watch` sees each evaluation, `should_stop` is asked after each
-    step.
+    `seconds`: of training, earlier sessions included; None is no limit, then the settings must say `steps`. With
+    `steps` alone, the same seed and data give the same weights bit for bit on a CPU, with as many interruptions as one
+    likes: where time is the limit, the rate follows the clock. `watch` sees each evaluation, `should_stop` is asked
+    after each step.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a training
@@ -72,7 +72,7 @@ class Trainer:
 
     def train(self) -> Training:
         """Go on from the checkpoint if there is one. The caller's random state is left alone."""
-        with torch.random.fork_rng(devices=[]), _deterministic(self._settings.device):
+        with torch.random.fork_rng(devices=[]), _deterministic(self._settings.torch_device):
             torch.manual_seed(self._settings.seed)
             restored = self._checkpoint.restore(self._module, self._optimiser) if self._checkpoint else None
             self._at = restored or self._at
@@ -83,7 +83,7 @@ class Trainer:
         return Training(points=tuple(at.points), steps=at.step, seconds=at.seconds, ended=at.ended)
 
     def _run(self) -> None:
-        self._held_out = [batch.to(self._settings.device) for batch in self._batches.held_out()]
+        self._held_out = [batch.to(self._settings.torch_device) for batch in self._batches.held_out()]
         at, began = self._at, self._clock() - self._at.seconds
         saved_at = at.seconds
         while at.ended is None:
@@ -116,7 +116,7 @@ class Trainer:
     def _step(self) -> None:
         at = self._at
         plan = self._batches.plan(at.epoch)
-        batch = self._batches.load(at.epoch, plan[at.batch]).to(self._settings.device)
+        batch = self._batches.load(at.epoch, plan[at.batch]).to(self._settings.torch_device)
         rate = learning_rate(self._progress(), self._settings)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -126,7 +126,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         self._optimiser.step()
         total, count = at.losses
-        at.losses = (total + float(loss), count + 1)
+        at.losses = (total + float(loss.detach()), count + 1)
         at.step += 1
         at.batch += 1
         if at.batch == len(plan):

@@ -9,17 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
-from compression.calibration import Calibration
-from compression.compress import compress, unrounded
-from compression.models import LoadedModel
 from compression.network import decoder_states, encode, encoder_states
 from compression.recipe import Recipe, RecoveryMethod
-from compression.recovered import Weights
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
 from compression.training.memory import ClipMemory
 from compression.training.qat import plain_name, round_while_training
-from compression.training.settings import Part
+from compression.training.settings import Part, TrainingSettings
+from compression.training.subject import Subject
 
 Parts = Literal["encoder", "decoder", "both"]
 _EMBEDDING = "decoder.token_embedding"
@@ -29,8 +26,8 @@ _EMBEDDING = "decoder.token_embedding"
 class Heard:
     """What a network makes of a batch, as far as it was asked to.
 
-    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary): of the
-    tokens to predict, None where the decoder is not trained. `encoder_states`, `decoder_states`: what leaves each
+    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary): of
+    the tokens to predict, None where the decoder is not trained. `encoder_states`, `decoder_states`: what leaves each
     block, (B, positions, width) and (R, width).
     """
 
@@ -65,36 +62,25 @@ class WhisperStudent(nn.Module):
     """A compressed network whose `part` has gradients.
 
     What is not trained is as in the artifact. What is trained reads activations as in the artifact; its weights are
-    rounded while it trains with the method `qat`, and only at the end with `distill`. The token embedding is part of the
-    decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
+    rounded while it trains with the method `qat`, and only at the end with `distill`. The token embedding is part of
+    the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
     """
 
-    def __init__(  # noqa: PLR0913 - what a compressed network is made of
-        self,
-        model: LoadedModel,
-        recipe: Recipe,
-        calibration: Calibration | None,
-        *,
-        recovered: Weights | None,
-        part: Parts,
-        method: RecoveryMethod,
-        train_embedding: bool,
-        device: str,
-    ) -> None:
+    def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
         super().__init__()
         self.part = part
-        self.network = compress(model, recipe, calibration, recovered)
-        floats = unrounded(model, recipe, calibration, recovered).get_parameter
+        self.network = subject.compressed()
+        floats = subject.unrounded().get_parameter
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
-            trained = trained and (train_embedding or not name.startswith(_EMBEDDING))
+            trained = trained and (settings.train_embedding or not name.startswith(_EMBEDDING))
             parameter.requires_grad_(trained)
             if trained:
                 parameter.data = floats(name).data
         if method == "qat":
-            round_while_training(self.network, recipe)
+            round_while_training(self.network, subject.recipe)
         self._encoded = ClipMemory()
-        self.to(device)
+        self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Heard:
         with parametrize.cached():

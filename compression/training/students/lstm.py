@@ -1,8 +1,8 @@
 """A student of another architecture: a bidirectional LSTM that listens, and one that attends and spells.
 
-After Chan et al. 2016, "Listen, attend and spell", with Whisper's tokens as its letters. It learns from a Whisper by the same
-trainer and losses as a compressed one: its logits and its encoder's output (50 positions a second, as Whisper's) are
-compared with the teacher's.
+After Chan et al. 2016, "Listen, attend and spell", with Whisper's tokens as its letters. It learns from a Whisper by
+the same trainer and losses as a compressed one: its logits and its encoder's output (50 positions a second, as Whisper's)
+are compared with the teacher's.
 """
 
 import torch
