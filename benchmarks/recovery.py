@@ -2,10 +2,10 @@
 
     python benchmarks/recovery.py --recipe FILE.json|NAME --method reconstruct|distill|qat --minutes 10 --out FOLDER
 
-Trains on --speech (default: the shared calibration clips) and scores on --data (default: the shared search clips) before,
-after every --score-every minutes of training, and at the end. Scoring is not counted as training. The same command goes
-on where it was interrupted. FOLDER then holds recipe.json and weights.pt, which `whisperfit baseline --recipe` and
-`whisperfit export --recipe` take, and curve.json. Recipes that have a name: see RECIPES.
+Trains on --speech (default: the shared calibration clips) and scores on --data (default: the shared search clips)
+before, after every --score-every minutes of training, and at the end. Scoring is not counted as training. The same
+command goes on where it was interrupted. FOLDER then holds recipe.json and weights.pt, which `whisperfit baseline
+--recipe` and `whisperfit export --recipe` take, and curve.json. Recipes that have a name: see RECIPES.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from compression.training.batches import Batch
 from compression.training.losses import SoftTargets, projection, relative_error, soft_loss
 from compression.training.memory import ClipMemory, Tensors
 from compression.training.settings import TrainingSettings
-from compression.training.whisper_student import Heard, Parts, heard_by_teacher
+from compression.training.whisper_student import EncodedClips, Heard, Parts, heard_by_teacher
 
 KEPT_LOGITS = 64
 """Of each token of the teacher."""
@@ -42,12 +42,23 @@ class _Taught:
 
 
 class Teacher:
-    """The original model, whose answers to a clip are kept; it hears the same audio as the student."""
+    """The original model, whose answers to a clip are kept; it hears the same audio as the student.
 
-    def __init__(self, network: Whisper, part: Parts, matching: Matching, settings: TrainingSettings) -> None:
+    `encoded`: its encoder's outputs, where the student keeps them.
+    """
+
+    def __init__(
+        self,
+        network: Whisper,
+        part: Parts,
+        matching: Matching,
+        settings: TrainingSettings,
+        encoded: EncodedClips | None = None,
+    ) -> None:
         self._network = network.to(settings.torch_device)
         self._part = part
         self._matching = matching if settings.hidden else Matching()
+        self._encoded = encoded
         self._temperature = settings.temperature
         self._memory = ClipMemory()
 
@@ -74,7 +85,7 @@ class Teacher:
         )
 
     def _answers(self, alone: Batch) -> Tensors:
-        heard = heard_by_teacher(self._network, alone, self._part)
+        heard = heard_by_teacher(self._network, alone, self._part, self._encoded)
         answers: list[Tensor] = []
         if heard.encoded is not None:
             answers.append(heard.encoded[0])
@@ -125,9 +136,11 @@ class Distillation(nn.Module):
         taught = self._teacher.taught(batch)
         settings, terms = self._settings, []
         if heard.logits is not None and taught.targets is not None:
-            terms.append(settings.soft * soft_loss(heard.logits, taught.targets, temperature=settings.temperature))
-            terms.append(settings.hard * functional.cross_entropy(heard.logits, batch.targets))
-        if heard.encoded is not None and taught.encoded is not None:
+            if settings.soft:
+                terms.append(settings.soft * soft_loss(heard.logits, taught.targets, temperature=settings.temperature))
+            if settings.hard:
+                terms.append(settings.hard * functional.cross_entropy(heard.logits, batch.targets))
+        if heard.encoded is not None and taught.encoded is not None and settings.encoded:
             output = self.output_projection(heard.encoded)
             terms.append(settings.encoded * relative_error(output, taught.encoded))
         errors = self._state_errors(heard, taught)

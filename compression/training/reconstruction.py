@@ -17,9 +17,11 @@ from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
 from compression.activations import RoundingLinear
 from compression.calibration import CalibrationSample
 from compression.compress import grids, has_half_vectors
+from compression.network import encoder_states
 from compression.quantisation import stored
+from compression.recipe import Recipe
 from compression.training.subject import Subject
-from compression.training.whisper_student import absorbed_layers
+from compression.training.whisper_student import Parts, absorbed_layers, changed_part
 
 RIDGE = 0.01
 """Pull towards the weights as they were, as a share of the mean square of the inputs."""
@@ -52,8 +54,10 @@ def reconstruct(
     original = subject.model.network
     refit = _Refit(subject)
     with torch.no_grad():
-        streams = [_enter_encoder(refit.network, original, sample) for sample in samples]
-        done = _stack(refit, "encoder", original, streams, go_on)
+        encoder_is_whole = _compressed_part(subject) == "decoder"
+        enter = _behind_encoder if encoder_is_whole else _enter_encoder
+        streams = [enter(refit.network, original, sample) for sample in samples]
+        done = encoder_is_whole or _stack(refit, "encoder", original, streams, go_on)
         for stream, sample in zip(streams, samples, strict=True):
             _enter_decoder(refit.network, original, stream, sample)
         if done:
@@ -182,6 +186,18 @@ class _NormalEquations:
 def _enter_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
     ours, theirs = (_convolved(one.encoder, sample.mel.unsqueeze(0)) for one in (network, original))
     return _Stream(ours=ours, theirs=theirs)
+
+
+def _behind_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
+    """Behind the encoders' last blocks."""
+    ours, theirs = (encoder_states(one, sample.mel.unsqueeze(0))[-2] for one in (network, original))
+    return _Stream(ours=ours, theirs=theirs)
+
+
+def _compressed_part(subject: Subject) -> Parts:
+    model = subject.model
+    original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    return changed_part(subject.recipe, original, "auto")
 
 
 def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:

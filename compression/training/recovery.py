@@ -45,10 +45,11 @@ class WhisperTraining:
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),
         )
+        encoded = self.student.encoded if self.student.has_original_encoder else None
         dimensions = model.dimensions
         self._loss = Distillation(
             self.student,
-            Teacher(model.network, part, matching, settings),
+            Teacher(model.network, part, matching, settings, encoded),
             settings,
             matching=matching,
             encoder=Widths(student=dimensions.n_audio_state, teacher=dimensions.n_audio_state),

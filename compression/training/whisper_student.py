@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
+from compression.activations import RoundingLinear
 from compression.network import decoder_states, encode, encoder_states
 from compression.recipe import Recipe, RecoveryMethod
 from compression.training.batches import Batch
@@ -58,12 +59,27 @@ def absorbed_layers(layers: Sequence[object | None]) -> tuple[int, ...]:
     return tuple(following - 1 for following in (*kept[1:], len(layers)))
 
 
+class EncodedClips:
+    """A network's encoder outputs, worked out once per clip."""
+
+    def __init__(self, network: Whisper) -> None:
+        self._network, self._memory = network, ClipMemory()
+
+    def of(self, batch: Batch) -> Tensor:
+        """(B, positions, n_audio_state), without gradient."""
+        clips = self._memory.of(batch, lambda alone: (encode(self._network, alone.mel)[0],))
+        return torch.stack([encoded for (encoded,) in clips])
+
+
 class WhisperStudent(nn.Module):
     """A compressed network whose `part` has gradients.
 
     What is not trained is as in the artifact. What is trained reads activations as in the artifact; its weights are
     rounded while it trains with the method `qat`, and only at the end with `distill`. The token embedding is part of
     the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
+
+    `encoded`: what its decoder reads where its encoder is not trained; with `has_original_encoder`, what the teacher's
+    reads as well.
     """
 
     def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
@@ -79,7 +95,8 @@ class WhisperStudent(nn.Module):
                 parameter.data = floats(name).data
         if method == "qat":
             round_while_training(self.network, subject.recipe)
-        self._encoded = ClipMemory()
+        self.encoded = EncodedClips(self.network)
+        self.has_original_encoder = _same(self.network.encoder, subject.model.network.encoder)
         self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Heard:
@@ -88,8 +105,7 @@ class WhisperStudent(nn.Module):
 
     def _heard(self, batch: Batch) -> Heard:
         if self.part == "decoder":
-            clips = self._encoded.of(batch, lambda alone: (encode(self.network, alone.mel)[0],))
-            return heard_by_decoder(self.network, batch, torch.stack([encoded for (encoded,) in clips]))
+            return heard_by_decoder(self.network, batch, self.encoded.of(batch))
         *states, encoded = encoder_states(self.network, batch.mel)
         if self.part == "encoder":
             return Heard(encoded=encoded, encoder_states=tuple(states))
@@ -113,13 +129,23 @@ def heard_by_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> Heard:
     return Heard(logits=logits, decoder_states=tuple(states))
 
 
+def _same(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Whether two modules compute the same, value for value."""
+    if any(isinstance(module, RoundingLinear) for module in ours.modules()):
+        return False
+    own, others = ours.state_dict(), theirs.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(own[name], others[name]) for name in own)
+
+
 @torch.no_grad()
-def heard_by_teacher(network: Whisper, batch: Batch, part: Parts) -> Heard:
-    """What the original makes of a batch."""
-    *states, encoded = encoder_states(network, batch.mel)
-    heard = Heard() if part == "encoder" else heard_by_decoder(network, batch, encoded)
+def heard_by_teacher(network: Whisper, batch: Batch, part: Parts, encoded: EncodedClips | None = None) -> Heard:
+    """What the original makes of a batch. `encoded`: its encoder's outputs, where somebody keeps them."""
+    if part == "decoder" and encoded is not None:
+        return heard_by_decoder(network, batch, encoded.of(batch))
+    *states, output = encoder_states(network, batch.mel)
+    heard = Heard() if part == "encoder" else heard_by_decoder(network, batch, output)
     return Heard(
-        encoded=None if part == "decoder" else encoded,
+        encoded=None if part == "decoder" else output,
         logits=heard.logits,
         encoder_states=() if part == "decoder" else tuple(states),
         decoder_states=heard.decoder_states,

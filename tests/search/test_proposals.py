@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compression.recipe import Recovery
 from search.front import front
 from search.proposals import HOPELESS, neighbours, starting_genes
 from search.space import Space
@@ -76,3 +77,12 @@ def test_a_recipe_outside_the_space_has_no_neighbours():
     space = SPACES["toy"]
     outside = answer(0, replace(space.original, window_s=17.0))
     assert list(neighbours(space, outside, [outside])) == []
+
+
+def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
+    space = SPACES["toy"]
+    best = answer(3, space.original)
+    recovery = Recovery(method="distill", weights_sha256="ab" * 32)
+    recovered = replace(best, recipe=replace(best.recipe, recovery=recovery))
+    assert list(neighbours(space, recovered, [best])) == list(neighbours(space, best, [best]))
+    assert space.encode(recovered.recipe) is None

@@ -1,8 +1,8 @@
 """A student of another architecture: a bidirectional LSTM that listens, and one that attends and spells.
 
 After Chan et al. 2016, "Listen, attend and spell", with Whisper's tokens as its letters. It learns from a Whisper by
-the same trainer and losses as a compressed one: its logits and its encoder's output (50 positions a second, as Whisper's)
-are compared with the teacher's.
+the same trainer and losses as a compressed one: its logits and its encoder's output, 50 positions a second as
+Whisper's, are compared with the teacher's.
 """
 
 import torch
@@ -24,9 +24,11 @@ class LstmStudent(nn.Module):
         self.listener = nn.LSTM(
             STACKED_FRAMES * n_mels, width // 2, num_layers=layers, bidirectional=True, batch_first=True
         )
+        self.listener_ln = nn.LayerNorm(width)
         self.token_embedding = nn.Embedding(n_vocab, width)
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         self.speller = nn.LSTM(width, width, batch_first=True)
+        self.gist = nn.Linear(width, width)
         self.query = nn.Linear(width, width)
         self.mixed = nn.Linear(2 * width, width)
 
@@ -34,12 +36,14 @@ class LstmStudent(nn.Module):
         """(batch, n_mels, frames) -> (batch, frames // 2, width)."""
         frames = mel.transpose(1, 2)
         stacked = frames.unflatten(1, (-1, STACKED_FRAMES)).flatten(2)
-        encoded: Tensor = self.listener(stacked)[0]
+        encoded: Tensor = self.listener_ln(self.listener(stacked)[0])
         return encoded
 
     def spell(self, tokens: Tensor, encoded: Tensor) -> Tensor:
         """Tokens (batch, length) -> states (batch, length, width) that times the embedding are logits of the next."""
-        states = self.speller(self.token_embedding(tokens))[0]
+        embedded = self.token_embedding(tokens) * self.query.in_features**0.5  # its weights are of the outputs' size
+        gist = torch.tanh(self.gist(encoded.mean(1))).unsqueeze(0)  # the speller's first state: what was heard in all
+        states = self.speller(embedded, (gist, torch.zeros_like(gist)))[0]
         seen = functional.scaled_dot_product_attention(self.query(states), encoded, encoded)
         return torch.tanh(self.mixed(torch.cat([states, seen], dim=-1)))
 
