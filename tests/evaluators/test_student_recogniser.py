@@ -72,7 +72,7 @@ def test_an_lstm_overfits_a_handful_of_clips_and_the_evaluator_hears_it(teacher,
         encoded=0.1,
         copies=1,
         held_out=0.2,
-        steps=80,
+        steps=120,
         learning_rate=0.02,
         window_s=WINDOW_S,
     )

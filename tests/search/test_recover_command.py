@@ -45,8 +45,8 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished_run, tmp_path / "run")
 
 
-def recover(run: Path, training: dict[str, Path], **changes: object) -> list[str]:
-    options: dict[str, object] = {"trial": 1, "method": "distill"} | training | changes
+def recover(run: Path, files_of_training: dict[str, Path], **changes: object) -> list[str]:
+    options: dict[str, object] = {"trial": 1, "method": "distill"} | files_of_training | changes
     pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None)
     return ["recover", str(run), *(part for pair in pairs for part in pair)]
 
