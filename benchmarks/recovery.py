@@ -161,6 +161,9 @@ def improve(
         return Recovered(
             weights=reconstruct(subject, calibration_samples(subject.model, clips, features)), training=None
         ), []
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(file=options.out / "checkpoint", identity=recovery.identity(subject.recipe))
+    checkpoint.check()
     training = WhisperTraining(subject, recovery.method, recovery.settings)
     speech = TrainingSpeech(subject.model, recovery.speech, recovery.settings, features)
     curve_file = options.out / "curve.partial.json"
@@ -180,8 +183,6 @@ def improve(
             say(f"  WER {wer:.4f}")
 
     limits = Limits(seconds=60 * options.minutes, clock=clock, should_stop=lambda: False)
-    options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(file=options.out / "checkpoint", identity=recovery.identity(subject.recipe))
     done = training.run(speech, limits, checkpoint=checkpoint, watch=watch)
     return Recovered(weights=training.weights(), training=done), curve
 

@@ -1,5 +1,6 @@
 """A speech set as training data: windows, transcripts, copies under other conditions, batches of similar length."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from whisper.audio import log_mel_spectrogram, pad_or_trim
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from common.files import cache_folder, sha256_of_text, write_text_whole
 from compression.models import LoadedModel
 from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
 from evaluators.audio import read_audio
 from evaluators.augmentation import Conditions, Samples, generator_of
-from evaluators.calibration_speech import calibration_samples
+from evaluators.calibration_speech import CALIBRATION_VERSION, calibration_samples
 from evaluators.features import CachedFeatures
 from evaluators.language import check_languages, language_of
 from evaluators.speech_set import SpeechSet, Utterance
@@ -111,8 +113,7 @@ def _examples(
     model: LoadedModel, speech: SpeechSet, settings: TrainingSettings, features: CachedFeatures
 ) -> list[_Example]:
     if settings.labels == "teacher":
-        samples = calibration_samples(model, speech.utterances, features)
-        said = [(sample.tokens, sample.prompt_length) for sample in samples]
+        said = _spoken(model, speech, features)
     else:
         said = [_written(model, utterance) for utterance in speech.utterances]
     limit = model.dimensions.n_text_ctx
@@ -120,6 +121,16 @@ def _examples(
         _Example(utterance=utterance, tokens=tokens[:limit], prompt_length=prompt_length)
         for utterance, (tokens, prompt_length) in zip(speech.utterances, said, strict=True)
     ]
+
+
+def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> list[tuple[Tensor, int]]:
+    """The model's own transcripts as tokens with prompt and end, and the prompt's length; kept in the cache folder."""
+    identity = f"{model.digest}/{speech.digest}/{CALIBRATION_VERSION}"
+    file = cache_folder("transcripts") / f"{sha256_of_text(identity)}.json"
+    if not file.is_file():
+        samples = calibration_samples(model, speech.utterances, features)
+        write_text_whole(file, json.dumps([[s.tokens.tolist(), s.prompt_length] for s in samples]))
+    return [(torch.tensor(tokens), length) for tokens, length in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def _written(model: LoadedModel, utterance: Utterance) -> tuple[Tensor, int]:

@@ -71,10 +71,21 @@ class Checkpoint:
             torch.save(values, handle)
 
     def restore(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> Position | None:
-        """Bring everything to where the file stopped; None when there is no file.
+        """Bring everything to where the file stopped; None when there is no file. Raises as `check`."""
+        saved = self._saved()
+        if saved is None:
+            return None
+        put_back(module, saved["parameters"])
+        optimiser.load_state_dict(saved["optimiser"])
+        torch.set_rng_state(saved["random"])
+        values = saved["position"]
+        return Position(**{**values, "points": [Point(**point) for point in values["points"]]})
 
-        Raises InputError when it is damaged or of another training.
-        """
+    def check(self) -> None:
+        """Raise InputError when the file is damaged or of another training."""
+        self._saved()
+
+    def _saved(self) -> dict[str, Any] | None:
         if not self.file.is_file():
             return None
         try:
@@ -86,11 +97,7 @@ class Checkpoint:
             raise InputError(
                 f"{self.file} is of a training with other settings or speech: give the same, or delete it to train anew"
             )
-        put_back(module, saved["parameters"])
-        optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["random"])
-        values = saved["position"]
-        return Position(**{**values, "points": [Point(**point) for point in values["points"]]})
+        return saved
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:

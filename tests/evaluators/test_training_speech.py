@@ -102,10 +102,14 @@ def test_the_words_are_those_that_are_written(model, speech, features):
             assert words == texts[clip.key.partition("/")[0]]
 
 
-def test_without_references_the_teacher_says_what_is_learned(model, speech, features):
-    few = replace(speech, utterances=speech.utterances[:4])
+def test_without_references_the_teacher_says_what_is_learned(model, speech, features, tmp_path, monkeypatch):
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path))
+    few = replace(speech, utterances=speech.utterances[:4], digest="of four")
     settings = SETTINGS.model_copy(update={"labels": "teacher"})
     spoken = epoch(TrainingSpeech(model, few, settings, features), 0)
+    again = epoch(TrainingSpeech(model, few, settings, features), 0)
+    assert torch.equal(spoken[0].tokens, again[0].tokens)
+    assert len(list((tmp_path / "transcripts").iterdir())) == 1
     written = epoch(TrainingSpeech(model, few, SETTINGS, features), 0)
     assert sorted(keys(spoken)) == sorted(keys(written))
     assert not torch.equal(spoken[0].tokens, written[0].tokens)
