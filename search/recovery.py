@@ -85,6 +85,7 @@ def improve(
         return _reconstructed(subject, recovery, limits, features, listener)
     training = WhisperTraining(subject, recovery.method, recovery.settings)
     speech = TrainingSpeech(subject.model, recovery.speech, recovery.settings, features)
+    listener.say("Training; the first epochs are slow, since the original's answers are worked out in them")
     done = training.run(speech, limits, checkpoint=checkpoint, watch=listener.watch)
     return Recovered(weights=training.weights(), training=done) if done.ended else None
 

@@ -1,5 +1,6 @@
 """Knowledge distillation: a student learns what the original model says and thinks."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,8 @@ class Teacher:
         settings: TrainingSettings,
         encoded: EncodedClips | None = None,
     ) -> None:
-        self._network = network.to(settings.torch_device)
+        on_cpu = settings.torch_device == "cpu"
+        self._network = network if on_cpu else copy.deepcopy(network).to(settings.torch_device)
         self._part = part
         self._matching = matching if settings.hidden else Matching()
         self._encoded = encoded

@@ -1,6 +1,8 @@
 """What a student is compared with, and that it learns."""
 
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from common.errors import InputError
 from compression.models import LoadedModel
 from compression.network import decoder_states, encode
 from compression.recipe import Recipe
+from compression.recovered import weights_digest
 from compression.training.batches import batch_of
+from compression.training.checkpoint import Checkpoint
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.losses import SoftTargets, relative_error, soft_loss
 from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
@@ -154,3 +158,36 @@ def test_what_cannot_be_trained_is_one_line(small_model: LoadedModel) -> None:
     nothing = SETTINGS.model_copy(update={"part": "encoder", "encoded": 0.0, "hidden": 0.0})
     with pytest.raises(InputError, match="every loss of the encoder has the weight 0"):
         WhisperTraining(subject(small_model), "distill", nothing)
+
+
+@pytest.mark.parametrize(("part", "method"), [("decoder", "distill"), ("both", "qat")])
+def test_a_whisper_whose_training_was_interrupted_has_the_same_weights(
+    small_model: LoadedModel, tmp_path: Path, part: str, method: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"part": part, "steps": 12, "evaluate_every": 4})
+    checkpoint = Checkpoint(file=tmp_path / "checkpoint", identity="this one")
+    results = []
+    for stops, file in ((None, None), (5, checkpoint), (None, checkpoint)):
+        training = WhisperTraining(bits(small_model, 4, group_size=32), method, settings)  # type: ignore[arg-type]
+        steps = count(1)
+        limits = replace(LIMITS, should_stop=lambda steps=steps, stops=stops: next(steps) == stops)
+        done = training.run(RandomBatches(), limits, checkpoint=file, watch=lambda _: None)
+        results.append((done.steps, weights_digest(training.weights())))
+    whole, half, resumed = results
+    assert half[0] == 5
+    assert half[1] != whole[1]
+    assert resumed == whole
+
+
+def test_kept_answers_of_the_teacher_are_those_of_a_new_one(small_model: LoadedModel) -> None:
+    """In whatever batch a clip comes: what a resumed training works out anew must be what was kept before."""
+    clips = RandomBatches().clips
+    teacher, other = (Teacher(small_model.network, "both", MATCHING, SETTINGS) for _ in range(2))
+    teacher.taught(batch_of([clips[0], clips[3]]))
+    kept, new = teacher.taught(batch_of([clips[3], clips[1]])), other.taught(batch_of([clips[3], clips[1]]))
+    assert kept.targets
+    assert new.targets
+    assert torch.equal(kept.targets.logits, new.targets.logits)
+    assert torch.equal(kept.encoded, new.encoded)  # type: ignore[arg-type]
+    for ours, theirs in zip(kept.decoder_states, new.decoder_states, strict=True):
+        assert torch.equal(ours, theirs)
