@@ -12,16 +12,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 from whisper.model import Whisper
 
 from common.files import write_text_whole
+from compression.calibration import Calibration
 from compression.compress import compress
+from compression.importance import allocate
 from compression.models import LoadedModel, load_model
-from compression.recipe import Recipe
+from compression.recipe import EncoderLayer, Recipe
 from compression.recovered import save_recovered
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.reconstruction import reconstruct
@@ -41,39 +43,52 @@ from search.session import use_threads
 SPLITS = Path(__file__).parents[2] / "shared" / "speech" / "splits"
 
 
-def without_decoder_layer(original: Recipe) -> Recipe:
+def without_decoder_layer(original: Recipe, _: Calibration) -> Recipe:
     """tiny.en without its second decoder layer, the one that is missed least."""
     return replace(original, decoder=(original.decoder[0], None, *original.decoder[2:]))
 
 
-def heads_pruned(original: Recipe) -> Recipe:
-    """A sixth of the heads of every attention."""
-    return _each_layer(
-        original, lambda layer: {name: layer[name] - layer[name] // 6 for name in layer if "heads" in name}
-    )
+def heads_pruned(original: Recipe, calibration: Calibration) -> Recipe:
+    """A sixth of all heads: 12 of tiny's 72, the least important wherever they are."""
+    return _pruned(original, calibration, block=1, share=1 / 6, units=("heads", "cross_heads"))
 
 
-def channels_pruned(original: Recipe) -> Recipe:
-    """15 % of the FFN channels of every layer, in blocks of 32."""
-    return _each_layer(original, lambda layer: {"ffn_channels": round(layer["ffn_channels"] * 0.85 / 32) * 32})
+def channels_pruned(original: Recipe, calibration: Calibration) -> Recipe:
+    """15 % of the FFN channels, the least important blocks of 32."""
+    return _pruned(original, calibration, block=32, share=0.15, units=("ffn_channels",))
 
 
-def four_bits(original: Recipe) -> Recipe:
+def _pruned(original: Recipe, calibration: Calibration, *, block: int, share: float, units: tuple[str, ...]) -> Recipe:
+    scores = {
+        key: values
+        for key, values in calibration.importance(original.importance).items()
+        if key.rpartition(".")[2] in units
+    }
+    kept = allocate(scores, round(share * sum(map(len, scores.values()))), block=block)
+    stacks: dict[str, list[EncoderLayer | None]] = {"encoder": [*original.encoder], "decoder": [*original.decoder]}
+    for key, count in kept.items():
+        stack, index, unit = key.split(".")
+        layer = stacks[stack][int(index)]
+        stacks[stack][int(index)] = layer and replace(layer, **{unit: count})
+    return replace(original, **{stack: tuple(layers) for stack, layers in stacks.items()})
+
+
+def four_bits(original: Recipe, _: Calibration) -> Recipe:
     """Weights at 4 bits in groups of 32, embedding and convolutions at 8."""
-    recipe = _each_layer(original, lambda _: {"attention_bits": 4, "ffn_bits": 4})
+    recipe = _each_layer(original, attention_bits=4, ffn_bits=4)
     return replace(recipe, embedding_bits=8, convolution_bits=8, group_size=32)
 
 
-def two_bits(original: Recipe) -> Recipe:
+def two_bits(original: Recipe, calibration: Calibration) -> Recipe:
     """FFN at 2 bits in groups of 32, the rest as in `four_bits`."""
-    return replace(_each_layer(four_bits(original), lambda _: {"ffn_bits": 2}))
+    return _each_layer(four_bits(original, calibration), ffn_bits=2)
 
 
-def _each_layer(recipe: Recipe, changes: Callable[[dict[str, int]], dict[str, int]]) -> Recipe:
+def _each_layer(recipe: Recipe, **changes: int) -> Recipe:
     return replace(
         recipe,
-        encoder=tuple(layer and replace(layer, **changes(asdict(layer))) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, **changes(asdict(layer))) for layer in recipe.decoder),
+        encoder=tuple(layer and replace(layer, **changes) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, **changes) for layer in recipe.decoder),
     )
 
 
@@ -127,13 +142,12 @@ def main() -> None:
     model = load_model(options.model)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    named = RECIPES[options.recipe](original) if options.recipe in RECIPES else read_recipe(Path(options.recipe))
-    recipe = replace(named, window_s=options.window).canonical(model.dimensions)
     settings = TrainingSettings.read(options.training)
     recovery = Recovery(method=options.method, settings=settings, speech=load_speech_set(options.speech, language="en"))
-    calibration = None
-    if recipe.needs_calibration(model.dimensions):
-        calibration = calibrate(model, recovery.speech, limit=32, features=features)
+    calibration = calibrate(model, recovery.speech, limit=32, features=features)
+    make = RECIPES.get(options.recipe)
+    named = make(original, calibration) if make else read_recipe(Path(options.recipe))
+    recipe = replace(named, window_s=options.window).canonical(model.dimensions)
     subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=None)
     scoring = Scoring(model, options.data, options.clips, features)
     scores = {
