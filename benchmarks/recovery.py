@@ -37,7 +37,7 @@ from evaluators.speech_set import load_speech_set
 from evaluators.training_speech import TrainingSpeech
 from search.commands.baseline import read_recipe
 from search.commands.recover import progress_line
-from search.recovery import RECONSTRUCTION_UTTERANCES, Recovered, Recovery, course
+from search.recovery import RECONSTRUCTION_UTTERANCES, Recovered, RecoveryPlan, course
 from search.session import use_threads
 
 SPLITS = Path(__file__).parents[2] / "shared" / "speech" / "splits"
@@ -143,7 +143,9 @@ def main() -> None:
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     settings = TrainingSettings.read(options.training)
-    recovery = Recovery(method=options.method, settings=settings, speech=load_speech_set(options.speech, language="en"))
+    recovery = RecoveryPlan(
+        method=options.method, settings=settings, speech=load_speech_set(options.speech, language="en")
+    )
     calibration = calibrate(model, recovery.speech, limit=32, features=features)
     make = RECIPES.get(options.recipe)
     named = make(original, calibration) if make else read_recipe(Path(options.recipe))
@@ -167,7 +169,7 @@ def main() -> None:
 
 
 def improve(
-    subject: Subject, recovery: Recovery, scoring: Scoring, options: argparse.Namespace
+    subject: Subject, recovery: RecoveryPlan, scoring: Scoring, options: argparse.Namespace
 ) -> tuple[Recovered, list[dict[str, float]]]:
     features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
     if recovery.method == "reconstruct":
@@ -190,6 +192,8 @@ def improve(
 
     def watch(point: Point) -> None:
         say(progress_line(point))
+        # what a killed run scored after its last checkpoint is trained and scored again
+        curve[:] = [scored for scored in curve if scored["step"] < point.step]
         if point.seconds - (curve[-1]["minutes"] * 60 if curve else 0.0) >= 60 * options.score_every:
             wer = clock.without(wer_now)
             curve.append({"step": point.step, "minutes": point.seconds / 60, "wer": wer})

@@ -32,7 +32,7 @@ TRAINING_FILE = "training.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovery:
+class RecoveryPlan:
     """How a recipe is to be made better, and on which speech."""
 
     method: RecoveryMethod
@@ -74,7 +74,7 @@ def check_apart(training: SpeechSet, session: Session) -> None:
 
 
 def improve(
-    subject: Subject, recovery: Recovery, limits: Limits, checkpoint_file: Path, listener: Listener
+    subject: Subject, recovery: RecoveryPlan, limits: Limits, checkpoint_file: Path, listener: Listener
 ) -> Recovered | None:
     """Better weights for a recipe; None when it was interrupted: then the checkpoint holds where it stopped."""
     features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
@@ -91,7 +91,7 @@ def improve(
 
 
 def _reconstructed(
-    subject: Subject, recovery: Recovery, limits: Limits, features: CachedFeatures, listener: Listener
+    subject: Subject, recovery: RecoveryPlan, limits: Limits, features: CachedFeatures, listener: Listener
 ) -> Recovered | None:
     samples = calibration_samples(subject.model, recovery.speech.utterances[:RECONSTRUCTION_UTTERANCES], features)
     started = limits.clock()
@@ -112,7 +112,7 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
     )
 
 
-def add_trial(session: Session, memory: Memory, recipe: Recipe, recovery: Recovery, recovered: Recovered) -> Trial:
+def add_trial(session: Session, memory: Memory, recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> Trial:
     """Keep the weights in the run's folder, score them, and record the trial.
 
     A recovery that is there already, weight for weight, is not recorded again.
@@ -131,7 +131,7 @@ def add_trial(session: Session, memory: Memory, recipe: Recipe, recovery: Recove
     return memory.add(scorer.score(len(trials), better, scorer.baseline(trials[0])))
 
 
-def course(recipe: Recipe, recovery: Recovery, recovered: Recovered) -> dict[str, object]:
+def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:
     """How the weights came to be, for people and plots."""
     training = recovered.training
     return {

@@ -160,14 +160,12 @@ class _NormalEquations:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
         self.cross = torch.zeros(outputs, inputs + 1, dtype=torch.float64)
-        self.rows = 0
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Inputs (..., K) and the outputs (..., N) that they should give."""
         rows = F.pad(x.flatten(0, -2), (0, 1), value=1.0)
         self.gram += (rows.T @ rows).double()
         self.cross += (y.flatten(0, -2).T @ rows).double()
-        self.rows += len(rows)
 
     def solve(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """argmin over W', b' of sum |y - W' x - b'|^2 + lambda |W' - W|^2, lambda = RIDGE times the mean of sum x^2.

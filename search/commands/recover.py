@@ -25,7 +25,7 @@ from search.findings import find_trial, read_outcome
 from search.folder import RunFolder
 from search.interrupts import catching_interrupts
 from search.progress import Progress
-from search.recovery import Listener, Recovered, Recovery, add_trial, check_apart, improve, subject_of
+from search.recovery import Listener, Recovered, RecoveryPlan, add_trial, check_apart, improve, subject_of
 from search.run import End, Run
 from search.session import Session, load_speech, reopen_session
 from search.trial import Trial
@@ -55,7 +55,7 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
     trial = find_trial(read_outcome(memory), options.trial)
     session = reopen_session(folder, console.print)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
-    recovery = Recovery(method=method, settings=settings, speech=_speech(options, session))
+    recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
     check_apart(recovery.speech, session)
     checkpoint = folder.recovered / f"{trial.recipe.id}-{method}.checkpoint"
     recovered = _improved(options, session, trial, recovery, checkpoint, console)
@@ -97,7 +97,7 @@ def _improved(  # noqa: PLR0913, PLR0917 - one training
     options: RecoverOptions,
     session: Session,
     trial: Trial,
-    recovery: Recovery,
+    recovery: RecoveryPlan,
     checkpoint: Path,
     console: Console,
 ) -> Recovered | None:
