@@ -24,27 +24,26 @@ from compression.quantisation import (
 )
 from compression.ranges import input_range
 from compression.recipe import EncoderLayer, Recipe
+from compression.recovered import Weights, take_weights
 from compression.rounding import quantise_calibrated, quantise_clipped
 from compression.smoothing import smooth
 
 
-def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None = None) -> Whisper:
+def compress(
+    model: LoadedModel,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    recovered: Weights | None = None,
+) -> Whisper:
     """A new, really smaller network; the model is left alone.
 
     Its weights are float32 values on the grids that the artifact stores, so its WER is the artifact's. The
     original recipe gives the original logits bit for bit. `window_s` is not in the network: the evaluator crops
-    the mel spectrogram. Raises InputError when the recipe does not fit the model, CompressionError when it needs
-    calibration that is not there.
+    the mel spectrogram. `recovered`: the weights that the recipe's `recovery` names. Raises InputError when the recipe
+    does not fit the model, CompressionError when it needs calibration or weights that are not there.
     """
-    recipe.check(model.dimensions)
-    network = copy.deepcopy(model.network)
+    network, inputs = _kept(model, recipe, calibration, recovered)
     with torch.no_grad():
-        columns = prune(network, recipe, calibration)
-        inputs = KeptInputs(
-            calibration.inputs if calibration else {},
-            kept_layers={stack: _kept(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
-            columns=columns,
-        )
         if recipe.smoothing:
             smooth(network, inputs, recipe.smoothing)
         _store_weights(network, recipe, inputs)
@@ -53,42 +52,82 @@ def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None
     return network.eval()
 
 
-def _kept(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
+def unrounded(
+    model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None = None
+) -> Whisper:
+    """What of the model the recipe keeps, with recovered weights in place, before anything is rounded.
+
+    Where training begins. Parameters as for `compress`.
+    """
+    return _kept(model, recipe, calibration, recovered)[0].eval()
+
+
+def _kept(
+    model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None
+) -> tuple[Whisper, KeptInputs]:
+    """The unrounded network, and what its linear layers read."""
+    recipe.check(model.dimensions)
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        columns = prune(network, recipe, calibration)
+        if recipe.recovery:
+            take_weights(network, recipe, recovered)
+    inputs = KeptInputs(
+        calibration.inputs if calibration else {},
+        kept_layers={stack: _kept_layers(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
+        columns=columns,
+    )
+    return network, inputs
+
+
+def _kept_layers(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
     return tuple(index for index, layer in enumerate(layers) if layer)
-
-
-def _set_weight(module: nn.Module, grid: Grid, quantiser: Quantiser = quantise) -> None:
-    values, quantised = stored(module.get_parameter("weight").detach(), grid, quantiser)
-    module.register_parameter("weight", nn.Parameter(values))
-    keep_quantised(module, quantised)
-
-
-def _quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
-    """How the matrix that multiplies an input is rounded."""
-    if recipe.rounding == "nearest":
-        return quantise
-    return partial(_with_moment, recipe=recipe, inputs=inputs, name=name)
-
-
-def _with_moment(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, name: str) -> QuantisedMatrix:
-    with_regard = quantise_clipped if recipe.rounding == "clipped" else quantise_calibrated
-    return with_regard(weight, grid, inputs.of(name).moment)
 
 
 def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
     """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
+    if has_half_vectors(recipe):
+        for module, name in vectors(network):
+            parameter = module.get_parameter(name)
+            parameter.copy_(parameter.half().float())
+    for name, module, grid in grids(network, recipe):
+        values, quantised = stored(module.get_parameter("weight").detach(), grid, _quantiser(recipe, inputs, name))
+        module.register_parameter("weight", nn.Parameter(values))
+        keep_quantised(module, quantised)
+
+
+def _quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
+    """How the matrix of a module is rounded. Convolutions, whose input is not recorded, go to the nearest points."""
+    if recipe.rounding == "nearest" or "conv" in name:
+        return quantise
+    read = LOGITS_INPUT if name == EMBEDDING else name
+    return partial(_with_regard, recipe=recipe, inputs=inputs, read=read)
+
+
+def _with_regard(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, read: str) -> QuantisedMatrix:
+    quantiser = quantise_clipped if recipe.rounding == "clipped" else quantise_calibrated
+    return quantiser(weight, grid, inputs.of(read).moment)
+
+
+def has_half_vectors(recipe: Recipe) -> bool:
+    """Whether biases, normalisations and positions are float16."""
+    return min(recipe.weight_bits) < 32
+
+
+EMBEDDING = "decoder.token_embedding"
+
+
+def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:
+    """Every module whose `weight` is stored as a matrix, by name, with the grid that the recipe stores it on."""
 
     def grid(bits: int) -> Grid:
         return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric)
 
-    if min(recipe.weight_bits) < 32:
-        _halve_vectors(network)
     for name, module, layer in _linear_layers(network, recipe):
-        bits = layer.ffn_bits if ".mlp." in name else layer.attention_bits
-        _set_weight(module, grid(bits), _quantiser(recipe, inputs, name))
-    for convolution in (network.encoder.conv1, network.encoder.conv2):
-        _set_weight(convolution, Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric))
-    _set_weight(network.decoder.token_embedding, grid(recipe.embedding_bits), _quantiser(recipe, inputs, LOGITS_INPUT))
+        yield name, module, grid(layer.ffn_bits if ".mlp." in name else layer.attention_bits)
+    for name in ("encoder.conv1", "encoder.conv2"):
+        yield name, network.get_submodule(name), Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric)
+    yield EMBEDDING, network.get_submodule(EMBEDDING), grid(recipe.embedding_bits)
 
 
 def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Linear, EncoderLayer]]:
@@ -101,11 +140,12 @@ def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Line
                     yield f"{stack}.blocks.{index}.{name}", module, layer
 
 
-def _halve_vectors(network: Whisper) -> None:
-    """Round biases, normalisations and the decoder's positions to float16 in place."""
-    for name, parameter in network.named_parameters():
-        if parameter.dim() == 1 or name.endswith("positional_embedding"):
-            parameter.copy_(parameter.half().float())
+def vectors(network: Whisper) -> Iterator[tuple[nn.Module, str]]:
+    """Biases, normalisations and the decoder's positions: each one's module and its name there."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() == 1 or name == "positional_embedding":
+                yield module, name
 
 
 def _quantise_activations(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:

@@ -26,7 +26,7 @@ from compression.dimensions import Dimensions
 _CHECKPOINT_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
 """What makes a string a path rather than a name, besides a slash: `tiny.en` has a suffix as well."""
 
-_TORCH_LOAD_ERRORS = (
+TORCH_LOAD_ERRORS = (
     pickle.UnpicklingError,
     struct.error,
     AssertionError,
@@ -205,7 +205,7 @@ def _load_checkpoint(path: Path, *, name: str) -> LoadedModel:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise _no_whisper(path, f"cannot read it ({error.strerror or error})") from error
-    except _TORCH_LOAD_ERRORS as error:
+    except TORCH_LOAD_ERRORS as error:
         raise _no_whisper(path, "it is broken or no file of tensors") from error
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
         raise _no_whisper(path, "it holds no `dims` and `model_state_dict`")

@@ -12,6 +12,11 @@ def encode(network: Whisper, mel: Tensor) -> Tensor:
     (batch, frames // 2, n_audio_state). A shorter window gets the first frames // 2 positions. At the full window
     the result equals `network.encoder(mel)` bit for bit: the same operations in the same order.
     """
+    return encoder_states(network, mel)[-1]
+
+
+def encoder_states(network: Whisper, mel: Tensor) -> list[Tensor]:
+    """What leaves each encoder block, and at last `encode`'s result; each (batch, frames // 2, n_audio_state)."""
     encoder = network.encoder
     frames = mel.shape[-1]
     positions = encoder.positional_embedding
@@ -21,6 +26,23 @@ def encode(network: Whisper, mel: Tensor) -> Tensor:
     x = F.gelu(encoder.conv2(x))
     x = x.permute(0, 2, 1)
     x = (x + positions[: frames // 2]).to(x.dtype)
+    states = []
     for block in encoder.blocks:
         x = block(x)
-    return encoder.ln_post(x)
+        states.append(x)
+    return [*states, encoder.ln_post(x)]
+
+
+def decoder_states(network: Whisper, tokens: Tensor, encoded: Tensor) -> list[Tensor]:
+    """What leaves each decoder block, and at last what is multiplied by the embedding to give logits.
+
+    `tokens` (batch, length) int64, `encoded` (batch, positions, n_audio_state); each state is (batch, length,
+    n_text_state). The operations are those of `network.decoder`.
+    """
+    decoder = network.decoder
+    x = decoder.token_embedding(tokens) + decoder.positional_embedding[: tokens.shape[-1]]
+    states = []
+    for block in decoder.blocks:
+        x = block(x, encoded, mask=decoder.mask)
+        states.append(x)
+    return [*states, decoder.ln(x)]

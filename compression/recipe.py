@@ -6,6 +6,7 @@ reproducible from the recipe, the model and the calibration speech alone.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any, Literal, Self, get_args
@@ -21,7 +22,7 @@ ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
 
-YOUNGER_FIELDS = frozenset({"rounding", "range_estimator", "smoothing"})
+YOUNGER_FIELDS = frozenset({"rounding", "range_estimator", "smoothing", "recovery"})
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
 ActivationRanges = Literal["dynamic", "static"]
@@ -29,6 +30,8 @@ RangeEstimator = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "clipped", "calibrated"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
+RecoveryMethod = Literal["reconstruct", "distill", "qat"]
+RECOVERY_METHODS: tuple[RecoveryMethod, ...] = get_args(RecoveryMethod)
 
 
 def _require(holds: bool, rule: str, value: object) -> None:
@@ -63,6 +66,23 @@ class DecoderLayer(EncoderLayer):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """Weights that were made better after units left or bits went; see docs/training.md.
+
+    `weights_sha256`: digest of the parameters that came out (`compression.recovered`), which are no function of the
+    rest of the recipe and lie in a file beside it.
+    """
+
+    method: RecoveryMethod
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        _require(self.method in RECOVERY_METHODS, f"recovery method in {RECOVERY_METHODS}", self.method)
+        is_digest = isinstance(self.weights_sha256, str) and re.fullmatch("[0-9a-f]{64}", self.weights_sha256)
+        _require(bool(is_digest), "weights_sha256 of 64 hexadecimal digits", self.weights_sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """One candidate.
 
@@ -78,6 +98,7 @@ class Recipe:
     `rounding`: of weights on integer grids, see `compression.rounding`; convolutions go to the nearest points.
     `range_estimator`: how calibration speech gives static ranges, see `compression.ranges`.
     `smoothing`: the share a of `compression.smoothing`, 0 where activations keep their outliers.
+    `recovery`: the trained weights that take the place of the pruned ones before rounding; None: none.
     """
 
     encoder: tuple[EncoderLayer | None, ...]
@@ -94,6 +115,7 @@ class Recipe:
     rounding: Rounding = "nearest"
     range_estimator: RangeEstimator = "minmax"
     smoothing: float = 0.0
+    recovery: Recovery | None = None
 
     def __post_init__(self) -> None:
         for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
@@ -248,7 +270,8 @@ class Recipe:
                 )
             encoder = tuple(None if layer is None else EncoderLayer(**layer) for layer in values.pop("encoder"))
             decoder = tuple(None if layer is None else DecoderLayer(**layer) for layer in values.pop("decoder"))
-            return cls(encoder=encoder, decoder=decoder, **values)
+            recovery = values.pop("recovery", None)
+            return cls(encoder=encoder, decoder=decoder, recovery=recovery and Recovery(**recovery), **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"recipe: not a valid recipe ({error})") from error
 
@@ -282,7 +305,7 @@ class Recipe:
         return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
 
     def _choices(self) -> tuple[object, ...]:
-        choices = (self.activation_ranges, self.importance, self.refit)
+        choices = (self.activation_ranges, self.importance, self.refit, self.recovery)
         return (*choices, self.rounding, self.range_estimator, self.smoothing)
 
     def _amounts(self) -> tuple[float, ...]:
@@ -325,14 +348,15 @@ class Recipe:
         activations = f"a{self.activation_bits}{static}"
         bits = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group}"
         model = " ".join([bits, *filter(None, choices), f"{self.window_s:g}s"])
-        return " | ".join((*stacks, model))
+        recovered = (f"recovered by {self.recovery.method}",) if self.recovery else ()
+        return " | ".join((*stacks, model, *recovered))
 
 
 def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if not isinstance(value, Recipe | EncoderLayer):
+    if not isinstance(value, Recipe | EncoderLayer | Recovery):
         return value
     pairs = ((field, getattr(value, field.name)) for field in fields(value))
     return {f.name: _plain(v) for f, v in pairs if f.name not in YOUNGER_FIELDS or v != f.default}

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from whisper.model import Whisper
+
 from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
 from compression.calibration import Calibration
@@ -12,6 +14,7 @@ from compression.export.manifest import Sources
 from compression.export.targets import export
 from compression.models import LoadedModel
 from compression.recipe import Recipe
+from compression.recovered import load_recovered
 from evaluators.calibration_speech import calibrate
 from evaluators.features import CachedFeatures
 from evaluators.verification import Verification, verify
@@ -26,15 +29,23 @@ TARGET = "onnxruntime"
 REPEATS = 5
 
 
-def sources_of(session: Session) -> Sources:
+def sources_of(session: Session, recipe: Recipe) -> Sources:
     """How what a session exports can be made again."""
     config = session.config
+    recovered = session.recovered / recipe.id if session.recovered and recipe.recovery else None
     return Sources(
         model=config.model,
         calibration=str(config.calibration or config.data),
         calibration_utterances=config.calibration_utterances,
         language=config.language,
+        recovered=str(recovered.absolute()) if recovered else None,
     )
+
+
+def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Whisper:
+    """The network of a recipe of these sources. Raises InputError when calibration or trained weights are missing."""
+    recovered = load_recovered(recipe, Path(sources.recovered) if sources.recovered else None)
+    return compress(model, recipe, calibrated(model, recipe, sources), recovered)
 
 
 def calibrated(model: LoadedModel, recipe: Recipe, sources: Sources) -> Calibration | None:
@@ -56,9 +67,9 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
 
     A recipe that the runtime cannot execute, or an artifact that fails, gives a record with the reason.
     """
-    network = compress(session.model, recipe, session.calibration)
+    network = session.network(recipe)
     try:
-        export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session))
+        export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
         plan = measurement_plan(session)
         verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s)
     except (InputError, EvaluationError) as error:

@@ -162,6 +162,34 @@ def resume(
 
 
 @app.command()
+def recover(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    method: Annotated[str, typer.Option(help="reconstruct, distill or qat; see docs/training.md.")],
+    trial: Annotated[
+        str | None, typer.Option(help="Number or recipe id of the run's trial; default: the recommended one.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Of training; set-up and scoring come on top.")] = None,
+    speech: Annotated[Path | None, typer.Option(help="To train on; default: the run's calibration speech.")] = None,
+    training: Annotated[Path | None, typer.Option(help="TOML file with the training's settings.")] = None,
+    torch_device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    json: Json = False,
+) -> None:
+    """Improve a trial of a run by training, and add the result to the run as a trial of its own."""
+    from search.commands.recover import RecoverOptions, run_recover
+
+    options = RecoverOptions(
+        run=run,
+        trial=trial,
+        method=method,
+        hours=hours,
+        speech=speech,
+        training=training,
+        torch_device=torch_device,
+    )
+    run_recover(options, as_json=json)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json: Json = False) -> None:
     """Write a run's CSV files and report again, from what its study holds."""
     from search.commands.report import write_report_again

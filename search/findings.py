@@ -99,6 +99,18 @@ def read_outcome(memory: Memory) -> Outcome:
     return find_outcome(memory, recall_facts(memory), memory.trials())
 
 
+def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
+    """The trial of that number or recipe id; None: the recommended one. Raises InputError when there is none."""
+    if wanted is None:
+        if outcome.recommended is None:
+            raise InputError("this run recommends no recipe; choose one from trials.csv: --trial NUMBER")
+        return outcome.recommended
+    for trial in outcome.trials:
+        if wanted in (str(trial.number), trial.recipe.id):
+            return trial
+    raise InputError(f"--trial {wanted}: no trial has this number or recipe id; it has {len(outcome.trials)} trials")
+
+
 def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
     """What follows from these trials, with the memory's confirmations and artifacts; errors as for `read_outcome`."""
     if not trials:

@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "models"
 
     @property
+    def recovered(self) -> Path:
+        """What training made of recipes: weights, recipe and curve, one folder by recipe id."""
+        return self.path / "recovered"
+
+    @property
     def holds_run(self) -> bool:
         return self.config_file.is_file() and self.study_file.is_file()
 

@@ -1,6 +1,7 @@
 """Where a search begins and how it goes on from its best trial: proposals that need no sampler."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from compression.recipe import Recipe
 from search.genes import Value
@@ -42,11 +43,11 @@ def _weights_at(space: Space, level: int) -> dict[str, Value]:
 
 
 def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[tuple[Genes, Recipe]]:
-    """What differs from the best trial by one gene, one step more compressed, and was not tried.
+    """What differs from the best trial by one gene, one step more compressed, and was not tried; without its recovery.
 
     Left out is what is at least as compressed as a trial that was hopelessly over a limit.
     """
-    genes = space.encode(best.recipe)
+    genes = space.encode(replace(best.recipe, recovery=None))
     if genes is None:
         return
     known = {trial.recipe.id for trial in trials}

@@ -1,12 +1,10 @@
 """The run loop: ask, score, tell, until the time or the trials are used up; then confirm and report."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import Protocol
 
 from common.errors import EvaluationError
@@ -26,6 +24,7 @@ from search.findings import (
 )
 from search.front import front
 from search.group_budget import find_group_limits
+from search.interrupts import catching_interrupts
 from search.outcome import Confirmation, Outcome
 from search.proposals import neighbours, starting_genes
 from search.scorer import Baseline, Scorer
@@ -226,21 +225,13 @@ class Run:
         """The baseline and the front."""
         return [*self._trials[:1], *(trial for trial in front(self._trials) if trial.number != self._trials[0].number)]
 
-    @contextmanager
-    def _catching_interrupts(self) -> Iterator[None]:
+    def _catching_interrupts(self) -> AbstractContextManager[None]:
         """The first Ctrl-C lets the trial in flight finish, the second one drops it."""
+        return catching_interrupts(self._interrupt)
 
-        def interrupt(_: int, __: FrameType | None) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-            self._watcher.interrupted()
-
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._watcher.interrupted()
 
 
 def _seconds(speech: SpeechSet) -> float:

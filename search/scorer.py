@@ -7,7 +7,6 @@ from time import perf_counter
 import numpy as np
 
 from common.errors import CompressionError, EvaluationError, InputError
-from compression.compress import compress
 from compression.recipe import Recipe
 from evaluators.accuracy import ErrorCounts
 from evaluators.evaluator import Evaluation
@@ -107,7 +106,7 @@ class Scorer:
             return surely_over_group_budget(scored, self._members, baseline.group_limits)
 
         evaluation = self._session.evaluator.evaluate(
-            compress(self._session.model, recipe, self._session.calibration),
+            self._session.network(recipe),
             window_s=recipe.window_s,
             encoder_key=recipe.encoder_key,
             drafts=self._drafts,
@@ -121,7 +120,7 @@ class Scorer:
         """The accuracy of a recipe on the confirm set. Raises EvaluationError."""
         if self._session.confirm is None:
             raise InputError("this run has no confirm set")
-        network = compress(self._session.model, recipe, self._session.calibration)
+        network = self._session.network(recipe)
         evaluation = self._session.confirm.evaluate(network, window_s=recipe.window_s, drafts=self._confirm_drafts)
         self._confirm_drafts = self._confirm_drafts or evaluation
         return trial_accuracy(evaluation)

@@ -3,16 +3,19 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from whisper.model import Whisper
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration import Calibration
+from compression.compress import compress
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
+from compression.recovered import Weights, load_recovered
 from devices.profile import DeviceProfile, load_profile
 from evaluators.calibration_speech import calibrate
 from evaluators.evaluator import Evaluator
@@ -32,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """`confirm` is None when the run has no confirm set."""
+    """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights."""
 
     config: SearchConfig
     profile: DeviceProfile
@@ -44,6 +47,15 @@ class Session:
     limits: CostLimits
     evaluator: Evaluator
     confirm: Evaluator | None
+    recovered: Path | None = None
+
+    def weights(self, recipe: Recipe) -> Weights | None:
+        """The weights that were trained for a recipe, if it has any. Raises InputError when they are missing."""
+        return load_recovered(recipe, self.recovered and self.recovered / recipe.id)
+
+    def network(self, recipe: Recipe) -> Whisper:
+        """The compressed network of a recipe. Raises as `compress` and `weights`."""
+        return compress(self.model, recipe, self.calibration, self.weights(recipe))
 
     @property
     def facts(self) -> RunFacts:
@@ -135,7 +147,7 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
 
     Raises InputError when the model, the speech or the device profile changed since the run began.
     """
-    session = open_session(folder.config(), say)
+    session = replace(open_session(folder.config(), say), recovered=folder.recovered)
     before = folder.environment()
     changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
     if changed:

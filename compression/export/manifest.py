@@ -21,13 +21,15 @@ class Sources:
     """Where an artifact came from, as on the command line, to make the same network again.
 
     `calibration`: the speech that decided what was pruned, of which the first `calibration_utterances` were used; None
-    where the recipe needs none. `language`: of that speech, where it does not say.
+    where the recipe needs none. `language`: of that speech, where it does not say. `recovered`: the folder of the
+    weights that were trained for the recipe, if any.
     """
 
     model: str
     calibration: str | None = None
     calibration_utterances: int = 0
     language: str | None = None
+    recovered: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from common.errors import InputError
 from compression.compress import compress
 from compression.models import load_model
 from compression.recipe import Recipe
+from compression.recovered import load_recovered
 from evaluators.calibration_speech import calibrate
 from evaluators.characters import counted_units
 from evaluators.evaluator import Evaluator
@@ -45,6 +46,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     if options.recipe_file:
         recipe = read_recipe(options.recipe_file)
     recipe.check(model.dimensions)
+    recovered = options.recipe_file and options.recipe_file.parent
 
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
@@ -55,7 +57,8 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         calibration = calibrate(model, calibration_speech, limit=options.calibration_utterances, features=features)
     console.print(f"Scoring {model.name} on {len(speech.utterances)} utterances of {speech.name}", highlight=False)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    evaluation = evaluator.evaluate(compress(model, recipe, calibration), window_s=recipe.window_s)
+    network = compress(model, recipe, calibration, load_recovered(recipe, recovered))
+    evaluation = evaluator.evaluate(network, window_s=recipe.window_s)
     accuracy = evaluation.accuracy
     if as_json:
         identity = {"model": model.name, "speech": speech.name, "recipe_id": recipe.id}

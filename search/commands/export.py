@@ -1,27 +1,25 @@
 """`whisperfit export`: a recipe, of a run or of a file, as a model that a runtime loads."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from whisper.model import Whisper
 
 from common.errors import InputError
-from compression.calibration import Calibration
-from compression.compress import compress
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from evaluators.costs import stored_bytes
-from search.artifacts import calibrated, sources_of
+from search.artifacts import compressed, sources_of
 from search.commands.baseline import read_recipe
 from search.engines.memory import Memory
-from search.findings import read_outcome
+from search.findings import find_trial, read_outcome
 from search.folder import RunFolder
-from search.outcome import Outcome
 from search.session import reopen_session
-from search.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +39,11 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _Material:
-    """`calibration`: None where the recipe needs none."""
+    """`network`: the model compressed by the recipe; made when everything else is known to be right."""
 
     model: LoadedModel
     recipe: Recipe
-    calibration: Calibration | None
+    network: Callable[[], Whisper]
     sources: Sources
 
 
@@ -57,8 +55,7 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
     say(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}", highlight=False)
-    network = compress(model, recipe, material.calibration)
-    export(model, recipe, network, options.out, target=options.target, sources=material.sources)
+    export(model, recipe, material.network(), options.out, target=options.target, sources=material.sources)
     size, promised = artifact_bytes(options.out), stored_bytes(model.dimensions, recipe)
     if as_json:
         values = {"artifact": str(options.out), "target": options.target, "model": model.name, "recipe_id": recipe.id}
@@ -71,26 +68,14 @@ def _from_run(options: ExportOptions) -> _Material:
     if options.run is None or options.recipe_file or options.model:
         raise InputError("export takes either a run, or --recipe and --model")
     folder = RunFolder.open(options.run)
-    trial = _trial(read_outcome(Memory(folder.study_file)), options.trial)
+    recipe = find_trial(read_outcome(Memory(folder.study_file)), options.trial).recipe
     session = reopen_session(folder, Console(stderr=True).print)
     return _Material(
         model=session.model,
-        recipe=trial.recipe,
-        calibration=session.calibration,
-        sources=sources_of(session),
+        recipe=recipe,
+        network=lambda: session.network(recipe),
+        sources=sources_of(session, recipe),
     )
-
-
-def _trial(outcome: Outcome, wanted: str | None) -> Trial:
-    """The trial of that number or recipe id; None: the recommended one."""
-    if wanted is None:
-        if outcome.recommended is None:
-            raise InputError("this run recommends no recipe; choose one from trials.csv: --trial NUMBER")
-        return outcome.recommended
-    for trial in outcome.trials:
-        if wanted in (str(trial.number), trial.recipe.id):
-            return trial
-    raise InputError(f"--trial {wanted}: no trial has this number or recipe id; it has {len(outcome.trials)} trials")
 
 
 def _from_file(options: ExportOptions) -> _Material:
@@ -104,5 +89,6 @@ def _from_file(options: ExportOptions) -> _Material:
         calibration=str(options.calibration.absolute()) if options.calibration else None,
         calibration_utterances=options.calibration_utterances,
         language=options.language,
+        recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,
     )
-    return _Material(model=model, recipe=recipe, calibration=calibrated(model, recipe, sources), sources=sources)
+    return _Material(model=model, recipe=recipe, network=lambda: compressed(model, recipe, sources), sources=sources)

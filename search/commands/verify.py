@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import InputError
-from compression.compress import compress
 from compression.export.manifest import Origin, read_origin
 from compression.models import LoadedModel, load_model
 from evaluators.characters import counted_units
@@ -25,7 +24,7 @@ from evaluators.verification import (
     white_noise,
 )
 from runtime.measure import Plan
-from search.artifacts import calibrated
+from search.artifacts import compressed
 from search.commands.groups import group_lines
 from search.robustness import SOUNDS, Heard, shortened
 from search.session import load_speech, use_threads
@@ -60,7 +59,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    network = compress(model, origin.recipe, calibrated(model, origin.recipe, origin.sources))
+    network = compressed(model, origin.recipe, origin.sources)
     say(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances", highlight=False)
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)

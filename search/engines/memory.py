@@ -3,6 +3,7 @@
 Each finished trial carries its whole record as JSON; texts about the run as a whole hang on the study.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -34,6 +35,19 @@ class Memory:
         """Every recorded trial, in number order."""
         frozen = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
         return tuple(Trial.from_json(one.user_attrs[RECORD]) for one in frozen if RECORD in one.user_attrs)
+
+    def add(self, trial: Trial) -> Trial:
+        """Record a trial that no sampler asked for, under the next free number, and return it with that number."""
+        trial = replace(trial, number=len(self.study.get_trials(deepcopy=False)))
+        is_complete = trial.state == "complete" and trial.accuracy is not None
+        record = optuna.trial.create_trial(
+            state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
+            values=[trial.objective, trial.accuracy.wer] if is_complete and trial.accuracy else None,
+            user_attrs={RECORD: trial.to_json(), "summary": trial.recipe.summary()},
+            constraints=dict(trial.violations),
+        )
+        self.study.add_trial(record)
+        return trial
 
     def remember(self, key: str, value: str) -> None:
         """Keep a text with the run."""

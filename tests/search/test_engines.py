@@ -1,5 +1,6 @@
 """The contract of an engine (see search.engines.base), run by every sampler."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -149,3 +150,21 @@ def test_a_file_that_is_no_study_is_refused(content, file):
 def test_records_survive_json(file):
     for _, trial in go_on(open_engine(file, "random"), SPACE, 8):
         assert Trial.from_json(trial.to_json()) == trial
+
+
+def test_a_trial_that_nobody_asked_for_is_recorded_like_the_others(file):
+    engine = open_engine(file, "tpe")
+    go_on(engine, SPACE, 5)
+    memory = Memory(file)
+    stopped = replace(answer(0, SPACE.original), state="stopped")
+    for trial in (answer(0, SPACE.original), stopped):
+        added = memory.add(trial)
+        assert added == replace(trial, number=added.number)
+        assert Memory(file).trials()[-1] == added
+    assert [trial.number for trial in memory.trials()] == list(range(7))
+    complete, pruned = memory.study.trials[5:]
+    assert (complete.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert complete.values == [added.objective, added.accuracy.wer]
+    assert complete.constraints == pruned.constraints == added.violations
+    (proposal, _), *_ = go_on(open_engine(file, "tpe"), SPACE, 3)
+    assert proposal.number == 7

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compression.recipe import Recovery
 from search.front import front
 from search.proposals import HOPELESS, neighbours, starting_genes
 from search.space import Space
@@ -85,3 +86,12 @@ def test_a_groups_limit_rules_out_nothing_else():
     for name, is_ruled_out in (("wer", True), ("group", False)):
         over = replace(original, violations={"wer": -0.1} | {name: 3 * HOPELESS})
         assert bool(list(neighbours(space, over, [over]))) != is_ruled_out
+
+
+def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
+    space = SPACES["toy"]
+    best = answer(3, space.original)
+    recovery = Recovery(method="distill", weights_sha256="ab" * 32)
+    recovered = replace(best, recipe=replace(best.recipe, recovery=recovery))
+    assert list(neighbours(space, recovered, [best])) == list(neighbours(space, best, [best]))
+    assert space.encode(recovered.recipe) is None

@@ -1,0 +1,227 @@
+"""What recovery brings: WER of a compressed model against minutes of training.
+
+    python benchmarks/recovery.py --recipe FILE.json|NAME --method reconstruct|distill|qat --minutes 10 --out FOLDER
+
+Trains on --speech (default: the shared calibration clips) and scores on --data (default: the shared search clips)
+before, after every --score-every minutes of training, and at the end. Scoring is not counted as training. The same
+command goes on where it was interrupted. FOLDER then holds recipe.json and weights.pt, which `whisperfit baseline
+--recipe` and `whisperfit export --recipe` take, and curve.json. Recipes that have a name: see RECIPES.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+from whisper.model import Whisper
+
+from common.files import write_text_whole
+from compression.calibration import Calibration
+from compression.compress import compress
+from compression.importance import allocate
+from compression.models import LoadedModel, load_model
+from compression.recipe import EncoderLayer, Recipe
+from compression.recovered import save_recovered
+from compression.training.checkpoint import Checkpoint, Point
+from compression.training.reconstruction import reconstruct
+from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
+from compression.training.settings import TrainingSettings
+from compression.training.subject import Subject
+from evaluators.calibration_speech import calibrate, calibration_samples
+from evaluators.evaluator import Evaluation, Evaluator
+from evaluators.features import CachedFeatures
+from evaluators.speech_set import load_speech_set
+from evaluators.training_speech import TrainingSpeech
+from search.commands.baseline import read_recipe
+from search.commands.recover import progress_line
+from search.recovery import RECONSTRUCTION_UTTERANCES, Recovered, RecoveryPlan, course
+from search.session import use_threads
+
+SPLITS = Path(__file__).parents[2] / "shared" / "speech" / "splits"
+
+
+def without_decoder_layer(original: Recipe, _: Calibration) -> Recipe:
+    """tiny.en without its second decoder layer, the one that is missed least."""
+    return replace(original, decoder=(original.decoder[0], None, *original.decoder[2:]))
+
+
+def heads_pruned(original: Recipe, calibration: Calibration) -> Recipe:
+    """A sixth of all heads: 12 of tiny's 72, the least important wherever they are."""
+    return _pruned(original, calibration, block=1, share=1 / 6, units=("heads", "cross_heads"))
+
+
+def channels_pruned(original: Recipe, calibration: Calibration) -> Recipe:
+    """15 % of the FFN channels, the least important blocks of 32."""
+    return _pruned(original, calibration, block=32, share=0.15, units=("ffn_channels",))
+
+
+def _pruned(original: Recipe, calibration: Calibration, *, block: int, share: float, units: tuple[str, ...]) -> Recipe:
+    scores = {
+        key: values
+        for key, values in calibration.importance(original.importance).items()
+        if key.rpartition(".")[2] in units
+    }
+    kept = allocate(scores, round(share * sum(map(len, scores.values()))), block=block)
+    stacks: dict[str, list[EncoderLayer | None]] = {"encoder": [*original.encoder], "decoder": [*original.decoder]}
+    for key, count in kept.items():
+        stack, index, unit = key.split(".")
+        layer = stacks[stack][int(index)]
+        stacks[stack][int(index)] = layer and replace(layer, **{unit: count})
+    return replace(original, **{stack: tuple(layers) for stack, layers in stacks.items()})
+
+
+def four_bits(original: Recipe, _: Calibration) -> Recipe:
+    """Weights at 4 bits in groups of 32, embedding and convolutions at 8."""
+    recipe = _each_layer(original, attention_bits=4, ffn_bits=4)
+    return replace(recipe, embedding_bits=8, convolution_bits=8, group_size=32)
+
+
+def two_bits(original: Recipe, calibration: Calibration) -> Recipe:
+    """FFN at 2 bits in groups of 32, the rest as in `four_bits`."""
+    return _each_layer(four_bits(original, calibration), ffn_bits=2)
+
+
+def _each_layer(recipe: Recipe, **changes: int) -> Recipe:
+    return replace(
+        recipe,
+        encoder=tuple(layer and replace(layer, **changes) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, **changes) for layer in recipe.decoder),
+    )
+
+
+RECIPES = {
+    "layer": without_decoder_layer,
+    "heads": heads_pruned,
+    "channels": channels_pruned,
+    "4bit": four_bits,
+    "2bit": two_bits,
+}
+
+
+class Scoring:
+    """The evaluation set; WERs of the original and of what comes out."""
+
+    def __init__(self, model: LoadedModel, data: Path, limit: int | None, features: CachedFeatures) -> None:
+        speech = load_speech_set(data, language="en")
+        speech = replace(speech, utterances=speech.utterances[:limit])
+        self._evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+        self._drafts: Evaluation | None = None
+
+    def wer(self, network: Whisper, window_s: float) -> float:
+        evaluation = self._evaluator.evaluate(network, window_s=window_s, drafts=self._drafts)
+        self._drafts = self._drafts or evaluation
+        return evaluation.accuracy.wer
+
+
+class TrainingClock:
+    """Seconds without those spent on scoring."""
+
+    def __init__(self) -> None:
+        self._away = 0.0
+
+    def __call__(self) -> float:
+        return monotonic() - self._away
+
+    def without(self, work: Callable[[], float]) -> float:
+        began = monotonic()
+        value = work()
+        self._away += monotonic() - began
+        return value
+
+
+def say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def main() -> None:
+    options = parse()
+    use_threads(options.threads)
+    model = load_model(options.model)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    settings = TrainingSettings.read(options.training)
+    recovery = RecoveryPlan(
+        method=options.method, settings=settings, speech=load_speech_set(options.speech, language="en")
+    )
+    calibration = calibrate(model, recovery.speech, limit=32, features=features)
+    make = RECIPES.get(options.recipe)
+    named = make(original, calibration) if make else read_recipe(Path(options.recipe))
+    recipe = replace(named, window_s=options.window).canonical(model.dimensions)
+    subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=None)
+    scoring = Scoring(model, options.data, options.clips, features)
+    scores = {
+        "original": scoring.wer(model.network, options.window),
+        "before": scoring.wer(subject.compressed(), options.window),
+    }
+    say(f"{recipe.summary()}\noriginal {scores['original']:.4f}, compressed {scores['before']:.4f}")
+    recovered, curve = improve(subject, recovery, scoring, options)
+    better, weights = recovered_recipe(subject, options.method, recovered.weights)
+    save_recovered(options.out, better, weights)
+    scores["after"] = scoring.wer(compress(model, better, calibration, weights), options.window)
+    result = {"recipe_id": better.id, **scores, "curve": curve, **course(recipe, recovery, recovered)}
+    write_text_whole(options.out / "curve.json", json.dumps(result, indent=1) + "\n")
+    say(f"recovered {scores['after']:.4f}")
+    if options.json:
+        print(json.dumps(result))
+
+
+def improve(
+    subject: Subject, recovery: RecoveryPlan, scoring: Scoring, options: argparse.Namespace
+) -> tuple[Recovered, list[dict[str, float]]]:
+    features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
+    if recovery.method == "reconstruct":
+        clips = recovery.speech.utterances[:RECONSTRUCTION_UTTERANCES]
+        return Recovered(
+            weights=reconstruct(subject, calibration_samples(subject.model, clips, features)), training=None
+        ), []
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(file=options.out / "checkpoint", identity=recovery.identity(subject.recipe))
+    checkpoint.check()
+    training = WhisperTraining(subject, recovery.method, recovery.settings)
+    speech = TrainingSpeech(subject.model, recovery.speech, recovery.settings, features)
+    curve_file = options.out / "curve.partial.json"
+    curve = json.loads(curve_file.read_text()) if curve_file.exists() else []
+    clock = TrainingClock()
+
+    def wer_now() -> float:
+        recipe, weights = recovered_recipe(subject, recovery.method, training.weights())
+        return scoring.wer(compress(subject.model, recipe, subject.calibration, weights), options.window)
+
+    def watch(point: Point) -> None:
+        say(progress_line(point))
+        # what a killed run scored after its last checkpoint is trained and scored again
+        curve[:] = [scored for scored in curve if scored["step"] < point.step]
+        if point.seconds - (curve[-1]["minutes"] * 60 if curve else 0.0) >= 60 * options.score_every:
+            wer = clock.without(wer_now)
+            curve.append({"step": point.step, "minutes": point.seconds / 60, "wer": wer})
+            write_text_whole(curve_file, json.dumps(curve))
+            say(f"  WER {wer:.4f}")
+
+    limits = Limits(seconds=60 * options.minutes, clock=clock, should_stop=lambda: False)
+    done = training.run(speech, limits, checkpoint=checkpoint, watch=watch)
+    return Recovered(weights=training.weights(), training=done), curve
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--recipe", default="layer", help=f"a JSON file or one of {', '.join(RECIPES)}")
+    parser.add_argument("--method", choices=("reconstruct", "distill", "qat"), default="distill")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--score-every", type=float, default=5.0, metavar="MINUTES")
+    parser.add_argument("--window", type=float, default=15.0, help="the recipe's, in seconds")
+    parser.add_argument("--speech", type=Path, default=SPLITS / "read_calibration.jsonl")
+    parser.add_argument("--data", type=Path, default=SPLITS / "read_search.jsonl")
+    parser.add_argument("--clips", type=int, help="score only the first so many")
+    parser.add_argument("--training", type=Path, help="TOML file with the training's settings")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Repairs compressed networks: distillation, quantisation-aware training, reconstruction layer by layer."""

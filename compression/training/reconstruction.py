@@ -1,0 +1,215 @@
+"""Reconstruction: what each sub-layer writes to the residual stream is refitted, in closed form and in order.
+
+A layer that lost heads or channels, or whose weights were rounded, gets other inputs and gives other outputs. Here the
+last linear layer of each sub-layer (attention's `out`, the feed-forward's second) is fitted so that the stream behind
+it is the original's again, on the inputs that the compressed network really gives it. What follows sees the refitted
+and rounded layer, so errors do not add up.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812, torch's own abbreviation
+from torch import Tensor, nn
+from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
+
+from compression.activations import RoundingLinear
+from compression.calibration import CalibrationSample
+from compression.compress import grids, has_half_vectors
+from compression.network import encoder_states
+from compression.quantisation import stored
+from compression.recipe import Recipe
+from compression.training.subject import Subject
+from compression.training.whisper_student import Parts, absorbed_layers, changed_part
+
+RIDGE = 0.01
+"""Pull towards the weights as they were, as a share of the mean square of the inputs."""
+
+
+@dataclass(kw_only=True)
+class _Stream:
+    """One clip on its way through both networks. `encoded`: what each decoder reads."""
+
+    ours: Tensor
+    theirs: Tensor
+    encoded: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SubLayer:
+    """`writes` adds to the stream x; `output` is its last linear layer."""
+
+    output: Linear
+    writes: Callable[[Tensor, Tensor | None], Tensor]
+
+
+def reconstruct(
+    subject: Subject, samples: Sequence[CalibrationSample], *, go_on: Callable[[str], bool] = lambda _: True
+) -> dict[str, Tensor]:
+    """The refitted parameters by name, before rounding.
+
+    `go_on` is told each sub-layer's name before its turn and may end it there.
+    """
+    original = subject.model.network
+    refit = _Refit(subject)
+    with torch.no_grad():
+        encoder_is_whole = _compressed_part(subject) == "decoder"
+        enter = _behind_encoder if encoder_is_whole else _enter_encoder
+        streams = [enter(refit.network, original, sample) for sample in samples]
+        done = encoder_is_whole or _stack(refit, "encoder", original, streams, go_on)
+        for stream, sample in zip(streams, samples, strict=True):
+            _enter_decoder(refit.network, original, stream, sample)
+        if done:
+            _stack(refit, "decoder", original, streams, go_on)
+    return refit.weights
+
+
+def _stack(
+    refit: "_Refit", stack: str, original: Whisper, streams: list[_Stream], go_on: Callable[[str], bool]
+) -> bool:
+    """Refit a stack block by block; whether it came to its end."""
+    blocks, originals = getattr(refit.network, stack).blocks, getattr(original, stack).blocks
+    layers = getattr(refit.recipe, stack)
+    mask = original.decoder.mask if stack == "decoder" else None
+    kept = [index for index, layer in enumerate(layers) if layer is not None]
+    passed = 0
+    for position, (index, last) in enumerate(zip(kept, absorbed_layers(layers), strict=True)):
+        _let_pass(streams, originals[passed:index], mask)
+        ours, theirs = list(_sub_layers(blocks[position], mask)), list(_sub_layers(originals[index], mask))
+        for number, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+            if not go_on(f"{stack} layer {index}, sub-layer {number + 1} of {len(ours)}"):
+                return False
+            for stream in streams:
+                stream.theirs = stream.theirs + other.writes(stream.theirs, stream.encoded and stream.encoded[1])
+            if own is ours[-1]:  # what the dropped layers behind it did is its task as well
+                _let_pass(streams, originals[index + 1 : last + 1], mask)
+            refit.fit(own, streams)
+        passed = last + 1
+    return True
+
+
+def _let_pass(streams: list[_Stream], blocks: nn.ModuleList, mask: Tensor | None) -> None:
+    """Let the original's streams pass layers that the compressed network does not have."""
+    for stream in streams:
+        for block in blocks:
+            stream.theirs = block(stream.theirs, stream.encoded and stream.encoded[1], mask=mask)
+
+
+def _sub_layers(block: ResidualAttentionBlock, mask: Tensor | None) -> Iterator[_SubLayer]:
+    """In the order of the block's own forward pass."""
+    yield _SubLayer(output=block.attn.out, writes=lambda x, _: block.attn(block.attn_ln(x), mask=mask)[0])
+    if block.cross_attn is not None:
+        yield _SubLayer(
+            output=block.cross_attn.out, writes=lambda x, xa: block.cross_attn(block.cross_attn_ln(x), xa)[0]
+        )
+    yield _SubLayer(output=block.mlp[2], writes=lambda x, _: block.mlp(block.mlp_ln(x)))
+
+
+class _Refit:
+    """Refits layers of a compressed network in place, and keeps their weights before rounding."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.network, self.recipe = subject.compressed(), subject.recipe
+        self.weights: dict[str, Tensor] = {}
+        self._floats = subject.unrounded()
+        self._names = {module: name for name, module in self.network.named_modules()}
+        self._grids = {module: grid for _, module, grid in grids(self.network, self.recipe)}
+
+    def fit(self, sub_layer: _SubLayer, streams: list[_Stream]) -> None:
+        """Fit the sub-layer's output to what the streams lack, round it, and let the streams pass."""
+        layer = sub_layer.output
+        name = self._names[layer]
+        weight = self._floats.get_parameter(f"{name}.weight").double()
+        bias = self._floats.get_parameter(f"{name}.bias").double()
+        normal = _NormalEquations(layer.in_features, layer.out_features)
+        for stream in streams:
+            with _inputs_of(layer) as seen:
+                sub_layer.writes(stream.ours, stream.encoded and stream.encoded[0])
+            multiplied = layer.rounded(seen[0]) if isinstance(layer, RoundingLinear) else seen[0]
+            normal.add(multiplied, stream.theirs - stream.ours)
+        weight, bias = normal.solve(weight, bias)
+        self._take(layer, name, weight.float(), bias.float())
+        for stream in streams:
+            stream.ours = stream.ours + sub_layer.writes(stream.ours, stream.encoded and stream.encoded[0])
+
+    def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
+        self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
+        layer.weight.data = stored(weight, self._grids[layer])[0]
+        layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
+
+
+class _inputs_of:  # noqa: N801 - a context manager
+    """Collects what a layer is given."""
+
+    def __init__(self, layer: Linear) -> None:
+        self._layer = layer
+        self._seen: list[Tensor] = []
+
+    def __enter__(self) -> list[Tensor]:
+        self._handle = self._layer.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+        return self._seen
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+
+class _NormalEquations:
+    """Sums over calibration rows of x x^T and y x^T, x with a 1 behind it for the bias."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
+        self.cross = torch.zeros(outputs, inputs + 1, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Inputs (..., K) and the outputs (..., N) that they should give."""
+        rows = F.pad(x.flatten(0, -2), (0, 1), value=1.0)
+        self.gram += (rows.T @ rows).double()
+        self.cross += (y.flatten(0, -2).T @ rows).double()
+
+    def solve(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """argmin over W', b' of sum |y - W' x - b'|^2 + lambda |W' - W|^2, lambda = RIDGE times the mean of sum x^2.
+
+        With D = [W' - W, b' - b]: D = (Y X^T - [W, b] X X^T) (X X^T + lambda I)^-1 (ridge regression). The bias is not
+        pulled.
+        """
+        before = torch.cat([weight, bias.unsqueeze(1)], dim=1)
+        ridge = torch.full((len(self.gram),), float(RIDGE * self.gram.diagonal()[:-1].mean()), dtype=torch.float64)
+        ridge[-1] = 0
+        change = torch.linalg.solve(self.gram + ridge.diag(), (self.cross - before @ self.gram).T).T
+        after = before + change
+        return after[:, :-1], after[:, -1]
+
+
+def _enter_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
+    ours, theirs = (_convolved(one.encoder, sample.mel.unsqueeze(0)) for one in (network, original))
+    return _Stream(ours=ours, theirs=theirs)
+
+
+def _behind_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
+    """Behind the encoders' last blocks."""
+    ours, theirs = (encoder_states(one, sample.mel.unsqueeze(0))[-2] for one in (network, original))
+    return _Stream(ours=ours, theirs=theirs)
+
+
+def _compressed_part(subject: Subject) -> Parts:
+    model = subject.model
+    original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    return changed_part(subject.recipe, original, "auto")
+
+
+def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:
+    """What the first encoder block sees (see `compression.network.encode`)."""
+    x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
+    return x + encoder.positional_embedding[: x.shape[1]]
+
+
+def _enter_decoder(network: Whisper, original: Whisper, stream: _Stream, sample: CalibrationSample) -> None:
+    """From the encoder's end to the decoder's beginning."""
+    stream.encoded = (network.encoder.ln_post(stream.ours), original.encoder.ln_post(stream.theirs))
+    tokens = sample.tokens[:-1].unsqueeze(0)
+    positions = tokens.shape[1]
+    stream.ours, stream.theirs = (
+        one.decoder.token_embedding(tokens) + one.decoder.positional_embedding[:positions]
+        for one in (network, original)
+    )

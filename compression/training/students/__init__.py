@@ -1,0 +1,1 @@
+"""What can be trained: a compressed Whisper, and networks of another architecture."""

@@ -1,0 +1,172 @@
+"""The training loop: batches, schedule, clipping, held-out loss, early stopping, checkpoints. It knows no model."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compression.training.batches import Batch, Batches
+from compression.training.checkpoint import Checkpoint, Point, Position, copy_of, put_back, trained_parameters
+from compression.training.settings import TrainingSettings
+
+Loss = Callable[[Batch], Tensor]
+"""The mean loss of a batch, a scalar."""
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What came out. `ended`: why; None when it was interrupted and can go on. The module has its best parameters."""
+
+    points: tuple[Point, ...]
+    steps: int
+    seconds: float
+    ended: str | None
+
+
+def learning_rate(progress: float, settings: TrainingSettings) -> float:
+    """The rate when the share `progress` of the training is done: up in a line, down to 0 in a cosine or a line."""
+    if progress < settings.warmup:
+        return settings.learning_rate * progress / settings.warmup
+    rest = min(1.0, (progress - settings.warmup) / (1 - settings.warmup))
+    falling = (1 + math.cos(math.pi * rest)) / 2 if settings.schedule == "cosine" else 1 - rest
+    return settings.learning_rate * falling
+
+
+class Trainer:
+    """Trains what of a module has gradients, until its steps, its time or its patience are used up.
+
+    `seconds`: of training, earlier sessions included; None is no limit, then the settings must say `steps`. With
+    `steps` alone, the same seed and data give the same weights bit for bit on a CPU, with as many interruptions as one
+    likes: where time is the limit, the rate follows the clock. `watch` sees each evaluation, `should_stop` is asked
+    after each step.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a training
+        self,
+        module: nn.Module,
+        loss: Loss,
+        batches: Batches,
+        settings: TrainingSettings,
+        *,
+        seconds: float | None,
+        clock: Clock,
+        checkpoint: Checkpoint | None = None,
+        watch: Callable[[Point], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if seconds is None and settings.steps is None:
+            raise ValueError("a training needs an end: seconds or steps")
+        self._module, self._loss, self._batches, self._settings = module, loss, batches, settings
+        self._seconds, self._clock, self._checkpoint = seconds, clock, checkpoint
+        self._watch, self._should_stop = watch, should_stop
+        self._parameters = list(trained_parameters(module).values())
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._at = Position()
+        self._held_out: list[Batch] = []
+
+    def train(self) -> Training:
+        """Go on from the checkpoint if there is one. The caller's random state is left alone."""
+        with torch.random.fork_rng(devices=[]), _deterministic(self._settings.torch_device):
+            torch.manual_seed(self._settings.seed)
+            restored = self._checkpoint.restore(self._module, self._optimiser) if self._checkpoint else None
+            self._at = restored or self._at
+            self._run()
+        if self._at.ended:
+            put_back(self._module, self._at.best)
+        at = self._at
+        return Training(points=tuple(at.points), steps=at.step, seconds=at.seconds, ended=at.ended)
+
+    def _run(self) -> None:
+        self._held_out = [batch.to(self._settings.torch_device) for batch in self._batches.held_out()]
+        at, began = self._at, self._clock() - self._at.seconds
+        saved_at = at.seconds
+        while at.ended is None:
+            if not at.points:
+                self._evaluate()
+            self._step()
+            at.seconds = self._clock() - began
+            at.ended = self._end()
+            if at.ended or at.step % self._settings.evaluate_every == 0:
+                self._evaluate()
+                at.ended = at.ended or self._out_of_patience()
+            stops = self._should_stop() and not at.ended
+            if self._checkpoint and (
+                stops or at.ended or at.seconds - saved_at > 60 * self._settings.checkpoint_minutes
+            ):
+                self._checkpoint.save(at, self._module, self._optimiser)
+                saved_at = at.seconds
+            if stops:
+                return
+
+    def _progress(self) -> float:
+        """The share of the training that is done, by steps or by time, whichever is more."""
+        shares = [0.0]
+        if self._settings.steps:
+            shares.append(self._at.step / self._settings.steps)
+        if self._seconds is not None:
+            shares.append(self._at.seconds / self._seconds)
+        return min(1.0, max(shares))
+
+    def _step(self) -> None:
+        at = self._at
+        plan = self._batches.plan(at.epoch)
+        batch = self._batches.load(at.epoch, plan[at.batch]).to(self._settings.torch_device)
+        rate = learning_rate(self._progress(), self._settings)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = self._loss(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        self._optimiser.step()
+        total, count = at.losses
+        at.losses = (total + float(loss.detach()), count + 1)
+        at.step += 1
+        at.batch += 1
+        if at.batch == len(plan):
+            at.epoch, at.batch = at.epoch + 1, 0
+
+    def _evaluate(self) -> None:
+        at = self._at
+        with torch.no_grad():
+            losses = [float(self._loss(batch)) * len(batch) for batch in self._held_out]
+        held_out_loss = sum(losses) / sum(map(len, self._held_out))
+        total, count = at.losses
+        point = Point(
+            step=at.step,
+            seconds=at.seconds,
+            learning_rate=learning_rate(self._progress(), self._settings),
+            training_loss=total / count if count else None,
+            held_out_loss=held_out_loss if math.isfinite(held_out_loss) else math.inf,
+        )
+        if not at.points or point.held_out_loss < at.best_point.held_out_loss:
+            at.best = copy_of(self._module)
+        at.points.append(point)
+        at.losses = (0.0, 0)
+        self._watch(point)
+
+    def _end(self) -> str | None:
+        if self._settings.steps and self._at.step >= self._settings.steps:
+            return "steps"
+        return "time" if self._seconds is not None and self._at.seconds >= self._seconds else None
+
+    def _out_of_patience(self) -> str | None:
+        since_best = len(self._at.points) - 1 - self._at.points.index(self._at.best_point)
+        return "held-out loss stopped falling" if since_best >= self._settings.patience else None
+
+
+@contextmanager
+def _deterministic(device: str) -> Iterator[None]:
+    """On CUDA, sums in a fixed order as far as torch has them; a CPU has no other."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device == "cuda", warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,152 @@
+"""A compressed Whisper as something that is trained, and the original as its teacher."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from whisper.model import Whisper
+
+from compression.activations import RoundingLinear
+from compression.network import decoder_states, encode, encoder_states
+from compression.recipe import Recipe, RecoveryMethod
+from compression.training.batches import Batch
+from compression.training.checkpoint import trained_parameters
+from compression.training.memory import ClipMemory
+from compression.training.qat import plain_name, round_while_training
+from compression.training.settings import Part, TrainingSettings
+from compression.training.subject import Subject
+
+Parts = Literal["encoder", "decoder", "both"]
+_EMBEDDING = "decoder.token_embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What a network makes of a batch, as far as it was asked to.
+
+    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary): of
+    the tokens to predict, None where the decoder is not trained. `encoder_states`, `decoder_states`: what leaves each
+    block, (B, positions, width) and (R, width).
+    """
+
+    encoded: Tensor | None = None
+    logits: Tensor | None = None
+    encoder_states: tuple[Tensor, ...] = ()
+    decoder_states: tuple[Tensor, ...] = ()
+
+
+def changed_part(recipe: Recipe, original: Recipe, part: Part) -> Parts:
+    """What is to be trained: as asked, or for `auto` what the recipe compresses; the decoder where it is nothing."""
+    if part != "auto":
+        return part
+    encoder = recipe.encoder != original.encoder or recipe.convolution_bits != original.convolution_bits
+    decoder = recipe.decoder != original.decoder or recipe.embedding_bits != original.embedding_bits
+    if recipe.activation_bits < 32:
+        encoder = decoder = True
+    return "both" if encoder and decoder else "encoder" if encoder else "decoder"
+
+
+def absorbed_layers(layers: Sequence[object | None]) -> tuple[int, ...]:
+    """For each kept layer the original layer whose output it should give.
+
+    It is the last one before the next kept layer: a layer takes over what the dropped ones behind it did, so that
+    every kept layer sees what it used to see. Of (kept, dropped, kept) the answer is (1, 2).
+    """
+    kept = [index for index, layer in enumerate(layers) if layer is not None]
+    return tuple(following - 1 for following in (*kept[1:], len(layers)))
+
+
+class EncodedClips:
+    """A network's encoder outputs, worked out once per clip."""
+
+    def __init__(self, network: Whisper) -> None:
+        self._network, self._memory = network, ClipMemory()
+
+    def of(self, batch: Batch) -> Tensor:
+        """(B, positions, n_audio_state), without gradient."""
+        clips = self._memory.of(batch, lambda alone: (encode(self._network, alone.mel)[0],))
+        return torch.stack([encoded for (encoded,) in clips])
+
+
+class WhisperStudent(nn.Module):
+    """A compressed network whose `part` has gradients.
+
+    What is not trained is as in the artifact. What is trained reads activations as in the artifact; its weights are
+    rounded while it trains with the method `qat`, and only at the end with `distill`. The token embedding is part of
+    the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
+
+    `encoded`: what its decoder reads where its encoder is not trained; with `has_original_encoder`, what the teacher's
+    reads as well.
+    """
+
+    def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.part = part
+        self.network = subject.compressed()
+        floats = subject.unrounded().get_parameter
+        for name, parameter in self.network.named_parameters():
+            trained = part in ("both", name.partition(".")[0])
+            trained = trained and (settings.train_embedding or not name.startswith(_EMBEDDING))
+            parameter.requires_grad_(trained)
+            if trained:
+                parameter.data = floats(name).data
+        if method == "qat":
+            round_while_training(self.network, subject.recipe)
+        self.encoded = EncodedClips(self.network)
+        self.has_original_encoder = _same(self.network.encoder, subject.model.network.encoder)
+        self.to(settings.torch_device)
+
+    def forward(self, batch: Batch) -> Heard:
+        with parametrize.cached():
+            return self._heard(batch)
+
+    def _heard(self, batch: Batch) -> Heard:
+        if self.part == "decoder":
+            return heard_by_decoder(self.network, batch, self.encoded.of(batch))
+        *states, encoded = encoder_states(self.network, batch.mel)
+        if self.part == "encoder":
+            return Heard(encoded=encoded, encoder_states=tuple(states))
+        decoded = heard_by_decoder(self.network, batch, encoded)
+        return Heard(
+            encoded=encoded,
+            logits=decoded.logits,
+            encoder_states=tuple(states),
+            decoder_states=decoded.decoder_states,
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained parameters before rounding, by their names in a plain network."""
+        return {plain_name(name): p.detach().cpu().clone() for name, p in trained_parameters(self.network).items()}
+
+
+def heard_by_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> Heard:
+    """Logits and states of the tokens to predict; the rest, half of them, is not multiplied by the embedding."""
+    *states, last = (state[batch.rows] for state in decoder_states(network, batch.inputs, encoded))
+    logits = last @ network.decoder.token_embedding.weight.T
+    return Heard(logits=logits, decoder_states=tuple(states))
+
+
+def _same(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Whether two modules compute the same, value for value."""
+    if any(isinstance(module, RoundingLinear) for module in ours.modules()):
+        return False
+    own, others = ours.state_dict(), theirs.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(own[name], others[name]) for name in own)
+
+
+@torch.no_grad()
+def heard_by_teacher(network: Whisper, batch: Batch, part: Parts, encoded: EncodedClips | None = None) -> Heard:
+    """What the original makes of a batch. `encoded`: its encoder's outputs, where somebody keeps them."""
+    if part == "decoder" and encoded is not None:
+        return heard_by_decoder(network, batch, encoded.of(batch))
+    *states, output = encoder_states(network, batch.mel)
+    heard = Heard() if part == "encoder" else heard_by_decoder(network, batch, output)
+    return Heard(
+        encoded=None if part == "decoder" else output,
+        logits=heard.logits,
+        encoder_states=() if part == "decoder" else tuple(states),
+        decoder_states=heard.decoder_states,
+    )

@@ -1,0 +1,144 @@
+"""A trial's recipe made better by training, and scored as a trial of its own."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from common.errors import InputError
+from common.files import sha256_of_file, sha256_of_text, write_text_whole
+from compression.recipe import Recipe, RecoveryMethod
+from compression.recovered import save_recovered
+from compression.training.checkpoint import Checkpoint, Point
+from compression.training.reconstruction import reconstruct
+from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
+from compression.training.settings import TrainingSettings
+from compression.training.subject import Subject
+from compression.training.trainer import Training
+from evaluators.calibration_speech import calibration_samples
+from evaluators.features import CachedFeatures
+from evaluators.speech_set import SpeechSet
+from evaluators.training_speech import TrainingSpeech
+from search.engines.memory import Memory
+from search.scorer import Scorer
+from search.session import Session
+from search.trial import Trial
+
+RECONSTRUCTION_UTTERANCES = 64
+"""Their residual streams, of both networks, take 150 MB of tiny at 15 s."""
+TRAINING_FILE = "training.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryPlan:
+    """How a recipe is to be made better, and on which speech."""
+
+    method: RecoveryMethod
+    settings: TrainingSettings
+    speech: SpeechSet
+
+    def identity(self, recipe: Recipe) -> str:
+        """Digest of all that a training depends on but its time."""
+        values = [self.method, self.settings.model_dump(mode="json"), self.speech.digest, recipe.id]
+        return sha256_of_text(json.dumps(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """`weights`: what was trained. `training`: its course; None for a reconstruction, which has none."""
+
+    weights: dict[str, Tensor]
+    training: Training | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told what happens: `say` lines, `watch` evaluations of a training."""
+
+    say: Callable[[str], None]
+    watch: Callable[[Point], None]
+
+
+def check_apart(training: SpeechSet, session: Session) -> None:
+    """Raise InputError when speech that the run is scored on would be trained on."""
+    heard = {sha256_of_file(utterance.audio) for utterance in training.utterances}
+    for evaluator in filter(None, (session.evaluator, session.confirm)):
+        shared = [one.id for one in evaluator.speech.utterances if sha256_of_file(one.audio) in heard]
+        if shared:
+            raise InputError(
+                f"speech set {training.name} holds {len(shared)} recordings that this run is scored on "
+                f"({shared[0]} of {evaluator.speech.name}): train on other speech (--speech MANIFEST)"
+            )
+
+
+def improve(
+    subject: Subject, recovery: RecoveryPlan, limits: Limits, checkpoint_file: Path, listener: Listener
+) -> Recovered | None:
+    """Better weights for a recipe; None when it was interrupted: then the checkpoint holds where it stopped."""
+    features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
+    checkpoint = Checkpoint(file=checkpoint_file, identity=recovery.identity(subject.recipe))
+    checkpoint.check()  # before anything that takes long
+    listener.say(f"Listening to {recovery.speech.name}: the original's transcripts are what is learned")
+    if recovery.method == "reconstruct":
+        return _reconstructed(subject, recovery, limits, features, listener)
+    training = WhisperTraining(subject, recovery.method, recovery.settings)
+    speech = TrainingSpeech(subject.model, recovery.speech, recovery.settings, features)
+    listener.say("Training; the first epochs are slow, since the original's answers are worked out in them")
+    done = training.run(speech, limits, checkpoint=checkpoint, watch=listener.watch)
+    return Recovered(weights=training.weights(), training=done) if done.ended else None
+
+
+def _reconstructed(
+    subject: Subject, recovery: RecoveryPlan, limits: Limits, features: CachedFeatures, listener: Listener
+) -> Recovered | None:
+    samples = calibration_samples(subject.model, recovery.speech.utterances[:RECONSTRUCTION_UTTERANCES], features)
+    started = limits.clock()
+
+    def go_on(name: str) -> bool:
+        listener.say(f"Refitting {name}")
+        in_time = limits.seconds is None or limits.clock() - started < limits.seconds
+        return in_time and not limits.should_stop()
+
+    weights = reconstruct(subject, samples, go_on=go_on)
+    return None if limits.should_stop() else Recovered(weights=weights, training=None)
+
+
+def subject_of(session: Session, recipe: Recipe) -> Subject:
+    """A recipe of a run as something to be trained."""
+    return Subject(
+        model=session.model, recipe=recipe, calibration=session.calibration, recovered=session.weights(recipe)
+    )
+
+
+def add_trial(session: Session, memory: Memory, recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> Trial:
+    """Keep the weights in the run's folder, score them, and record the trial.
+
+    A recovery that is there already, weight for weight, is not recorded again.
+    """
+    better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
+    trials = memory.trials()
+    known = next((trial for trial in trials if trial.recipe.id == better.id), None)
+    if known:
+        return known
+    if session.recovered is None:
+        raise InputError("a recovery needs a run's folder")
+    folder = session.recovered / better.id
+    save_recovered(folder, better, weights)
+    write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
+    scorer = Scorer(session)
+    return memory.add(scorer.score(len(trials), better, scorer.baseline(trials[0])))
+
+
+def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:
+    """How the weights came to be, for people and plots."""
+    training = recovered.training
+    return {
+        "method": recovery.method,
+        "from_recipe_id": recipe.id,
+        "speech": recovery.speech.name,
+        "speech_sha256": recovery.speech.digest,
+        "settings": recovery.settings.model_dump(mode="json"),
+        "training": asdict(training) if training else None,
+    }

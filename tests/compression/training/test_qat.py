@@ -1,0 +1,134 @@
+"""What is trained is what is exported, bit for bit, and gradients get through."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from compression.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
+from compression.compress import compress
+from compression.models import LoadedModel
+from compression.quantisation import quantised_weight
+from compression.recipe import Recovery, RecoveryMethod
+from compression.recovered import weights_digest
+from compression.straight_through import straight_through
+from compression.training.batches import batch_of
+from compression.training.settings import TrainingSettings
+from compression.training.subject import Subject
+from compression.training.whisper_student import Parts, WhisperStudent
+from tests.compression.training.data import RandomBatches, bits
+
+SETTINGS = TrainingSettings(train_embedding=True)
+BATCH = batch_of(RandomBatches().clips[:3])
+
+
+def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qat", steps: int = 3) -> WhisperStudent:
+    """A student after some steps down a made-up slope."""
+    student = WhisperStudent(subject, part, method, SETTINGS)
+    optimiser = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(steps):
+        heard = student(BATCH)
+        optimiser.zero_grad()
+        terms = [values.square().mean() for values in (heard.encoded, heard.logits) if values is not None]
+        torch.stack(terms).sum().backward()
+        optimiser.step()
+    return student
+
+
+def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
+    weights = student.weights()
+    recovery = Recovery(method="qat", weights_sha256=weights_digest(weights))
+    return compress(subject.model, replace(subject.recipe, recovery=recovery), None, weights)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 4, "group_size": 32},
+        {"bits": 3, "symmetric": False, "group_size": 16},
+        {"bits": 8, "activation_bits": 8},
+        {"bits": 4, "activation_bits": 8, "group_size": 32},
+        {"bits": 8, "activation_bits": 16},
+    ],
+    ids=str,
+)
+def test_the_network_in_training_computes_what_the_exported_one_computes(
+    small_model: LoadedModel, part: Parts, changes: dict[str, int]
+) -> None:
+    subject = bits(small_model, **changes)  # type: ignore[arg-type]
+    student = trained(subject, part)
+    with torch.no_grad():
+        seen = student(BATCH)
+        artifact = WhisperStudent(replace(subject), part, "distill", SETTINGS)
+        artifact.network = exported(subject, student)
+        expected = artifact(BATCH)
+    for ours, theirs in ((seen.encoded, expected.encoded), (seen.logits, expected.logits)):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert torch.equal(ours, theirs)
+
+
+def test_training_moves_the_codes(small_model: LoadedModel) -> None:
+    subject = bits(small_model, 4, group_size=32)
+    before, after = subject.compressed(), exported(subject, trained(subject, steps=20))
+    moved = set()
+    for name, module in after.named_modules():
+        now, then = quantised_weight(module), quantised_weight(before.get_submodule(name))
+        if now and then and not torch.equal(now.codes, then.codes):
+            moved.add(name.split(".")[0])
+    assert moved == {"encoder", "decoder"}
+
+
+def test_only_the_trained_part_has_gradients_and_the_rest_is_the_artifacts(small_model: LoadedModel) -> None:
+    subject = bits(small_model, 4, group_size=32)
+    student = WhisperStudent(subject, "decoder", "qat", SETTINGS.model_copy(update={"train_embedding": False}))
+    names = set(student.weights())
+    assert all(name.startswith("decoder.") for name in names)
+    assert "decoder.token_embedding.weight" not in names
+    assert names | {"decoder.token_embedding.weight"} == {
+        name for name, _ in small_model.network.named_parameters() if name.startswith("decoder.")
+    }
+    artifact = subject.compressed()
+    assert torch.equal(student.network.decoder.token_embedding.weight, artifact.decoder.token_embedding.weight)
+    assert torch.equal(student.network.encoder.conv1.weight, artifact.encoder.conv1.weight)
+
+
+def test_distillation_starts_from_the_weights_before_rounding(small_model: LoadedModel) -> None:
+    subject = bits(small_model, 4, group_size=32)
+    weights = WhisperStudent(subject, "both", "distill", SETTINGS).weights()
+    for name, values in weights.items():
+        assert torch.equal(values, small_model.network.get_parameter(name)), name
+
+
+def test_a_straight_through_gradient_is_that_of_the_identity() -> None:
+    values = torch.randn(5, requires_grad=True)
+    rounded = straight_through(values, values.detach().round())
+    assert torch.equal(rounded, values.detach().round())
+    (rounded * torch.arange(5.0)).sum().backward()
+    assert torch.equal(values.grad, torch.arange(5.0))  # type: ignore[arg-type]
+    constant = torch.ones(3)
+    assert straight_through(torch.zeros(3), constant) is constant
+
+
+def layers() -> list[RoundingLinear]:
+    from whisper.model import Linear  # noqa: PLC0415 - only here
+
+    linear = Linear(32, 4)
+    return [
+        DynamicLinear(linear, bits=8, range_over="token"),
+        BlockLinear(linear, block=16),
+        StaticLinear(linear, bits=8, low=-1.0, high=1.0),
+    ]
+
+
+@pytest.mark.parametrize("layer", layers(), ids=lambda layer: type(layer).__name__)
+def test_rounded_inputs_pass_the_gradient_of_a_plain_layer_except_where_they_are_clipped(layer: RoundingLinear) -> None:
+    x = (3 * torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    slope = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(1))
+    (layer(x) * slope).sum().backward()
+    expected = slope @ layer.weight.detach()
+    if isinstance(layer, StaticLinear):
+        expected = expected * (x.detach().abs() <= 1)
+    torch.testing.assert_close(x.grad, expected)

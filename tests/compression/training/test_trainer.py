@@ -1,0 +1,190 @@
+"""The loop on a network of a few weights, with a clock of its own."""
+
+import math
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+from compression.training.batches import Batch
+from compression.training.checkpoint import Checkpoint, Point
+from compression.training.settings import TrainingSettings
+from compression.training.trainer import Trainer, learning_rate
+from tests.compression.training.data import RandomBatches
+
+SETTINGS = TrainingSettings(steps=24, evaluate_every=4, learning_rate=0.05, patience=100)
+
+
+class Toy(nn.Module):
+    """Learns a linear map of a clip's mean frame; drops out at random, which a resumption must repeat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def loss(self, batch: Batch) -> Tensor:
+        seen = nn.functional.dropout(batch.mel.mean(-1), 0.2, training=torch.is_grad_enabled())
+        wanted = batch.mel.mean(-1).sum(-1)
+        return (seen @ self.weight * self.frozen - wanted).square().mean()
+
+
+def trainer(
+    module: Toy,
+    settings: TrainingSettings = SETTINGS,
+    *,
+    file: Path | None = None,
+    seconds: float | None = None,
+    identity: str = "toy",
+    loss: Callable[[Batch], Tensor] | None = None,
+    watch: Callable[[Point], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trainer:
+    ticks = count()
+    return Trainer(
+        module,
+        loss or module.loss,
+        RandomBatches(n_mels=2),
+        settings,
+        seconds=seconds,
+        clock=lambda: float(next(ticks)),
+        checkpoint=Checkpoint(file=file, identity=identity) if file else None,
+        watch=watch,
+        should_stop=should_stop,
+    )
+
+
+@pytest.mark.parametrize("stops", [[1], [7], [4, 5, 12], [23]])
+def test_a_training_that_was_interrupted_gives_the_same_weights_bit_for_bit(tmp_path: Path, stops: list[int]) -> None:
+    whole = Toy()
+    uninterrupted = trainer(whole).train()
+    for stop in stops:
+        steps = count(1)
+        before = stops[stops.index(stop) - 1] if stop != stops[0] else 0
+        halves = Toy()
+        stopped = trainer(
+            halves,
+            file=tmp_path / "checkpoint",
+            should_stop=lambda steps=steps, left=stop - before: next(steps) == left,  # type: ignore[misc]
+        ).train()
+        assert stopped.ended is None
+        assert stopped.steps == stop
+    resumed = Toy()
+    done = trainer(resumed, file=tmp_path / "checkpoint").train()
+    assert torch.equal(resumed.weight, whole.weight)
+    assert not torch.equal(resumed.weight, Toy().weight)
+    assert [p.held_out_loss for p in done.points] == [p.held_out_loss for p in uninterrupted.points]
+    assert [p.training_loss for p in done.points] == [p.training_loss for p in uninterrupted.points]
+    assert done.ended == uninterrupted.ended == "steps"
+
+
+def test_another_seed_gives_other_weights() -> None:
+    first, second = Toy(), Toy()
+    trainer(first).train()
+    trainer(second, SETTINGS.model_copy(update={"seed": 1})).train()
+    assert not torch.equal(first.weight, second.weight)
+
+
+def test_the_random_state_of_the_caller_is_left_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer(Toy()).train()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_only_parameters_with_gradients_change_and_the_held_out_loss_falls() -> None:
+    module = Toy()
+    points = trainer(module, SETTINGS.model_copy(update={"steps": 200})).train().points
+    assert points[0].step == 0
+    assert points[0].training_loss is None
+    assert points[-1].step == 200
+    assert float(module.frozen) == 1
+    assert min(p.held_out_loss for p in points) < 0.5 * points[0].held_out_loss
+
+
+def test_early_stopping_keeps_the_weights_of_the_best_evaluation() -> None:
+    module = Toy()
+    held_out = iter([5.0, 3.0, 2.0, 2.5, 4.0, 3.0, 1.0])
+    seen: list[Tensor] = []
+
+    def loss(batch: Batch) -> Tensor:
+        return module.loss(batch) if torch.is_grad_enabled() else torch.tensor(next(held_out))
+
+    settings = SETTINGS.model_copy(update={"patience": 3, "steps": 1000})
+    done = trainer(module, settings, loss=loss, watch=lambda _: seen.append(module.weight.detach().clone())).train()
+    assert done.ended == "held-out loss stopped falling"
+    assert [point.held_out_loss for point in done.points] == [5.0, 3.0, 2.0, 2.5, 4.0, 3.0]
+    assert torch.equal(module.weight, seen[2])
+
+
+def test_losses_that_are_not_finite_never_count_as_the_best() -> None:
+    module = Toy()
+    before = module.weight.detach().clone()
+    held_out = iter([5.0, math.nan, math.inf, math.nan])
+
+    def loss(batch: Batch) -> Tensor:
+        return module.loss(batch) if torch.is_grad_enabled() else torch.tensor(next(held_out))
+
+    trainer(module, SETTINGS.model_copy(update={"patience": 3}), loss=loss).train()
+    assert torch.equal(module.weight, before)
+
+
+def test_time_ends_a_training_and_earlier_sessions_count(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"steps": None})
+    steps = count(1)
+    first = trainer(Toy(), settings, file=tmp_path / "c", seconds=40.0, should_stop=lambda: next(steps) == 10).train()
+    assert first.ended is None
+    second = trainer(Toy(), settings, file=tmp_path / "c", seconds=40.0).train()
+    assert second.ended == "time"
+    assert first.seconds < 40 <= second.seconds < 45
+    assert second.points[-1].learning_rate == pytest.approx(0, abs=1e-9)
+
+
+def test_a_finished_training_is_not_trained_further(tmp_path: Path) -> None:
+    first, second = Toy(), Toy()
+    trainer(first, file=tmp_path / "c").train()
+    done = trainer(second, file=tmp_path / "c").train()
+    assert done.steps == SETTINGS.steps
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_a_training_needs_an_end() -> None:
+    with pytest.raises(ValueError, match="needs an end"):
+        trainer(Toy(), SETTINGS.model_copy(update={"steps": None}))
+
+
+def test_gradients_are_clipped() -> None:
+    """Adam does not care for a gradient's size, so the clipped norm itself is looked at, in the last step."""
+    module = Toy()
+    trainer(module, SETTINGS.model_copy(update={"clip_norm": 1e-3, "steps": 1})).train()
+    assert module.weight.grad is not None
+    assert float(module.weight.grad.norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_checkpoints_of_another_training_and_broken_ones_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    trainer(Toy(), file=file).train()
+    with pytest.raises(InputError, match="other settings or speech"):
+        trainer(Toy(), file=file, identity="another").train()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="is damaged: delete it"):
+        trainer(Toy(), file=file).train()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_rate_rises_in_a_line_and_falls_to_zero(schedule: str) -> None:
+    settings = TrainingSettings.read(None, schedule=schedule, warmup=0.1, learning_rate=2.0)
+    assert learning_rate(0.0, settings) == 0
+    assert learning_rate(0.05, settings) == pytest.approx(1)
+    assert learning_rate(0.1, settings) == pytest.approx(2)
+    assert learning_rate(0.55, settings) == pytest.approx(1)  # half way down, either way
+    assert learning_rate(1.0, settings) == pytest.approx(0)
+    quarter = {"cosine": 1 + math.cos(math.pi / 4), "linear": 1.5}
+    assert learning_rate(0.325, settings) == pytest.approx(quarter[schedule])
+    falling = [learning_rate(0.1 + 0.01 * step, settings) for step in range(91)]
+    assert falling == sorted(falling, reverse=True)

@@ -1,0 +1,170 @@
+"""`whisperfit recover` from end to end, on the random Whisper and the clips of the command line's tests."""
+
+# ruff: noqa: F811 - the fixtures of the command line's tests
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from compression.recipe import Recipe
+from evaluators.sample_speech import sample_speech
+from search.engines.memory import Memory
+from tests.search.test_command_line import (  # noqa: F401
+    CLIPS,
+    Whisperfit,
+    files,
+    finished_run,
+    refused,
+    rows,
+    start,
+    whisperfit,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+SETTINGS = "steps = 6\nevaluate_every = 3\ncopies = 2\nbatch_size = 2\nlearning_rate = 1e-3\nheld_out = 0.25\n"
+
+
+@pytest.fixture(scope="module")
+def training(files: Path) -> dict[str, Path]:
+    """Speech that the run is not scored on, and settings of a short training."""
+    manifest = sample_speech("confirm")
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
+    text = "".join(json.dumps(one | {"audio": str(manifest.parent / one["audio"])}) + "\n" for one in lines)
+    (files / "training.jsonl").write_text(text, encoding="utf-8")
+    (files / "training.toml").write_text(SETTINGS, encoding="utf-8")
+    return {"speech": files / "training.jsonl", "training": files / "training.toml"}
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def recover(run: Path, files_of_training: dict[str, Path], **changes: object) -> list[str]:
+    options: dict[str, object] = {"trial": 1, "method": "distill"} | files_of_training | changes
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None)
+    return ["recover", str(run), *(part for pair in pairs for part in pair)]
+
+
+@pytest.mark.parametrize("method", ["distill", "qat", "reconstruct"])
+def test_a_recovered_trial_is_a_trial_of_its_own(  # noqa: PLR0917 - fixtures
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit, method: str, tmp_path: Path, files: Path
+) -> None:
+    before = rows(run / "trials.csv")
+    ended = whisperfit(*recover(run, training, method=method), "--json")
+    assert ended.code == 0, ended.err
+    shown = json.loads(ended.out)
+    after = rows(run / "trials.csv")
+    assert [row["recipe_id"] for row in after[: len(before)]] == [row["recipe_id"] for row in before]
+    (added,) = after[len(before) :]
+    assert (shown["from_trial"], shown["trial"], shown["method"]) == (1, int(added["trial"]), method)
+    assert added["trial"] == str(len(Memory(run / "study.db").study.trials) - 1)
+    recipe = Recipe.from_json(added["recipe"])
+    assert recipe.recovery
+    assert recipe.recovery.method == method
+    assert recipe.id == added["recipe_id"] == shown["recipe_id"]
+    assert added["size_mb"] == before[1]["size_mb"]
+    folder = run / "recovered" / recipe.id
+    assert {file.name for file in folder.iterdir()} == {"recipe.json", "weights.pt", "training.json"}
+    course = json.loads((folder / "training.json").read_text())
+    assert course["from_recipe_id"] == before[1]["recipe_id"]
+    assert not list((run / "recovered").glob("*.checkpoint"))
+
+    scored = whisperfit(
+        "baseline", "--model", files / "model.pt", "--data", files / "speech.jsonl", "--recipe", folder / "recipe.json",
+        "--json",
+    )  # fmt: skip
+    if added["state"] == "complete":
+        assert json.loads(scored.out)["wer"] == pytest.approx(float(added["wer"]))
+    exported = whisperfit("export", run, "--trial", recipe.id, "--out", tmp_path / "artifact", "--json")
+    assert exported.code == 0, exported.err
+    verified = whisperfit("verify", tmp_path / "artifact", "--data", files / "speech.jsonl", "--repeats", 1, "--json")
+    assert verified.code == 0, verified.err
+    assert json.loads(verified.out)["parity"]["differences"] == []
+
+
+def test_the_same_training_again_is_the_same_trial(
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit
+) -> None:
+    first, second = (json.loads(whisperfit(*recover(run, training), "--json").out) for _ in range(2))
+    assert first["trial"] == second["trial"]
+    assert first["recipe_id"] == second["recipe_id"]
+
+
+def test_recovered_trials_can_be_recovered_again_and_the_run_goes_on(
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit
+) -> None:
+    first = json.loads(whisperfit(*recover(run, training, method="reconstruct"), "--json").out)
+    second = json.loads(whisperfit(*recover(run, training, trial=first["recipe_id"]), "--json").out)
+    assert second["from_trial"] == first["trial"]
+    assert second["trial"] == first["trial"] + 1
+    count = len(rows(run / "trials.csv"))
+    ended = whisperfit("resume", run, "--trials", count + 1)
+    assert ended.code == 0, ended.err
+    assert len(rows(run / "trials.csv")) > count
+
+
+def test_missing_weights_are_one_line(run: Path, training: dict[str, Path], whisperfit: Whisperfit) -> None:
+    recipe_id = json.loads(whisperfit(*recover(run, training, method="reconstruct"), "--json").out)["recipe_id"]
+    shutil.rmtree(run / "recovered")
+    ended = whisperfit("export", run, "--trial", recipe_id, "--out", run / "artifact")
+    refused(ended, f"recipe {recipe_id} has trained weights, which are not in", "whisperfit recover")
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.toml"
+    long.write_text(SETTINGS.replace("steps = 6", "steps = 100000") + "patience = 100000\n")
+    recipe_id = rows(run / "trials.csv")[1]["recipe_id"]
+    checkpoint = run / "recovered" / f"{recipe_id}-distill.checkpoint"
+    with start(recover(run, training | {"training": long})) as process:
+        shown = b""
+        while b"step      3" not in shown and process.poll() is None:
+            shown += process.stderr.readline()  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130, shown
+    assert checkpoint.is_file()
+    other = whisperfit(*recover(run, training))
+    assert other.code == 2
+    assert "is of a training with other settings or speech" in other.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaints"),
+    [
+        ({"method": "distil"}, ("unknown method 'distil'", "Did you mean 'distill'?")),
+        ({"trial": 99}, ("--trial 99: no trial",)),
+        ({"hours": -1}, ("--hours must be above 0",)),
+        ({"training": None}, ("a training needs an end: give --hours",)),
+        ({"speech": None}, ("no calibration speech of its own", "--speech MANIFEST")),
+        ({"speech": "missing.jsonl"}, ("missing.jsonl",)),
+        ({"torch_device": "cuda"}, ("no CUDA device",)),
+        ({"torch_device": "tpu"}, ("torch_device", "'tpu'")),
+        ({"method": "qat", "trial": 0}, ("no integer weights to train for",)),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_recovered_is_one_line(
+    finished_run: Path,
+    training: dict[str, Path],
+    whisperfit: Whisperfit,
+    changes: dict[str, object],
+    complaints: tuple[str, ...],
+) -> None:
+    ended = whisperfit(*recover(finished_run, training, **changes))
+    assert ended.code == 2
+    assert all(complaint in ended.err.splitlines()[-1] for complaint in complaints), ended.err
+
+
+def test_nothing_is_trained_on_what_it_is_scored_on(
+    finished_run: Path, training: dict[str, Path], files: Path, whisperfit: Whisperfit
+) -> None:
+    ended = whisperfit(*recover(finished_run, training, speech=files / "speech.jsonl"))
+    assert ended.code == 2
+    assert f"holds {CLIPS} recordings that this run is scored on" in ended.err
