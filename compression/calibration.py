@@ -2,7 +2,7 @@
 
 For each site (the heads or the FFN channels of a layer): how important each unit is by three measures, and
 mean and covariance of the units' activations, from which the projection behind removed units is refitted in
-closed form. For each linear layer: the range of its input.
+closed form. For each linear layer: the range of its input. For each token: how often it was said.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,10 +48,14 @@ class SiteStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Statistics by site key (see `Site.key`) and input ranges (low, high) by linear layer's name."""
+    """Statistics by site key (see `Site.key`) and input ranges (low, high) by linear layer's name.
+
+    `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
+    """
 
     statistics: dict[str, SiteStatistics]
     input_ranges: dict[str, tuple[float, float]]
+    token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
         """Importance of each unit (units,) by site key."""
@@ -67,7 +71,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write everything as one .npz file, in one step. Raises OSError."""
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"token_counts": self.token_counts}
         for key, statistics in self.statistics.items():
             arrays[f"mean/{key}"] = statistics.mean
             arrays[f"covariance/{key}"] = statistics.covariance
@@ -97,7 +101,7 @@ class Calibration:
             for name, bounds in arrays.items()
             if name.startswith("range/")
         }
-        return cls(statistics=statistics, input_ranges=ranges)
+        return cls(statistics=statistics, input_ranges=ranges, token_counts=arrays["token_counts"])
 
 
 class _SiteRecorder:
@@ -211,4 +215,6 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
             for recorder in recorders.values():
                 recorder.collect()
     statistics = {key: recorder.statistics(len(samples)) for key, recorder in recorders.items()}
-    return Calibration(statistics=statistics, input_ranges=ranges)
+    said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
+    counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
+    return Calibration(statistics=statistics, input_ranges=ranges, token_counts=counts)

@@ -13,6 +13,7 @@ from compression.models import LoadedModel
 from compression.pruning import prune
 from compression.quantisation import Grid, keep_quantised, quantised_weight, stored
 from compression.recipe import Recipe
+from compression.vocabulary import shorten
 
 
 def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None = None) -> Whisper:
@@ -27,6 +28,7 @@ def compress(model: LoadedModel, recipe: Recipe, calibration: Calibration | None
     network = copy.deepcopy(model.network)
     with torch.no_grad():
         prune(network, recipe, calibration)
+        shorten(network, recipe, calibration)
         _store_weights(network, recipe)
     if recipe.activation_bits < 32:
         _quantise_activations(network, recipe, calibration)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 
 from common.errors import InputError
 from common.files import sha256_of_text
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 
 FORMAT_VERSION = 1
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
@@ -20,8 +20,10 @@ WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
+MIN_VOCABULARY = 1024
+"""Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
-YOUNGER_FIELDS: frozenset[str] = frozenset()
+YOUNGER_FIELDS = frozenset({"vocabulary", "vocabulary_language"})
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
 ActivationRanges = Literal["dynamic", "static"]
@@ -70,6 +72,8 @@ class Recipe:
     `activation_bits`: 32 leaves activations alone; 16 and 8 quantise the input of every linear layer.
     `activation_ranges`: from each input itself (dynamic) or from calibration speech (static).
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
+    `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
+    `compression.vocabulary`): a code of Whisper's, or several as `de+en`.
     `importance`: the measure that decides which heads and channels stay.
     `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
     the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
@@ -86,9 +90,11 @@ class Recipe:
     window_s: float = MAX_WINDOW_S
     importance: ImportanceMeasure = "combined"
     refit: bool = False
+    vocabulary: int = 0
+    vocabulary_language: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
+        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "vocabulary"):
             _require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
         for name in ("symmetric", "refit"):
             _require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
@@ -111,8 +117,17 @@ class Recipe:
             self.window_s,
         )
         object.__setattr__(self, "window_s", float(self.window_s))  # 15 and 15.0 are equal: so are their ids
+        self._check_vocabulary()
         for name in ("encoder", "decoder"):
             _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
+
+    def _check_vocabulary(self) -> None:
+        rule = f"vocabulary 0 or >= {MIN_VOCABULARY}"
+        _require(self.vocabulary == 0 or self.vocabulary >= MIN_VOCABULARY, rule, self.vocabulary)
+        language = self.vocabulary_language
+        _require(isinstance(language, str), "vocabulary_language a text", language)
+        _require(bool(language) or not self.vocabulary, "vocabulary_language with a vocabulary", language)
+        object.__setattr__(self, "vocabulary_language", "+".join(sorted(language.split("+"))))
 
     @classmethod
     def original(cls, dimensions: Dimensions, *, stored_bits: int = 16) -> Self:
@@ -168,7 +183,7 @@ class Recipe:
 
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
-        return self.is_pruned(dimensions) or self.activation_ranges == "static"
+        return self.is_pruned(dimensions) or self.activation_ranges == "static" or self.vocabulary > 0
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
@@ -182,6 +197,10 @@ class Recipe:
             f"{dimensions.n_text_layer} decoder layers",
             len(self.decoder),
         )
+        if self.vocabulary:
+            rule = f"vocabulary < {dimensions.text_tokens}, of one of Whisper's vocabularies"
+            has_rows = dimensions.n_vocab in VOCABULARIES and self.vocabulary < dimensions.text_tokens
+            _require(has_rows, rule, self.vocabulary)
         for layer in filter(None, self.encoder):
             _require(layer.heads <= dimensions.n_audio_head, f"heads <= {dimensions.n_audio_head}", layer.heads)
             _require(
@@ -212,6 +231,8 @@ class Recipe:
             changes |= {"importance": "combined", "refit": False}
         if self.activation_bits == 32:
             changes["activation_ranges"] = "dynamic"
+        if not self.vocabulary:
+            changes["vocabulary_language"] = ""
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -246,18 +267,22 @@ class Recipe:
     def encoder_key(self) -> str:
         """Identifies all that decides the encoder's output: recipes that share it share their encoder."""
         values = asdict(self)
-        del values["decoder"], values["embedding_bits"]
+        for name in ("decoder", "embedding_bits", "vocabulary", "vocabulary_language"):
+            del values[name]
         return sha256_of_text(json.dumps(values, sort_keys=True))
 
     def at_least_as_compressed_as(self, other: "Recipe") -> bool:
         """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 
-        Fewer layers, heads, channels and bits, larger groups, no zero points and a shorter window are more
-        compressed; recipes that choose or repair differently are incomparable.
+        Fewer layers, heads, channels and bits, larger groups, no zero points, a shorter window and fewer tokens are
+        more compressed; recipes that choose or repair differently are incomparable, and so are shorter vocabularies for
+        different languages.
         """
         if len(self.encoder) != len(other.encoder) or len(self.decoder) != len(other.decoder):
             return False
         if self._choices() != other._choices():
+            return False
+        if self.vocabulary and other.vocabulary and self.vocabulary_language != other.vocabulary_language:
             return False
         return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
 
@@ -278,13 +303,15 @@ class Recipe:
             self.convolution_bits,
             self.activation_bits,
             self.window_s,
+            self.vocabulary or inf,
             *grid,
         )
 
     def summary(self) -> str:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
 
-        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points.
+        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points. A shorter
+        vocabulary follows the embedding: `emb8 8192en`.
         """
         encoder = [layer for layer in self.encoder if layer]
         decoder = [layer for layer in self.decoder if layer]
@@ -296,7 +323,10 @@ class Recipe:
         group = f" g{self.group_size or 'channel'}{'' if self.symmetric else 'z'}" if self.is_quantised else ""
         static = "s" if self.activation_ranges == "static" else ""
         activations = f"a{self.activation_bits}{static}"
-        model = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
+        vocabulary = f" {self.vocabulary}{self.vocabulary_language}" if self.vocabulary else ""
+        model = (
+            f"emb{self.embedding_bits}{vocabulary} conv{self.convolution_bits} {activations}{group} {self.window_s:g}s"
+        )
         return " | ".join((*stacks, model))
 
 
