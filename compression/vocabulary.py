@@ -6,6 +6,7 @@ rows is, `rows_of` which row an id is. See docs/decisions/0015-which-tokens-stay
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -55,27 +56,34 @@ def keep(network: Whisper, kept: Tensor) -> None:
     """Leave in place only the rows of these ids (kept,) of the token embedding."""
     rows = torch.full((network.dims.n_vocab,), -1)
     rows[kept] = torch.arange(len(kept))
-    weight = network.decoder.token_embedding.weight.detach()[kept].clone()
-    network.decoder.token_embedding = nn.Embedding(*weight.shape, _weight=weight)
-    # attributes of the module's own, as with the codes of its weight, so that its state stays Whisper's
-    object.__setattr__(network.decoder.token_embedding, "token_ids", kept)
-    object.__setattr__(network.decoder.token_embedding, "rows", rows)
+    weight = network.decoder.token_embedding.weight.detach()[kept]
+    shorter = nn.Embedding.from_pretrained(weight, freeze=False)
+    # an attribute of its own, as with the codes of its weight, so that the module's state stays Whisper's
+    object.__setattr__(shorter, "vocabulary", _Vocabulary(ids=kept, rows=rows))
+    network.decoder.token_embedding = shorter
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    ids: Tensor
+    rows: Tensor
 
 
 def token_ids(network: Whisper) -> Tensor:
     """(rows,) int64: the original's id of each row of a network's token embedding; ascending."""
-    embedding = network.decoder.token_embedding
-    return getattr(embedding, "token_ids", None) if _is_short(network) else torch.arange(embedding.num_embeddings)
+    return _vocabulary(network).ids
 
 
 def rows_of(network: Whisper) -> Tensor:
     """(n_vocab,) int64: the row of each of the original's ids in a network's token embedding; -1 where it has none."""
+    return _vocabulary(network).rows
+
+
+def _vocabulary(network: Whisper) -> _Vocabulary:
     embedding = network.decoder.token_embedding
-    return getattr(embedding, "rows", None) if _is_short(network) else torch.arange(embedding.num_embeddings)
-
-
-def _is_short(network: Whisper) -> bool:
-    return hasattr(network.decoder.token_embedding, "token_ids")
+    whole = torch.arange(embedding.num_embeddings)
+    found: _Vocabulary = getattr(embedding, "vocabulary", _Vocabulary(ids=whole, rows=whole))
+    return found
 
 
 def kept_tokens(network: Whisper, recipe: Recipe, calibration: Calibration) -> Tensor:

@@ -10,9 +10,12 @@ from search.config import SearchConfig
 from search.pricing import broken_limits, mark_unscored, trial_costs
 from search.space import runtime_violation
 from search.trial import UNEVALUATED, Trial, TrialCosts
+from search.window_guard import GUARDED
 
 COSTS = frozenset({"memory", "size", "latency", "rtf", "occupancy"})
 """The violations that follow from costs alone."""
+HEARD = frozenset({"wer", *GUARDED})
+"""Those that follow from transcripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ def _judged(repriced: Trial, before: Trial, unsupported: str | None, target: Tar
     elif broken and not _over_cost(before):
         note = "; ".join(filter(None, (note, f"on {target.profile.name}, {broken}")))
     if accuracy:
-        violations["wer"] = before.violations["wer"]
+        violations |= {name: over for name, over in before.violations.items() if name in HEARD}
     mark_unscored(violations, state)
     return replace(repriced, state=state, accuracy=accuracy, note=note, violations=violations)
 
