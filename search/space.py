@@ -17,8 +17,8 @@ from search.genes import STACKS, VOCABULARY, Draft, Importance, Stack, Value, ge
 
 Genes = Mapping[str, Value]
 
-SHORTER_VOCABULARIES = (0, 24576, 16384, 12288, 8192)
-"""Text tokens kept; 0 for all. Measured in benchmarks/vocabulary.py."""
+VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 24576, 16384, 8192)}
+"""Text tokens kept, 0 for all, of English-only and of multilingual models; measured in benchmarks/vocabulary.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,8 @@ Preset = Callable[[Dimensions, RuntimeSupport, int], dict[str, tuple[Value, ...]
 
 
 def _model_choices(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
-    shorter = {VOCABULARY: SHORTER_VOCABULARIES} if dimensions.n_vocab in VOCABULARIES else {}
+    is_whispers = dimensions.n_vocab in VOCABULARIES
+    shorter = {VOCABULARY: VOCABULARY_CHOICES[dimensions.is_multilingual]} if is_whispers else {}
     return {
         "embedding_bits": _bits(runtime.embedding_bits, stored_bits),
         "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
