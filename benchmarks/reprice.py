@@ -173,6 +173,7 @@ def _space(profile: DeviceProfile, rng: np.random.Generator) -> Space:
         importance=importance,
         layer_importance={key.rpartition(".")[0]: float(rng.random()) for key in importance},
         channel_block=profile.runtime.channel_multiple,
+        vocabulary_language="en",
     )
 
 

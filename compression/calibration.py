@@ -2,7 +2,7 @@
 
 For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
 of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
-activations given a range.
+activations given a range. For each token: how often it was said.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from whisper.model import Linear, Whisper
@@ -37,10 +38,14 @@ class CalibrationSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`)."""
+    """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
+
+    `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
+    """
 
     inputs: dict[str, InputStatistics]
     importances: dict[str, dict[ImportanceMeasure, Array]]
+    token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
         """Importance of each unit (units,) by site key."""
@@ -56,7 +61,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write everything as one .npz file, in one step. Raises OSError."""
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Any] = {"token_counts": self.token_counts}
         for name, statistics in self.inputs.items():
             for part in fields(statistics):
                 arrays[f"{part.name}/{name}"] = getattr(statistics, part.name)
@@ -81,7 +86,7 @@ class Calibration:
         importances = {
             key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
         }
-        return cls(inputs=inputs, importances=importances)
+        return cls(inputs=inputs, importances=importances, token_counts=arrays["token_counts"])
 
 
 class _SiteRecorder:
@@ -171,4 +176,6 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
                 recorder.collect()
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
-    return Calibration(inputs=statistics, importances=importances)
+    said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
+    counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
+    return Calibration(inputs=statistics, importances=importances, token_counts=counts)

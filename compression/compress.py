@@ -27,6 +27,7 @@ from compression.recipe import EncoderLayer, Recipe
 from compression.recovered import Weights, take_weights
 from compression.rounding import quantise_calibrated, quantise_clipped
 from compression.smoothing import smooth
+from compression.vocabulary import shorten
 
 
 def compress(
@@ -70,6 +71,7 @@ def _kept(
     network = copy.deepcopy(model.network)
     with torch.no_grad():
         columns = prune(network, recipe, calibration)
+        shorten(network, recipe, calibration)
         if recipe.recovery:
             take_weights(network, recipe, recovered)
     inputs = KeptInputs(

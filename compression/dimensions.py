@@ -4,6 +4,11 @@ from dataclasses import dataclass, fields
 
 from common.errors import UnknownNameError
 
+VOCABULARIES = (51864, 51865, 51866)
+"""Tokens of the English-only, the multilingual and large-v3's vocabulary."""
+TIMESTAMPS = 1501
+"""Of them, the last ones: 0 to 30 s in steps of 20 ms."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dimensions:
@@ -51,6 +56,18 @@ class Dimensions:
     def is_multilingual(self) -> bool:
         """As in openai-whisper: English-only vocabularies have 51,864 tokens."""
         return self.n_vocab >= 51865
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens that stand for text, in one of Whisper's own vocabularies; the special ones follow them."""
+        return 50257 if self.is_multilingual else 50256
+
+    def embedding_rows(self, text_tokens: int) -> int:
+        """Rows of the token embedding where so many text tokens are kept; 0: the whole vocabulary.
+
+        A shorter one keeps every special token, but of the timestamps only the first.
+        """
+        return text_tokens + self.n_vocab - self.text_tokens - (TIMESTAMPS - 1) if text_tokens else self.n_vocab
 
 
 _SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12), "medium": (1024, 16, 24)}

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args
 
 from common.errors import InputError
 from common.files import sha256_of_text
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 
 FORMAT_VERSION = 1
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
@@ -21,8 +21,12 @@ WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
+MIN_VOCABULARY = 1024
+"""Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
-YOUNGER_FIELDS = frozenset({"rounding", "range_estimator", "smoothing", "recovery"})
+YOUNGER_FIELDS = frozenset(
+    {"rounding", "range_estimator", "smoothing", "recovery", "vocabulary", "vocabulary_language"}
+)
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
 ActivationRanges = Literal["dynamic", "static"]
@@ -92,6 +96,8 @@ class Recipe:
     `activation_bits`: 32 leaves activations alone; 16 and 8 quantise the input of every linear layer.
     `activation_ranges`: from each input itself (dynamic) or from calibration speech (static).
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
+    `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
+    `compression.vocabulary`): a code of Whisper's, or several as `de+en`.
     `importance`: the measure that decides which heads and channels stay.
     `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
     the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
@@ -116,9 +122,11 @@ class Recipe:
     range_estimator: RangeEstimator = "minmax"
     smoothing: float = 0.0
     recovery: Recovery | None = None
+    vocabulary: int = 0
+    vocabulary_language: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size"):
+        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "vocabulary"):
             _require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
         for name in ("symmetric", "refit"):
             _require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
@@ -145,8 +153,17 @@ class Recipe:
         )
         for name in ("window_s", "smoothing"):  # 15 and 15.0 are equal: so are their ids
             object.__setattr__(self, name, float(getattr(self, name)))
+        self._check_vocabulary()
         for name in ("encoder", "decoder"):
             _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
+
+    def _check_vocabulary(self) -> None:
+        rule = f"vocabulary 0 or >= {MIN_VOCABULARY}"
+        _require(self.vocabulary == 0 or self.vocabulary >= MIN_VOCABULARY, rule, self.vocabulary)
+        language = self.vocabulary_language
+        _require(isinstance(language, str), "vocabulary_language a text", language)
+        _require(bool(language) or not self.vocabulary, "vocabulary_language with a vocabulary", language)
+        object.__setattr__(self, "vocabulary_language", "+".join(sorted(language.split("+"))))
 
     @classmethod
     def original(cls, dimensions: Dimensions, *, stored_bits: int = 16) -> Self:
@@ -203,7 +220,7 @@ class Recipe:
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
         by_activations = self.rounding != "nearest" or self.activation_ranges == "static" or self.smoothing > 0
-        return self.is_pruned(dimensions) or by_activations
+        return self.is_pruned(dimensions) or by_activations or self.vocabulary > 0
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
@@ -217,6 +234,10 @@ class Recipe:
             f"{dimensions.n_text_layer} decoder layers",
             len(self.decoder),
         )
+        if self.vocabulary:
+            rule = f"vocabulary < {dimensions.text_tokens}, of one of Whisper's vocabularies"
+            has_rows = dimensions.n_vocab in VOCABULARIES and self.vocabulary < dimensions.text_tokens
+            _require(has_rows, rule, self.vocabulary)
         for layer in filter(None, self.encoder):
             _require(layer.heads <= dimensions.n_audio_head, f"heads <= {dimensions.n_audio_head}", layer.heads)
             _require(
@@ -249,6 +270,8 @@ class Recipe:
             changes |= {"activation_ranges": "dynamic", "smoothing": 0.0}
         if changes.get("activation_ranges", self.activation_ranges) == "dynamic":
             changes["range_estimator"] = "minmax"
+        if not self.vocabulary:
+            changes["vocabulary_language"] = ""
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -287,20 +310,23 @@ class Recipe:
         Smoothing divides it by what the decoder's weights decide.
         """
         values = asdict(self)
-        del values["embedding_bits"]
-        if not self.smoothing:
-            del values["decoder"]
+        decoder = () if self.smoothing else ("decoder",)
+        for name in (*decoder, "embedding_bits", "vocabulary", "vocabulary_language"):
+            del values[name]
         return sha256_of_text(json.dumps(values, sort_keys=True))
 
     def at_least_as_compressed_as(self, other: "Recipe") -> bool:
         """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 
-        Fewer layers, heads, channels and bits, larger groups, no zero points and a shorter window are more
-        compressed; recipes that choose or repair differently are incomparable.
+        Fewer layers, heads, channels and bits, larger groups, no zero points, a shorter window and fewer tokens are
+        more compressed; recipes that choose or repair differently are incomparable, and so are shorter vocabularies for
+        different languages.
         """
         if len(self.encoder) != len(other.encoder) or len(self.decoder) != len(other.decoder):
             return False
         if self._choices() != other._choices():
+            return False
+        if self.vocabulary and other.vocabulary and self.vocabulary_language != other.vocabulary_language:
             return False
         return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
 
@@ -322,6 +348,7 @@ class Recipe:
             self.convolution_bits,
             self.activation_bits,
             self.window_s,
+            self.vocabulary or inf,
             *grid,
         )
 
@@ -329,7 +356,8 @@ class Recipe:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
 
         Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s static
-        ranges. What is not rounded to the nearest point, smoothed or given another range than all values is named.
+        ranges. A shorter vocabulary follows the embedding: `emb8 8192en`. What is not rounded to the nearest point,
+        smoothed or given another range than all values is named.
         """
         encoder = [layer for layer in self.encoder if layer]
         decoder = [layer for layer in self.decoder if layer]
@@ -346,7 +374,8 @@ class Recipe:
             self.rounding if self.rounding != "nearest" else "",
         ]
         activations = f"a{self.activation_bits}{static}"
-        bits = f"emb{self.embedding_bits} conv{self.convolution_bits} {activations}{group}"
+        vocabulary = f" {self.vocabulary}{self.vocabulary_language}" if self.vocabulary else ""
+        bits = f"emb{self.embedding_bits}{vocabulary} conv{self.convolution_bits} {activations}{group}"
         model = " ".join([bits, *filter(None, choices), f"{self.window_s:g}s"])
         recovered = (f"recovered by {self.recovery.method}",) if self.recovery else ()
         return " | ".join((*stacks, model, *recovered))

@@ -22,6 +22,7 @@ from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecode
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from common.errors import EvaluationError
+from compression.vocabulary import rows_of, token_ids
 from runtime.repetition import is_loop
 
 Ending = Literal["complete", "limit", "loop"]
@@ -42,7 +43,7 @@ class Clip:
 
     `features`: the encoder's output (positions, n_audio_state). `language`: Whisper's code, such as "en"; English-only
     models ignore it. `max_tokens`: where decoding ends at the latest; Whisper's own limit, n_text_ctx // 2, holds
-    as well. `draft`: token ids of a guess at the transcript, without prompt and end; may be empty.
+    as well. `draft`: the original's ids of a guess at the transcript, without prompt and end; may be empty.
     """
 
     features: Tensor
@@ -57,7 +58,9 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """A transcript. `tokens`: its ids without prompt and end. `ending`: end token, token limit or repetition loop."""
+    """A transcript. `tokens`: its ids, those of the original vocabulary, without prompt and end. `ending`: end token,
+    token limit or repetition loop.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -72,16 +75,30 @@ def decode(network: Whisper, clips: Sequence[Clip]) -> tuple[Hypothesis, ...]:
     its output matrix), so heads, channels and blocks may be missing and layers may quantise their input.
     Raises EvaluationError when the network's logits are not finite.
     """
-    streams = [_Stream(network, clip) for clip in clips]
+    vocabulary = _Vocabulary(ids=token_ids(network), rows=rows_of(network))
+    streams = [_Stream(network, clip, vocabulary) for clip in clips]
     waiting = deque(streams)
     active: list[_Stream] = []
     while waiting or active:
         while waiting and (not active or sum(s.cache_bytes for s in (*active, waiting[0])) <= CACHE_BYTES):
             active.append(waiting.popleft())
             active[-1].open()
-        _step(network.decoder, active)
+        _step(network.decoder, active, vocabulary)
         active = [stream for stream in active if stream.ending is None]
     return tuple(stream.hypothesis() for stream in streams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    """Between the ids of the original and the rows of a network that may have fewer; see `compression.vocabulary`."""
+
+    ids: Tensor
+    rows: Tensor
+
+    def kept_rows(self, ids: Sequence[int]) -> Tensor:
+        """The rows of those ids that have one."""
+        rows = self.rows[list(ids)]
+        return rows[rows >= 0]
 
 
 class _Stream:
@@ -90,7 +107,7 @@ class _Stream:
     `fed`: tokens that the decoder has not seen yet, the prompt at first, then the last choice.
     """
 
-    def __init__(self, network: Whisper, clip: Clip) -> None:
+    def __init__(self, network: Whisper, clip: Clip, vocabulary: _Vocabulary) -> None:
         self.tokenizer = _tokenizer(network, clip.language)
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
@@ -100,7 +117,7 @@ class _Stream:
         self._blocks = network.decoder.blocks
         self._max_tokens = min(clip.max_tokens, network.dims.n_text_ctx // 2)
         self._capacity = len(self.fed) + self._max_tokens
-        self._draft = list(clip.draft)
+        self._draft = [token for token in clip.draft if vocabulary.rows[token] >= 0]
         self._reach = FIRST_REACH
         self._proposed: list[int] = []
 
@@ -191,12 +208,12 @@ class _Caches:
         return scaled_dot_product_attention(query[None], self._clip_keys[None], self._clip_values[None])[0]
 
 
-def _step(decoder: TextDecoder, streams: list[_Stream]) -> None:
+def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: _Vocabulary) -> None:
     """Show every stream its next tokens and let it take the greedy choices."""
     chunks = [stream.rows() for stream in streams]
     lengths = [len(chunk) for chunk in chunks]
     positions = [torch.arange(s.length, s.length + n) for s, n in zip(streams, lengths, strict=True)]
-    x = decoder.token_embedding(torch.tensor([token for chunk in chunks for token in chunk]))
+    x = decoder.token_embedding(vocabulary.rows[[token for chunk in chunks for token in chunk]])
     x = x + decoder.positional_embedding[torch.cat(positions)]
     for index, block in enumerate(decoder.blocks):
         caches = [stream.caches[index] for stream in streams]
@@ -204,7 +221,7 @@ def _step(decoder: TextDecoder, streams: list[_Stream]) -> None:
         x = x + _clip_attention(block.cross_attn, block.cross_attn_ln(x), lengths, caches)
         x = x + block.mlp(block.mlp_ln(x))
     rows = [part[len(s.fed) - 1 :] for s, part in zip(streams, x.split(lengths), strict=True)]
-    for stream, chosen in zip(streams, _greedy_choices(decoder, rows, streams), strict=True):
+    for stream, chosen in zip(streams, _greedy_choices(decoder, rows, streams, vocabulary), strict=True):
         stream.accept(chosen)
 
 
@@ -233,14 +250,16 @@ def _join_heads(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts, dim=1).transpose(0, 1).flatten(1)
 
 
-def _greedy_choices(decoder: TextDecoder, parts: list[Tensor], streams: list[_Stream]) -> list[list[int]]:
+def _greedy_choices(
+    decoder: TextDecoder, parts: list[Tensor], streams: list[_Stream], vocabulary: _Vocabulary
+) -> list[list[int]]:
     """For every stream the likeliest allowed token after each of its rows (rows, n_state)."""
     lengths = [len(part) for part in parts]
     x = decoder.ln(torch.cat(parts))
     tokenizer = streams[0].tokenizer
-    suppressed = torch.tensor(_suppressed_tokens(tokenizer))
+    suppressed = vocabulary.kept_rows(_suppressed_tokens(tokenizer))
     # a transcript does not begin with a blank or end before it began
-    blanks = torch.tensor([*tokenizer.encode(" "), tokenizer.eot])
+    blanks = vocabulary.kept_rows([*tokenizer.encode(" "), tokenizer.eot])
     begins = torch.cat([torch.arange(n) + len(s.tokens) == 0 for s, n in zip(streams, lengths, strict=True)])
     chosen = []
     for rows, begin in zip(x.split(LOGIT_ROWS), begins.split(LOGIT_ROWS), strict=True):
@@ -250,7 +269,7 @@ def _greedy_choices(decoder: TextDecoder, parts: list[Tensor], streams: list[_St
         highest, best = logits.max(1)
         if not highest.isfinite().all():
             raise EvaluationError("the network's logits are not finite: it computes no transcript")
-        chosen.append(best)
+        chosen.append(vocabulary.ids[best])
     return [part.tolist() for part in torch.cat(chosen).split(lengths)]
 
 

@@ -76,7 +76,8 @@ def _sublayers(setting: Setting, recipe: Recipe) -> Iterator[tuple[str, Part]]:
             yield place, _cross_projection(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _cross_attention(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _ffn(setting, "decoder", decoder.ffn_channels, decoder.ffn_bits)
-    yield "decoder", _vocabulary(setting, recipe.embedding_bits)
+    rows = setting.dimensions.embedding_rows(recipe.vocabulary)
+    yield "decoder", _vocabulary(setting, rows, recipe.embedding_bits)
 
 
 def prompt_length(dimensions: Dimensions) -> int:
@@ -242,11 +243,11 @@ def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _vocabulary(setting: Setting, bits: int) -> Part:
-    """The decoder outside its layers. Look-up and logits share one table, which the look-up holds."""
+def _vocabulary(setting: Setting, vocabulary: int, bits: int) -> Part:
+    """The decoder outside its layers. Look-up and logits share one table of so many rows, which the look-up holds."""
     dimensions = setting.dimensions
     build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=bits)
-    state, vocabulary = dimensions.n_text_state, dimensions.n_vocab
+    state = dimensions.n_text_state
     logits = product(1, state, vocabulary, Precision(weight_bits=bits, group_size=build.group_size))
     positions = build.floats(dimensions.n_text_ctx * state)
     items = (

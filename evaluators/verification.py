@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import wave
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
 from compression.export.manifest import artifact_bytes
+from compression.vocabulary import token_ids
 from evaluators.accuracy import Accuracy
 from evaluators.audio import SAMPLE_RATE
 from evaluators.decoding import Hypothesis
@@ -81,10 +83,14 @@ class Verification:
 
 
 class ArtifactRecogniser:
-    """An artifact as the evaluator sees it: greedy, without fallback, one clip at a time."""
+    """An artifact as the evaluator sees it: greedy, without fallback, one clip at a time.
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+    `ids`: the original's id of each token of its vocabulary; None where it has the original's.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None, ids: Sequence[int] | None = None) -> None:
         """Raises InputError when the folder is no artifact for ONNX Runtime, or is damaged."""
+        self._ids = ids
         try:
             self._transcriber = Transcriber.open(folder, threads=threads)
         except TranscribeError as error:
@@ -102,7 +108,8 @@ class ArtifactRecogniser:
             said = decode(opening, artifact.vocabulary, search)
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
-        return Hypothesis(text=said.text, tokens=said.tokens, ending=said.ending)
+        tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
+        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending)
 
     def hears(self, samples: npt.NDArray[np.float32]) -> str:
         """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""
@@ -127,7 +134,7 @@ def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, 
 
     Raises InputError when the folder is no artifact that ONNX Runtime runs here.
     """
-    recogniser = ArtifactRecogniser(folder, threads=plan.threads)
+    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=token_ids(network).tolist())
     evaluation = evaluator.evaluate_transcripts(recogniser)
     torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
     return Verification(

@@ -15,6 +15,8 @@ _LIMITS = {
     "rtf": ("the real-time factor limit", "--max-rtf"),
     "memory": ("the memory limit", "--max-memory-mb"),
     "occupancy": ("the limit on CPU occupancy", "--max-occupancy"),
+    "run_on": ("the guard of short windows against transcripts that run on", "window_s in a space of your own"),
+    "insertions": ("the guard of short windows against insertions", "window_s in a space of your own"),
 }
 """By name of a violation: what the limit is called and the flag that sets it."""
 Scored = TrialAccuracy | Confirmation | ArtifactFigures | GroupErrors

@@ -27,6 +27,7 @@ Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, ...] = get_args(Stack)
 
 MODEL_FIELDS = ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "symmetric", "window_s")
+VOCABULARY = "vocabulary"
 
 
 def units_of(stack: Stack) -> tuple[str, ...]:
@@ -39,7 +40,8 @@ class Draft:
     """A recipe being decoded: a list of layers per stack, and the changed fields of the model."""
 
     layers: dict[Stack, list[Any]]
-    model: dict[str, Value]
+    model: dict[str, Value | str]
+    vocabulary_language: str
     importance: Importance
     layer_importance: Mapping[str, float]
     channel_block: int
@@ -82,6 +84,19 @@ class ModelGene(Gene):
             return None
         value: Value = getattr(recipe, self.name)
         return value
+
+
+@dataclass(frozen=True)
+class VocabularyGene(Gene):
+    """How many text tokens are kept, for the languages of the run's speech; 0 for all."""
+
+    rank = 0
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        draft.model |= {VOCABULARY: value, "vocabulary_language": draft.vocabulary_language}
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        return recipe.vocabulary
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,8 @@ def gene(name: str, dimensions: Dimensions) -> Gene:
     """The gene of a name, for a model of these dimensions. Raises UnknownNameError."""
     if name in MODEL_FIELDS:
         return ModelGene(name)
+    if name == VOCABULARY:
+        return VocabularyGene()
     match = _STACK_GENE.fullmatch(name)
     if match:
         stack: Stack = "encoder" if match["stack"] == "encoder" else "decoder"
@@ -200,7 +217,7 @@ def _stack_gene(stack: Stack, layer: str | None, name: str, layers: int) -> Gene
 
 
 def _known_names(dimensions: Dimensions) -> list[str]:
-    names = list(MODEL_FIELDS)
+    names = [*MODEL_FIELDS, VOCABULARY]
     for stack in STACKS:
         in_layer = [field.name for field in fields(EncoderLayer if stack == "encoder" else DecoderLayer)]
         names += [f"{stack}.{name}" for name in in_layer]

@@ -11,9 +11,12 @@ from search.group_budget import GROUP
 from search.pricing import broken_limits, mark_unscored, trial_costs
 from search.space import runtime_violation
 from search.trial import UNEVALUATED, Trial, TrialCosts
+from search.window_guard import GUARDED
 
 COSTS = frozenset({"memory", "size", "latency", "rtf", "occupancy"})
 """The violations that follow from costs alone."""
+HEARD = frozenset({"wer", GROUP, *GUARDED})
+"""Those that follow from transcripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def _judged(repriced: Trial, before: Trial, unsupported: str | None, target: Tar
     elif broken and not _over_cost(before):
         note = "; ".join(filter(None, (note, f"on {target.profile.name}, {broken}")))
     if accuracy:
-        violations |= {name: before.violations[name] for name in ("wer", GROUP) if name in before.violations}
+        violations |= {name: over for name, over in before.violations.items() if name in HEARD}
     mark_unscored(violations, state)
     return replace(repriced, state=state, accuracy=accuracy, note=note, violations=violations)
 

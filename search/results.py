@@ -108,7 +108,7 @@ def _matrix_weights(recipe: Recipe, dimensions: Dimensions) -> Iterator[tuple[in
         yield layer.attention_bits, 4 * text * (layer.heads + layer.cross_heads) * dimensions.text_head_width
         yield layer.ffn_bits, 2 * text * layer.ffn_channels
     yield recipe.convolution_bits, CONVOLUTION_WIDTH * (dimensions.n_mels + audio) * audio
-    yield recipe.embedding_bits, dimensions.n_vocab * text
+    yield recipe.embedding_bits, dimensions.embedding_rows(recipe.vocabulary) * text
 
 
 def _frame(
@@ -171,7 +171,7 @@ def _structure(recipe: Recipe, dimensions: Dimensions) -> dict[str, float]:
         "ffn_channels": sum(layer.ffn_channels for layer in (*encoder, *decoder)),
         "mean_weight_bits": mean_weight_bits(recipe, dimensions),
         "activation_bits": recipe.activation_bits,
-        "vocabulary": dimensions.n_vocab,
+        "vocabulary": dimensions.embedding_rows(recipe.vocabulary),
         "window_s": recipe.window_s,
     }
 

@@ -1,7 +1,7 @@
 """From a recipe to a trial: price it, compress the model, score it on speech."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -16,6 +16,7 @@ from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
 from search.stopping import surely_over_budget, wer_violation
 from search.trial import ACCURACY, GroupErrors, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+from search.window_guard import check_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,10 @@ class Scorer:
             violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
             limits = self.group_limits(accuracy) if baseline is None else baseline.group_limits
             violations |= group_violation(accuracy, limits, state)
+            if recipe.window_s < self._session.original.window_s:
+                finding = check_window(accuracy.utterances, errors, wer_limit=limit, rng=self._rng())
+                violations |= finding.violations
+                note = "; ".join(filter(None, (note, finding.note)))
         mark_unscored(violations, state)
         return Trial(
             number=number,
@@ -94,7 +99,7 @@ class Scorer:
         return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), evaluation.stopped or ""
 
     def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
-        rng = np.random.default_rng(self._session.config.seed)
+        rng = self._rng()
 
         def should_stop(counts: Sequence[ErrorCounts]) -> str | None:
             if baseline is None:
@@ -115,6 +120,10 @@ class Scorer:
         if self._drafts is None and evaluation.stopped is None:
             self._drafts = evaluation
         return evaluation
+
+    def _rng(self) -> np.random.Generator:
+        """The same draws for every trial."""
+        return np.random.default_rng(self._session.config.seed)
 
     def confirm(self, recipe: Recipe) -> TrialAccuracy:
         """The accuracy of a recipe on the confirm set. Raises EvaluationError."""
@@ -156,7 +165,10 @@ def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
     """What a trial keeps of an evaluation."""
     return TrialAccuracy(
         **{name: getattr(evaluation.accuracy, name) for name in ACCURACY},
-        utterances=tuple(utterance_errors(one) for one in evaluation.counts),
+        utterances=tuple(
+            replace(utterance_errors(one.counts), ran_on=one.hypothesis.ending != "complete")
+            for one in evaluation.utterances
+        ),
         groups=group_errors(evaluation.groups),
     )
 

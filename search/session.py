@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,19 +16,23 @@ from compression.compress import compress
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from compression.recovered import Weights, load_recovered
+from compression.vocabulary import has_words
 from devices.profile import DeviceProfile, load_profile
 from evaluators.calibration_speech import calibrate
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
+from evaluators.language import language_of
 from evaluators.noisy_speech import Mixing, with_noise
 from evaluators.speech_set import SpeechSet, load_speech_set
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
 from search.folder import RunFolder
+from search.genes import VOCABULARY, Value
 from search.group_budget import MIN_WORDS
 from search.space import PRESETS, Space, check_choices, load_choices, with_original
 
+Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
 """Tells the user what is going on."""
 
@@ -117,15 +121,18 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     say(f"Calibrating on {count} utterances of {calibration_speech.name} (once: the result is cached)")
     calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances, features=features)
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
-    choices = with_original(choices, original, model.dimensions)
+    language = _languages(*(one.speech for one in (search_evaluator, confirm) if one))
+    choices: Choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
+    choices = _with_known_words(choices, language, space=config.space, say=say)
+    complete = with_original(choices, original, model.dimensions)
     space = Space(
         original=original,
         dimensions=model.dimensions,
-        choices=choices,
+        choices=complete,
         importance=calibration.importance(original.importance),
         layer_importance=calibration.layer_importance(),
         channel_block=profile.runtime.channel_multiple,
+        vocabulary_language=language,
     )
     check_choices(space, profile.runtime)
     return Session(
@@ -140,6 +147,24 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         evaluator=search_evaluator,
         confirm=confirm,
     )
+
+
+def _languages(*sets: SpeechSet) -> str:
+    """All languages that are spoken in the sets, as a recipe names them."""
+    return "+".join(sorted({language_of(utterance) for speech in sets for utterance in speech.utterances}))
+
+
+def _with_known_words(choices: Choices, language: str, *, space: str, say: Say) -> Choices:
+    """A preset's choices without the vocabulary where nobody knows the words of the language.
+
+    Raises InputError where a space of the user's own asks for it.
+    """
+    if VOCABULARY not in choices or has_words(language):
+        return choices
+    if space not in PRESETS:
+        raise InputError(f"space {space}: {VOCABULARY}: there is no list of words of {language}; leave this gene out")
+    say(f"The vocabulary stays whole: there is no list of words of {language}")
+    return {name: values for name, values in choices.items() if name != VOCABULARY}
 
 
 def reopen_session(folder: RunFolder, say: Say) -> Session:

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from common.errors import CompressionError, InputError
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 from compression.recipe import Recipe
 from devices.facts import RuntimeSupport
-from search.genes import STACKS, Draft, Importance, Stack, Value, gene, units_of
+from search.genes import STACKS, VOCABULARY, Draft, Importance, Stack, Value, gene, units_of
 
 Genes = Mapping[str, Value]
+
+VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 24576, 16384, 8192)}
+"""Text tokens kept, 0 for all, of English-only and of multilingual models; measured in benchmarks/vocabulary.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class Space:
 
     `importance` and `layer_importance` (by stack and layer, such as `encoder.0`) decide which units and layers
     leave where a gene only says how many; `channel_block` is the multiple in which FFN channels leave.
+    `vocabulary_language`: what a shorter vocabulary is for, as in a recipe.
     """
 
     original: Recipe
@@ -32,6 +36,7 @@ class Space:
     importance: Importance = field(repr=False)
     layer_importance: Mapping[str, float] = field(repr=False)
     channel_block: int = 1
+    vocabulary_language: str = ""
 
     @property
     def combinations(self) -> int:
@@ -52,6 +57,7 @@ class Space:
         draft = Draft(
             layers={stack: list(getattr(self.original, stack)) for stack in STACKS},
             model={},
+            vocabulary_language=self.vocabulary_language,
             importance=self.importance,
             layer_importance=self.layer_importance,
             channel_block=self.channel_block,
@@ -83,7 +89,9 @@ class Space:
 Preset = Callable[[Dimensions, RuntimeSupport, int], dict[str, tuple[Value, ...]]]
 
 
-def _model_choices(runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
+def _model_choices(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
+    is_whispers = dimensions.n_vocab in VOCABULARIES
+    shorter = {VOCABULARY: VOCABULARY_CHOICES[dimensions.is_multilingual]} if is_whispers else {}
     return {
         "embedding_bits": _bits(runtime.embedding_bits, stored_bits),
         "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
@@ -91,6 +99,7 @@ def _model_choices(runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple
         "group_size": tuple(sorted(runtime.group_sizes)),
         "symmetric": (False, True),
         "window_s": (30.0, 20.0, 15.0),
+        **shorter,
     }
 
 
@@ -118,7 +127,7 @@ def coarse(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) ->
             else:
                 removed = _shares(layers * heads, 0.4, 8)
             choices[f"{stack}.{units}_removed"] = removed
-    return choices | _model_choices(runtime, stored_bits)
+    return choices | _model_choices(dimensions, runtime, stored_bits)
 
 
 def fine(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
@@ -137,7 +146,7 @@ def fine(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> d
                     choices[prefix + units] = tuple(channels - r for r in removed)
                 else:
                     choices[prefix + units] = tuple(heads - r for r in range(heads // 2 + 1))
-    return choices | _model_choices(runtime, stored_bits)
+    return choices | _model_choices(dimensions, runtime, stored_bits)
 
 
 PRESETS: dict[str, Preset] = {"coarse": coarse, "fine": fine}

@@ -43,13 +43,18 @@ class TrialCosts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UtteranceErrors:
-    """Errors of one utterance: insertions, deletions, substitutions against its number of words."""
+    """Errors of one utterance: insertions, deletions, substitutions against its number of words.
+
+    `ran_on`: whether its transcript ended in a loop or at the limit of its length; False in records from before that
+    was kept.
+    """
 
     id: str
     insertions: int
     deletions: int
     substitutions: int
     words: int
+    ran_on: bool = False
 
     @property
     def errors(self) -> int:

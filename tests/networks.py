@@ -42,4 +42,7 @@ def network_of_shape(dimensions: Dimensions, recipe: Recipe) -> Whisper:
     network = random_network(dimensions)
     network.encoder.blocks = blocks(dimensions.n_audio_state, dimensions.audio_head_width, recipe.encoder)
     network.decoder.blocks = blocks(dimensions.n_text_state, dimensions.text_head_width, recipe.decoder)
+    if recipe.vocabulary:
+        rows = recipe.vocabulary + 108 + (dimensions.n_vocab == 51866)  # 99 languages, 8 others, the first timestamp
+        network.decoder.token_embedding = nn.Embedding(rows, dimensions.n_text_state)
     return network.eval()

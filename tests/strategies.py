@@ -5,7 +5,7 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 from compression.recipe import (
     ACTIVATION_BITS,
     WEIGHT_BITS,
@@ -43,6 +43,8 @@ def recipes(
 ) -> st.SearchStrategy[Recipe]:
     """Valid recipes for a model, not canonical; `coarse` draws from few values, so that many can be compared."""
     weight_bits = st.sampled_from(bits)
+    is_whispers = dimensions.n_vocab in VOCABULARIES
+    vocabularies = st.sampled_from((0, 1024, 30000)) if is_whispers else st.just(0)
 
     def channels(most: int) -> st.SearchStrategy[int]:
         return st.sampled_from((most // 2, most)) if coarse else st.integers(1, most)
@@ -75,4 +77,6 @@ def recipes(
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
         importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
         refit=st.just(False) if coarse else st.booleans(),
+        vocabulary=vocabularies,
+        vocabulary_language=st.sampled_from(("de", "en+de")),
     )

@@ -27,9 +27,9 @@ from compression.ctranslate2_format import (
     SPEC_NAME,
     SPEC_REVISION,
 )
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 from compression.export.genes import layer_values, matrix_bits
-from compression.export.vocabulary import VOCABULARIES, all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
+from compression.export.vocabulary import all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
 from compression.models import LoadedModel
 from compression.quantisation import QuantisedMatrix, quantised_weight
 from compression.recipe import MAX_WINDOW_S, Recipe
@@ -79,6 +79,8 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
 def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
     if dimensions.n_vocab not in VOCABULARIES:
         yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
+    if recipe.vocabulary:
+        yield f"vocabulary = {recipe.vocabulary}: faster-whisper knows only Whisper's own vocabularies"
     if recipe.window_s < MAX_WINDOW_S:
         yield f"window_s = {recipe.window_s:g}: faster-whisper always encodes {MAX_WINDOW_S:g} s"
     if recipe.activation_bits < 32:

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.dimensions import Dimensions
+from compression.dimensions import VOCABULARIES, Dimensions
 from compression.export.genes import layer_values, matrix_bits
-from compression.export.vocabulary import VOCABULARIES, text_tokens, tokenizer_of
+from compression.export.vocabulary import text_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.quantisation import QuantisedMatrix, keep_quantised, quantised_weight
 from compression.recipe import Recipe
@@ -104,6 +104,8 @@ def own_rounding(weight: Tensor, bits: int) -> QuantisedMatrix:
 def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
     if dimensions.n_vocab not in VOCABULARIES:
         yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
+    if recipe.vocabulary:
+        yield f"vocabulary = {recipe.vocabulary}: whisper.cpp knows only Whisper's own vocabularies"
     originals = (
         ("encoder", "heads", dimensions.n_audio_head),
         ("encoder", "ffn_channels", dimensions.audio_ffn),

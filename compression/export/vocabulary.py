@@ -7,9 +7,6 @@ from typing import Any
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-VOCABULARIES = (51864, 51865, 51866)
-"""Tokens of the English-only, the multilingual and large-v3's vocabulary."""
-
 _VISIBLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 _HIDDEN = tuple(byte for byte in range(256) if byte not in _VISIBLE)
 _SPELLING = {byte: chr(256 + index) for index, byte in enumerate(_HIDDEN)}

@@ -29,6 +29,7 @@ GENES = {
     "ffn_channels": "FFN channels",
     "encoder_layers": "encoder layers",
     "decoder_layers": "decoder layers",
+    "vocabulary": "vocabulary",
     "window_s": "window (s)",
 }
 """What the sensitivity figure may show, by column or field of the recipe."""

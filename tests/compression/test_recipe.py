@@ -10,12 +10,13 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from common.errors import InputError
+from compression.dimensions import Dimensions
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
 from evaluators.inventory import operations
 from tests.strategies import recipes, small_dimensions
 
-DIMENSIONS = small_dimensions()
-TINY = small_dimensions(layers=1, state=4, heads=2)
+DIMENSIONS = small_dimensions(vocabulary=51864)
+TINY = small_dimensions(layers=1, state=4, heads=2, vocabulary=51864)
 """One layer a stack and few values: random recipes can often be compared."""
 FIELDS = {field.name for field in fields(Recipe)}
 
@@ -36,6 +37,7 @@ def compressed_further(draw: st.DrawFn, recipe: Recipe) -> Recipe:
                 {"embedding_bits": 8},
                 {"convolution_bits": 8},
                 {"window_s": 15.0},
+                {"vocabulary": 1024, "vocabulary_language": recipe.vocabulary_language or "de"},
                 {"embedding_bits": 8, "group_size": 0},
             )
         )
@@ -93,6 +95,7 @@ def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) ->
         "activation_ranges": recipe.activation_bits == 32,
         "importance": not recipe.is_pruned(DIMENSIONS),
         "refit": not recipe.is_pruned(DIMENSIONS),
+        "vocabulary_language": recipe.vocabulary == 0,
     }
     assert changed <= {name for name, has_no_effect in allowed.items() if has_no_effect}
 
@@ -207,6 +210,10 @@ def test_layer_refuses_nonsense(field: str, value: object) -> None:
         ("window_s", 0.5),
         ("window_s", 31),
         ("window_s", float("nan")),
+        ("vocabulary", -1),
+        ("vocabulary", 512),
+        ("vocabulary", 2048.0),
+        ("vocabulary_language", 3),
         ("encoder", (None, None)),
         ("decoder", ()),
     ],
@@ -273,6 +280,42 @@ def test_check_refuses_another_depth(stack: str) -> None:
     recipe = replace(original, **{stack: getattr(original, stack)[:1]})
     with pytest.raises(InputError, match=f"2 {stack} layers"):
         recipe.check(DIMENSIONS)
+
+
+@pytest.mark.parametrize(("vocabulary", "dimensions"), [(50256, DIMENSIONS), (1024, small_dimensions(vocabulary=500))])
+def test_check_refuses_a_vocabulary_that_is_not_shorter_than_whispers(vocabulary: int, dimensions: Dimensions) -> None:
+    recipe = replace(Recipe.original(dimensions), vocabulary=vocabulary, vocabulary_language="en")
+    with pytest.raises(InputError, match=f"vocabulary < 50256, .* but got {vocabulary}"):
+        recipe.check(dimensions)
+
+
+def test_a_shorter_vocabulary_needs_a_language_and_calibration() -> None:
+    original = Recipe.original(DIMENSIONS)
+    with pytest.raises(InputError, match="vocabulary_language with a vocabulary"):
+        replace(original, vocabulary=8192)
+    shorter = replace(original, vocabulary=8192, vocabulary_language="en")
+    assert shorter.needs_calibration(DIMENSIONS)
+    assert not original.needs_calibration(DIMENSIONS)
+    assert shorter.encoder_key == original.encoder_key
+    assert shorter.summary().endswith("| emb16 8192en conv16 a32 30s")
+
+
+def test_the_order_of_languages_has_no_effect() -> None:
+    original = Recipe.original(DIMENSIONS)
+    one, other = (replace(original, vocabulary=8192, vocabulary_language=both) for both in ("en+de", "de+en"))
+    assert one.id == other.id
+
+
+def test_vocabularies_are_ordered_by_length_within_a_language() -> None:
+    original = Recipe.original(DIMENSIONS)
+    short, longer = (replace(original, vocabulary=n, vocabulary_language="en") for n in (4096, 8192))
+    german = replace(short, vocabulary_language="de")
+    assert short.at_least_as_compressed_as(longer)
+    assert longer.at_least_as_compressed_as(original)
+    assert not longer.at_least_as_compressed_as(short)
+    assert not original.at_least_as_compressed_as(longer)
+    assert not german.at_least_as_compressed_as(longer)
+    assert german.at_least_as_compressed_as(original)
 
 
 def test_original_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from common.errors import EvaluationError
 from compression.activations import DynamicLinear
 from compression.models import LoadedModel
 from compression.network import encode
+from compression.vocabulary import keep
 from evaluators import decoding
 from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
@@ -76,6 +78,39 @@ def test_a_pruned_network_says_what_a_loop_without_cache_says(
     expected = [spelled_out(network, clip.features, language, clip.max_tokens) for clip in clips]
     assert [hypothesis.tokens for hypothesis in decode(network, clips)] == expected
     assert len({token for tokens in expected for token in tokens}) > 20
+
+
+@torch.inference_mode()
+def spelled_out_among(kept: Tensor, network: Whisper, clip: Clip) -> tuple[int, ...]:
+    """`spelled_out` by a whole network that may not say what is not kept."""
+    whole = copy.deepcopy(network)
+    step = whole.logits
+
+    def some(tokens: Tensor, features: Tensor) -> Tensor:
+        logits = torch.full((*tokens.shape, network.dims.n_vocab), -torch.inf)
+        logits[..., kept] = step(tokens, features)[..., kept]
+        return logits
+
+    whole.logits = some
+    return spelled_out(whole, clip.features, clip.language, clip.max_tokens)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_shorter_vocabulary_says_what_a_whole_one_says_that_may_not_say_the_rest(
+    features: list[Tensor], language: str
+) -> None:
+    network = pruned_network(ENGLISH_VOCABULARY if language == "en" else MULTILINGUAL_VOCABULARY)
+    special = torch.arange(network.dims.n_vocab - 1608, network.dims.n_vocab - 1500)
+    kept = torch.cat([torch.arange(0, 20000, 7), torch.tensor([220]), special]).unique()
+    clips = clips_of(features, language)
+    expected = [spelled_out_among(kept, network, clip) for clip in clips]
+    before = [hypothesis.tokens for hypothesis in decode(network, clips)]
+    keep(network, kept)
+    found = decode(network, clips)
+    assert [hypothesis.tokens for hypothesis in found] == expected != before
+    assert {token for tokens in expected for token in tokens} <= set(kept.tolist())
+    drafted = [replace(clip, draft=draft) for clip, draft in zip(clips, [*before[1:], expected[0]], strict=True)]
+    assert decode(network, drafted) == found
 
 
 def test_the_language_is_in_the_prompt(features: list[Tensor]) -> None:

@@ -53,6 +53,13 @@ def test_compressed_network_counts_the_same_as_the_inventory() -> None:
     assert teacher_forced_flops(SMALL, recipe, audio_s=AUDIO_S, tokens=TOKENS) == found
 
 
+def test_a_shorter_vocabulary_counts_the_same_as_the_inventory() -> None:
+    dimensions = small_dimensions(layers=1, vocabulary=51866)
+    recipe = replace(Recipe.original(dimensions), vocabulary=5000, vocabulary_language="en", window_s=5)
+    found = traced(network_of_shape(dimensions, recipe), dimensions, recipe)
+    assert teacher_forced_flops(dimensions, recipe, audio_s=AUDIO_S, tokens=TOKENS) == found
+
+
 def test_tracing_leaves_network_and_whisper_as_they_were() -> None:
     network = random_network(SMALL).train()
     before = {name: value.clone() for name, value in network.state_dict().items() if value.is_floating_point()}

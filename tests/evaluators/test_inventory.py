@@ -23,6 +23,7 @@ from tests.networks import network_of_shape
 from tests.strategies import recipes, small_dimensions
 
 SMALL = small_dimensions()
+WHISPERS = small_dimensions(layers=1, state=64, vocabulary=51865)
 TINY_EN = Dimensions(
     n_mels=80,
     n_audio_ctx=1500,
@@ -107,6 +108,18 @@ def test_parameters_and_bytes_are_those_of_a_network_of_this_shape(recipe: Recip
     items = operations(SMALL, recipe)
     assert sum(item.parameters for item in items) == sum(p.numel() for p in network.parameters())
     assert sum(item.weight_bytes for item in items) == network_bytes(network, recipe)
+
+
+@settings(deadline=None, max_examples=8)
+@given(recipes(WHISPERS), st.sampled_from((1024, 30000)))
+def test_a_shorter_vocabulary_has_the_parameters_bytes_and_logits_of_its_network(recipe: Recipe, kept: int) -> None:
+    recipe = replace(recipe, vocabulary=kept)
+    network = network_of_shape(WHISPERS, recipe)
+    items = operations(WHISPERS, recipe)
+    assert sum(item.parameters for item in items) == sum(p.numel() for p in network.parameters())
+    assert sum(item.weight_bytes for item in items) == network_bytes(network, recipe)
+    (logits,) = (item for item in items if item.name == "decoder.logits")
+    assert logits.operation.n == network.decoder.token_embedding.num_embeddings
 
 
 @pytest.mark.parametrize("stored_bits", [16, 32])

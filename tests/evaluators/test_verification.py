@@ -5,13 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from common.errors import EvaluationError, InputError
+from compression.calibration import Calibration
 from compression.compress import compress
-from compression.export.manifest import artifact_bytes, read_origin
+from compression.export.manifest import Sources, artifact_bytes, read_origin
+from compression.export.targets import export
 from compression.models import LoadedModel
+from compression.network import encode
+from compression.vocabulary import token_ids
+from evaluators import evaluator as module
 from evaluators.accuracy import count_errors
 from evaluators.costs import stored_bytes
 from evaluators.evaluator import Evaluator
@@ -29,6 +35,7 @@ from evaluators.verification import (
     white_noise,
 )
 from runtime.measure import Plan
+from tests.conftest import eight_bits
 
 PLAN = Plan(threads=1, repeats=1, reference_s=10.0, reference_tokens=5)
 
@@ -78,6 +85,43 @@ def test_what_the_original_hears(artifact, tiny_en, speech):
     )  # fmt: skip
     assert heard.errors <= 1
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp_path):
+    """Its tokens are the original's ids, although the artifact has its own."""
+    recipe = replace(eight_bits(tiny_en), vocabulary=8192, vocabulary_language="en")
+    counts = np.zeros(tiny_en.dimensions.n_vocab, np.int64)
+    network = compress(tiny_en, recipe, Calibration(inputs={}, importances={}, token_counts=counts))
+    export(tiny_en, recipe, network, tmp_path / "a", target="onnxruntime", sources=Sources(model="tiny.en"))
+    in_torch = evaluator.evaluate(network, window_s=recipe.window_s)
+    heard = evaluator.evaluate_transcripts(
+        ArtifactRecogniser(tmp_path / "a", threads=1, ids=token_ids(network).tolist())
+    )
+    assert [one.hypothesis for one in heard.utterances] == [one.hypothesis for one in in_torch.utterances]
+    again = evaluator.evaluate(network, window_s=recipe.window_s, drafts=heard)
+    assert again.utterances == in_torch.utterances
+    assert artifact_bytes(tmp_path / "a") == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
+
+
+@pytest.mark.parametrize("window_s", [5.0, 15.0, 30.0])
+def test_torch_and_artifact_hear_the_same_frames(window_s, artifact, evaluator, tiny_en, monkeypatch):
+    """Same spectrogram, silence behind the clip included, and same number of positions, for any window of a recipe."""
+    seen: dict[str, list[npt.NDArray[np.float32]]] = {"torch": [], "artifact": []}
+    monkeypatch.setattr(
+        module, "encode", lambda network, mel: (seen["torch"].append(mel[0].numpy()), encode(network, mel))[1]
+    )
+    evaluator.evaluate(tiny_en.network, window_s=window_s)
+    recogniser = ArtifactRecogniser(artifact, threads=1)
+    recogniser._transcriber.artifact = replace(recogniser._transcriber.artifact, window_s=window_s)
+    run = recogniser._transcriber.model.encode
+    monkeypatch.setattr(
+        recogniser._transcriber.model, "encode", lambda mel: (seen["artifact"].append(mel), run(mel))[1]
+    )
+    for utterance in evaluator._blocks[0]:
+        recogniser(utterance, 5)
+    assert len({mel.shape for mel in seen["torch"]}) >= (2 if window_s == 5 else 1)
+    for ours, theirs in zip(seen["torch"], seen["artifact"], strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4, rtol=0)
 
 
 def test_ten_seconds_take_less_than_200_mb(artifact, speech):

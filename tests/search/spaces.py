@@ -38,4 +38,5 @@ def make_space(
         importance=importance,
         layer_importance={layer: float(rng.random()) for layer in sorted(layers)},
         channel_block=channel_block,
+        vocabulary_language="en",
     )

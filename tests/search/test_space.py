@@ -41,6 +41,7 @@ activation_bits = [32, 8]
 group_size = [32, 64]
 symmetric = [false, true]
 window_s = [30, 12.5]
+vocabulary = [0, 20000, 4096]
 """
 
 
@@ -220,6 +221,8 @@ def test_more_units_than_there_are_cannot_leave():
         ('"encoder.heads_removed" = [0, 1.5]', "heads_removed = 1.5 cannot be made exactly"),
         ('"encoder.layers_removed" = [0, 2]', "layers_removed = 2 is not possible: .*at least one encoder layer"),
         ('"encoder.layers_removed" = [0, -1]', "layers_removed = -1 cannot be made exactly"),
+        ("vocabulary = [0, 100]", "vocabulary = 100 is not possible: recipe: vocabulary 0 or >= 1024"),
+        ("vocabulary = [0, 51864]", "vocabulary = 51864 is not possible: recipe: vocabulary < 50256"),
         ('"encoder.fnn_bits" = [16]', "Did you mean 'encoder.ffn_bits'"),
     ],
 )
@@ -235,6 +238,16 @@ def test_presets_pass_their_own_check_at_either_precision(preset, stored_bits):
     space = make_space(TINY, preset, stored_bits=stored_bits)
     check_choices(space, RUNTIME)
     assert space.choices["embedding_bits"] == ((16, 8, 4) if stored_bits == 16 else (32, 16, 8, 4))
+
+
+@pytest.mark.parametrize("shape", ["tiny", "large", "two heads, six layers"])
+def test_presets_shorten_the_vocabularies_that_are_whispers(shape):
+    space = make_space(SHAPES[shape], "coarse")
+    assert ("vocabulary" in space.choices) == (shape != "two heads, six layers")
+    for kept in space.choices.get("vocabulary", ())[1:]:
+        recipe = space.decode({"vocabulary": kept})
+        assert (recipe.vocabulary, recipe.vocabulary_language) == (kept, "en")
+    assert space.decode({}).vocabulary_language == ""
 
 
 def test_every_space_holds_the_original_and_begins_with_it():

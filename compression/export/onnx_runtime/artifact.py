@@ -3,9 +3,12 @@
 import base64
 import gzip
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
@@ -18,6 +21,7 @@ from compression.export.onnx_runtime.weights import KERNEL_BITS
 from compression.export.vocabulary import suppressed_tokens, text_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.recipe import Recipe
+from compression.vocabulary import rows_of
 
 CONFIG_VERSION = 1
 
@@ -25,7 +29,7 @@ CONFIG_VERSION = 1
 def refusal(recipe: Recipe, dimensions: Dimensions) -> str | None:
     """The gene that ONNX Runtime has no kernel for, and why; None when it runs the recipe.
 
-    Heads, channels, layers and windows may be any.
+    Heads, channels, layers, windows and vocabularies may be any.
     """
     if recipe.has_groups and block_of(recipe.group_size, dimensions.n_audio_state) is None:
         sizes = f"powers of two from {MIN_BLOCK} to {MAX_BLOCK}"
@@ -42,8 +46,8 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
     encoder_graph(network, recipe).write(out / "encoder.onnx")
     decoder_graph(network, recipe).write(out / "decoder.onnx")
     dimensions = model.dimensions
-    tokenizer = tokenizer_of(network)
-    (out / "tokens.txt.gz").write_bytes(_vocabulary(tokenizer, dimensions.n_vocab))
+    vocabulary = _Vocabulary(tokenizer=tokenizer_of(network), rows=rows_of(network))
+    (out / "tokens.txt.gz").write_bytes(vocabulary.lines())
     config = {
         "format_version": CONFIG_VERSION,
         "model": model.name,
@@ -51,30 +55,45 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
         "n_mels": dimensions.n_mels,
         "n_text_ctx": dimensions.n_text_ctx,
         "window_s": recipe.window_s,
-        "tokens": _special_tokens(tokenizer, multilingual=dimensions.is_multilingual),
+        "tokens": vocabulary.special_tokens(multilingual=dimensions.is_multilingual),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _vocabulary(tokenizer: Tokenizer, rows: int) -> bytes:
-    """One line per row of the embedding: its bytes in base64, nothing for special tokens; compressed."""
-    lines = [base64.b64encode(token).decode() for token in text_tokens(tokenizer)]
-    lines += [""] * (rows - len(lines))
-    return gzip.compress("\n".join(lines).encode() + b"\n", mtime=0)
+@dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    """The artifact's own vocabulary. `rows`: (n_vocab,), the row of each of the tokenizer's ids, -1 for none."""
 
+    tokenizer: Tokenizer
+    rows: Tensor
 
-def _special_tokens(tokenizer: Tokenizer, *, multilingual: bool) -> dict[str, Any]:
-    """Rows that mean something to the decoder, and those that `whisper.decode` never chooses."""
-    languages = dict(zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True))
-    return {
-        "start": tokenizer.sot,
-        "end": tokenizer.eot,
-        "start_of_previous": tokenizer.sot_prev,
-        "no_speech": tokenizer.no_speech,
-        "no_timestamps": tokenizer.no_timestamps,
-        "transcribe": tokenizer.transcribe,
-        "translate": tokenizer.translate,
-        "begin_suppressed": [*tokenizer.encode(" "), tokenizer.eot],
-        "suppressed": suppressed_tokens(tokenizer),
-        "languages": languages if multilingual else None,
-    }
+    def lines(self) -> bytes:
+        """One line per row of the embedding: its bytes in base64, nothing for special tokens; compressed."""
+        texts = text_tokens(self.tokenizer)
+        kept = (self.rows >= 0).nonzero().flatten().tolist()
+        lines = [base64.b64encode(texts[token]).decode() if token < len(texts) else "" for token in kept]
+        return gzip.compress("\n".join(lines).encode() + b"\n", mtime=0)
+
+    def special_tokens(self, *, multilingual: bool) -> dict[str, Any]:
+        """Rows that mean something to the decoder, and those that `whisper.decode` never chooses."""
+        tokenizer = self.tokenizer
+        languages = zip(tokenizer.all_language_codes, self._kept(tokenizer.all_language_tokens), strict=True)
+        return {
+            "start": self._row(tokenizer.sot),
+            "end": self._row(tokenizer.eot),
+            "start_of_previous": self._row(tokenizer.sot_prev),
+            "no_speech": self._row(tokenizer.no_speech),
+            "no_timestamps": self._row(tokenizer.no_timestamps),
+            "transcribe": self._row(tokenizer.transcribe),
+            "translate": self._row(tokenizer.translate),
+            "begin_suppressed": self._kept([*tokenizer.encode(" "), tokenizer.eot]),
+            "suppressed": self._kept(suppressed_tokens(tokenizer)),
+            "languages": dict(languages) if multilingual else None,
+        }
+
+    def _row(self, token: int) -> int:
+        return int(self.rows[token])
+
+    def _kept(self, tokens: Sequence[int]) -> list[int]:
+        """The rows of those tokens that have one."""
+        return [row for token in tokens if (row := self._row(token)) >= 0]

@@ -114,6 +114,11 @@ def mixed(recipe: Recipe) -> Recipe:
     return replace(four, decoder=(*others, replace(last, heads=5)))
 
 
+def shortened(recipe: Recipe) -> Recipe:
+    eight = changed(recipe, bits=8, convolution_bits=8, window_s=15.0)
+    return replace(eight, vocabulary=8192, vocabulary_language="en")
+
+
 CASES = (
     Case(target="onnxruntime", name="original", change=lambda recipe: recipe),
     Case(target="onnxruntime", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
@@ -121,6 +126,7 @@ CASES = (
     Case(target="onnxruntime", name="channels pruned", change=pruned),
     Case(target="onnxruntime", name="4-bit blocks", change=lambda recipe: blocks(recipe, 4)),
     Case(target="onnxruntime", name="uneven heads, mixed bits, 15 s", change=mixed),
+    Case(target="onnxruntime", name="8192 English tokens, 15 s", change=shortened),
     Case(target="ctranslate2", name="original", change=lambda recipe: recipe),
     Case(target="ctranslate2", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
     Case(target="ctranslate2", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),

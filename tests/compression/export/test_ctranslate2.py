@@ -139,6 +139,9 @@ def test_every_recipe_of_these_tests_is_executed() -> None:
 
 
 REFUSED = {
+    "vocabulary = 8192: faster-whisper knows only Whisper's own vocabularies": changed(
+        ORIGINAL, vocabulary=8192, vocabulary_language="en"
+    ),
     "window_s = 15: faster-whisper always encodes 30 s": changed(ORIGINAL, window_s=15.0),
     "activation_bits = 8: CTranslate2 rounds activations": changed(EIGHT, activation_bits=8),
     "encoder.0.attention_bits = 4: CTranslate2 stores (8, 16, 32) bits": changed(ORIGINAL, bits=4),

@@ -190,6 +190,9 @@ def test_what_is_executed() -> None:
 
 
 REFUSED = {
+    "vocabulary = 8192: whisper.cpp knows only Whisper's own vocabularies": changed(
+        ORIGINAL, vocabulary=8192, vocabulary_language="en"
+    ),
     "encoder.1.heads = 3 of 4": replace(
         ORIGINAL, encoder=(ORIGINAL.encoder[0], changed(ORIGINAL, encoder={"heads": 3}).encoder[1])
     ),

@@ -1,5 +1,6 @@
 """The two graphs against the torch network that they were made from, and their files against the promised bytes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from compression.export.onnx_runtime.artifact import export, refusal
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
+from compression.export.vocabulary import suppressed_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import Recipe
+from compression.vocabulary import rows_of, token_ids
 from evaluators.costs import stored_bytes
 from runtime.artifact import Artifact
 from runtime.audio import Floats
@@ -133,6 +136,49 @@ def test_models_with_rounded_activations_run(recipe, model, tmp_path):
     network, artifact = exported(model, recipe, tmp_path)
     expected = torch_logits(network, spectrogram(), PROMPT)
     assert np.abs(step_by_step(artifact, spectrogram(), PROMPT) - expected).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("frames", [2, 150, 1050, 3000])
+def test_windows_of_any_length_have_the_first_positions(frames, model, tmp_path):
+    network, artifact = exported(model, ORIGINAL, tmp_path)
+    mel = torch.randn(COMPACT.n_mels, frames, generator=torch.Generator().manual_seed(4))
+    logits, _ = artifact.encode(mel.numpy()).step(np.array([PROMPT]))
+    expected = torch_logits(network, mel, PROMPT)[-1]
+    np.testing.assert_allclose(logits[0], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_a_shorter_vocabulary_is_a_shorter_table(bits, model, tmp_path):
+    recipe = changed(ORIGINAL, bits=bits, vocabulary=1500, vocabulary_language="en").canonical(COMPACT)
+    network, artifact = exported(model, recipe, tmp_path)
+    rows = rows_of(network)
+    prompt = tuple(rows[list(PROMPT)].tolist())
+    expected = torch_logits(network, spectrogram(), prompt)
+    close = {"rtol": 0, "atol": 2e-5 * np.abs(expected).max()}
+    found = step_by_step(artifact, spectrogram(), prompt)
+    assert found.shape == (len(PROMPT), COMPACT.embedding_rows(1500))
+    np.testing.assert_allclose(found, expected, **close)
+    whole = replace(recipe, vocabulary=0)
+    (tmp_path / "whole").mkdir()
+    exported(model, whole, tmp_path / "whole")
+    saved = sum(file.stat().st_size for file in (tmp_path / "whole").glob("*.onnx.data"))
+    saved -= sum(file.stat().st_size for file in tmp_path.glob("*.onnx.data"))
+    assert saved == pytest.approx(stored_bytes(COMPACT, whole) - stored_bytes(COMPACT, recipe), rel=0.01)
+
+
+def test_tokens_of_a_shorter_vocabulary_say_what_the_originals_say(model, tmp_path):
+    recipe = changed(ORIGINAL, vocabulary=1500, vocabulary_language="en").canonical(COMPACT)
+    network, _ = exported(model, recipe, tmp_path)
+    tokenizer, ids, rows = tokenizer_of(network), token_ids(network), rows_of(network)
+    vocabulary = Artifact.open(tmp_path).vocabulary
+    assert vocabulary.size == len(ids)
+    assert all(vocabulary.text([row]) == tokenizer.decode([token]) for row, token in enumerate(ids.tolist()[:1500]))
+    special, original = vocabulary.special, suppressed_tokens(tokenizer)
+    assert (special.start, special.end, special.no_timestamps) == tuple(
+        rows[[tokenizer.sot, tokenizer.eot, tokenizer.no_timestamps]].tolist()
+    )
+    assert {ids[row].item() for row in special.suppressed} == set(original) & set(ids.tolist())
+    assert [ids[row].item() for row in special.begin_suppressed] == [*tokenizer.encode(" "), tokenizer.eot]
 
 
 def test_hypotheses_do_not_see_each_other(model, tmp_path):
