@@ -72,8 +72,8 @@ def test_an_lstm_overfits_a_handful_of_clips_and_the_evaluator_hears_it(teacher,
         encoded=0.1,
         copies=1,
         held_out=0.2,
-        steps=120,
-        learning_rate=0.02,
+        steps=250,
+        learning_rate=0.01,
         window_s=WINDOW_S,
     )
     features = CachedFeatures(n_mels=80, folder=tmp_path)

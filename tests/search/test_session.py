@@ -61,14 +61,15 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
     pooled |= {"insertions": 0, "deletions": 0, "substitutions": errors}
     hypotheses = [SimpleNamespace(ending=ending) for ending in endings]
     scored = [SimpleNamespace(counts=c, hypothesis=h) for c, h in zip(counts, hypotheses, strict=True)]
-    return SimpleNamespace(accuracy=SimpleNamespace(**pooled), utterances=scored, counts=counts, stopped=None)
+    return SimpleNamespace(
+        accuracy=SimpleNamespace(**pooled), utterances=scored, counts=counts, groups=(), stopped=None
+    )
 
 
 @pytest.mark.parametrize(("window_s", "feasible"), [(15.0, False), (30.0, True)])
 def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, monkeypatch, outcome):
     costs: TrialCosts = outcome.trials[0].costs
     said = iter([evaluation(*["complete"] * 40), evaluation(*["loop"] * 2, "limit", *["complete"] * 37)])
-    monkeypatch.setattr(module, "compress", lambda *_: None)
     monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
     monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
     session = SimpleNamespace(
@@ -78,7 +79,8 @@ def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, 
         profile=SimpleNamespace(runtime=None),
         calibration=None,
         limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said)),
+        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said), groups=()),
+        network=lambda _: None,
     )
     scorer = Scorer(session)  # type: ignore[arg-type]
     first = scorer.score(0, ORIGINAL, None)
