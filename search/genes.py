@@ -19,15 +19,29 @@ from common.errors import UnknownNameError
 from compression.dimensions import Dimensions
 from compression.importance import allocate
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from devices.operation import FLOAT_BITS
 
-Value = int | float | bool
+Value = int | float | bool | str
 Importance = Mapping[str, NDArray[np.float32]]
 """Importance of each unit by site key, such as `encoder.0.heads` (see `compression.calibration`)."""
 Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, ...] = get_args(Stack)
 
-MODEL_FIELDS = ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "symmetric", "window_s")
+MODEL_FIELDS = (
+    "embedding_bits",
+    "convolution_bits",
+    "activation_bits",
+    "activation_ranges",
+    "range_estimator",
+    "smoothing",
+    "group_size",
+    "symmetric",
+    "rounding",
+    "window_s",
+)
 VOCABULARY = "vocabulary"
+NAMED_FIELDS = frozenset({"activation_ranges", "range_estimator", "rounding"})
+"""Those of them whose values are names."""
 
 
 def units_of(stack: Stack) -> tuple[str, ...]:
@@ -40,7 +54,7 @@ class Draft:
     """A recipe being decoded: a list of layers per stack, and the changed fields of the model."""
 
     layers: dict[Stack, list[Any]]
-    model: dict[str, Value | str]
+    model: dict[str, Value]
     vocabulary_language: str
     importance: Importance
     layer_importance: Mapping[str, float]
@@ -79,7 +93,15 @@ class ModelGene(Gene):
         draft.model[self.name] = value
 
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
-        has_effect = {"group_size": recipe.has_groups, "symmetric": recipe.is_quantised}
+        rounds_inputs = recipe.activation_bits < FLOAT_BITS
+        has_effect = {
+            "group_size": recipe.has_groups,
+            "symmetric": recipe.is_quantised,
+            "rounding": recipe.has_groups,
+            "activation_ranges": rounds_inputs,
+            "range_estimator": rounds_inputs and recipe.activation_ranges == "static",
+            "smoothing": rounds_inputs,
+        }
         if not has_effect.get(self.name, True):
             return None
         value: Value = getattr(recipe, self.name)

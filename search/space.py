@@ -13,7 +13,7 @@ from common.errors import CompressionError, InputError
 from compression.dimensions import VOCABULARIES, Dimensions
 from compression.recipe import Recipe
 from devices.facts import RuntimeSupport
-from search.genes import STACKS, VOCABULARY, Draft, Importance, Stack, Value, gene, units_of
+from search.genes import NAMED_FIELDS, STACKS, VOCABULARY, Draft, Importance, Stack, Value, gene, units_of
 
 Genes = Mapping[str, Value]
 
@@ -183,11 +183,10 @@ def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
         raise InputError(f'space {path}: needs a table [genes] with lines such as "encoder.ffn_bits" = [16, 8, 4]')
     choices: dict[str, tuple[Value, ...]] = {}
     for name, values in table.items():
-        numbers = isinstance(values, list) and values and all(isinstance(v, int | float) for v in values)
-        if not numbers or len(set(values)) < len(values):
-            raise InputError(
-                f"space {path}: gene {name!r} needs a list of different numbers or booleans, got {values!r}"
-            )
+        kind, kinds = (str, "names") if name in NAMED_FIELDS else (int | float, "numbers or booleans")
+        plain = isinstance(values, list) and values and all(isinstance(v, kind) for v in values)
+        if not plain or len(set(values)) < len(values):
+            raise InputError(f"space {path}: gene {name!r} needs a list of different {kinds}, got {values!r}")
         choices[name] = tuple(values)
     return choices
 

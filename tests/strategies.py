@@ -13,7 +13,9 @@ from compression.recipe import (
     DecoderLayer,
     EncoderLayer,
     ImportanceMeasure,
+    RangeEstimator,
     Recipe,
+    Rounding,
 )
 
 
@@ -77,6 +79,9 @@ def recipes(
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
         importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
         refit=st.just(False) if coarse else st.booleans(),
+        rounding=st.just("nearest") if coarse else st.sampled_from(get_args(Rounding)),
+        range_estimator=st.just("minmax") if coarse else st.sampled_from(get_args(RangeEstimator)),
+        smoothing=st.just(0.0) if coarse else st.sampled_from((0.0, 0.5)),
         vocabulary=vocabularies,
         vocabulary_language=st.sampled_from(("de", "en+de")),
     )

@@ -280,11 +280,32 @@ def test_toml_is_read_as_it_stands(tmp_path):
         ("[genes]\nembedding_bits = [[8]]", "embedding_bits"),
         ("[genes]\nembedding_bits = [16, 8, 8]", "embedding_bits"),
         ("[genes]\nencoder.ffn_bits = [16, 8]", "encoder"),
+        ("[genes]\nrounding = [1, 2]", "rounding.* names"),
     ],
 )
 def test_toml_errors_name_file_and_gene(text, named, tmp_path):
     with pytest.raises(InputError, match=f"space .*space.toml.*{named}"):
         user_space(tmp_path, text)
+
+
+def test_how_numbers_are_rounded_is_a_gene_where_it_has_an_effect():
+    choices = {
+        "embedding_bits": (16, 8),
+        "activation_bits": (32, 8),
+        "rounding": ("nearest", "calibrated"),
+        "activation_ranges": ("dynamic", "static"),
+        "range_estimator": ("minmax", "mse"),
+        "smoothing": (0.0, 0.5),
+    }
+    space = replace(make_space(TINY, "coarse"), choices=choices)
+    last = {name: values[-1] for name, values in choices.items()}
+    recipe = space.decode(last)
+    assert (recipe.rounding, recipe.activation_ranges, recipe.range_estimator) == ("calibrated", "static", "mse")
+    assert recipe.smoothing == 0.5
+    assert space.encode(recipe) == last
+    for name, without in {"embedding_bits": {"rounding"}, "activation_ranges": {"range_estimator"}}.items():
+        plain = {**last, name: choices[name][0]}
+        assert space.encode(space.decode(plain)) == {**plain, **{gene: choices[gene][0] for gene in without}}
 
 
 def test_a_missing_file_is_named(tmp_path):
