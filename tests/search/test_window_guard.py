@@ -25,7 +25,7 @@ def found(trial: list[UtteranceErrors], original: list[UtteranceErrors], *, grow
     return check_window(trial, {one.id: one for one in original}, wer_limit=limit, rng=np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("utterances", [10, 25, 26, 80, 300, 1000])
+@pytest.mark.parametrize("utterances", [10, 102, 103, 300, 1000])
 def test_as_many_may_run_on_as_chance_makes(utterances):
     """The least k with P(at most k of n) >= 95 %, summed by hand."""
     chance, allowed = 0.0, -1
@@ -43,7 +43,7 @@ def test_as_many_may_run_on_as_chance_makes(utterances):
 def test_what_the_original_does_is_no_fault_of_the_window():
     original = transcripts([1] * 80, ran_on=5)
     assert max(found(original, original).violations.values()) <= 0
-    assert found(transcripts([1] * 80, ran_on=6), original).violations["run_on"] <= 0
+    assert found(transcripts([1] * 80, ran_on=6), original).violations["run_on"] == pytest.approx(1 / 80)
 
 
 def test_loops_count_although_the_wer_is_lower():
