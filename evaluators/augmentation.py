@@ -4,13 +4,11 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
 from evaluators.audio import SAMPLE_RATE
+from evaluators.noise import Samples, noise_gain, power
 from runtime.window import WINDOW_LIMIT_S
-
-Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +48,7 @@ def with_noise(samples: Samples, noise: Samples, *, snr_db: float) -> Samples:
     Powers are means over the whole clip. A silent clip or noise stays as it is.
     """
     fitted = np.resize(noise, len(samples))
-    power, noise_power = np.mean(samples**2, dtype=np.float64), np.mean(fitted**2, dtype=np.float64)
-    if power == 0 or noise_power == 0:
+    if not (power(samples) and power(fitted)):
         return samples
-    gain = np.sqrt(power / noise_power / 10 ** (snr_db / 10))
-    mixed: Samples = (samples + gain * fitted).astype(np.float32)
+    mixed: Samples = (samples + noise_gain(samples, fitted, snr_db=snr_db) * fitted).astype(np.float32)
     return mixed

@@ -44,13 +44,21 @@ def mix(speech: Samples, noise: Samples, *, snr_db: float) -> Samples:
     full scale, all of it is made quieter until its peak is 1: nothing is clipped, and the ratio stays.
     Raises InputError when one of the two is digital silence, which has no ratio.
     """
-    powers = [float(np.mean(np.square(one, dtype=np.float64))) for one in (speech, noise)]
-    for power, what in zip(powers, ("speech", "noise"), strict=True):
-        if not power:
+    for samples, what in ((speech, "speech"), (noise, "noise")):
+        if not power(samples):
             raise InputError(f"the {what} is digital silence, so no signal-to-noise ratio can be set")
-    gain = np.sqrt(powers[0] / powers[1]) * 10 ** (-snr_db / 20)
-    mixed = speech + gain * noise.astype(np.float64)
+    mixed = speech + noise_gain(speech, noise, snr_db=snr_db) * noise.astype(np.float64)
     return (mixed / max(1.0, np.abs(mixed).max())).astype(np.float32)
+
+
+def power(samples: Samples) -> float:
+    """The mean of their squares; 0 only for digital silence."""
+    return float(np.mean(np.square(samples, dtype=np.float64)))
+
+
+def noise_gain(speech: Samples, noise: Samples, *, snr_db: float) -> float:
+    """The g of `mix`; neither may be digital silence."""
+    return float(np.sqrt(power(speech) / power(noise)) * 10 ** (-snr_db / 20))
 
 
 @lru_cache(maxsize=_HELD_FILES)
