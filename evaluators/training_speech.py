@@ -18,10 +18,11 @@ from compression.models import LoadedModel
 from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
 from evaluators.audio import read_audio
-from evaluators.augmentation import Conditions, Samples, generator_of
+from evaluators.augmentation import Conditions, generator_of
 from evaluators.calibration_speech import CALIBRATION_VERSION, calibration_samples
 from evaluators.features import CachedFeatures
 from evaluators.language import check_languages, language_of
+from evaluators.noise import Samples
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import FRAMES_PER_S, WINDOW_LIMIT_S, encoder_window_s
 
