@@ -123,8 +123,7 @@ class Execution(_Frozen):
 class DeviceFacts(_Frozen):
     """What costs need beside the latency table.
 
-    `encoder_factor`, `decoder_factor`: what the graphs take over the sum of their operations, where that was measured;
-    `stream_factor`: what reading beyond the caches takes over what the table's streams say.
+    `encoder_factor`, `decoder_factor`: what the graphs take over the sum of their operations, where that was measured.
     Power is that of the whole board; it may be missing, as a machine without a meter cannot tell.
     `interval_factor`: the true latency is believed to lie within median / factor and median x factor;
     `decoder_interval_factor`: that of the decoder's graph, where it is known to be another one.
@@ -136,7 +135,6 @@ class DeviceFacts(_Frozen):
     idle_power_w: Watts | None = None
     encoder_factor: Ratio | None = None
     decoder_factor: Ratio | None = None
-    stream_factor: Ratio | None = None
     interval_factor: Factor
     decoder_interval_factor: Factor | None = None
 

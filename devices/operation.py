@@ -17,7 +17,8 @@ OperationKind = Literal[
     "layer_norm",  # M rows of N: the residual addition before it included
     "gelu",  # M rows of N
     "embedding",  # look-up of M rows of N
-    "stream",  # N megabytes that every step reads; in a table, a step that does nothing else
+    "stream",  # in tables only: a step that does nothing but multiply one row by N megabytes of weights
+    "cache_stream",  # the same over N megabytes of keys and values
     "session",  # fixed overhead of one run of a graph that takes and gives N values
 ]
 OPERATION_KINDS: tuple[OperationKind, ...] = get_args(OperationKind)

@@ -27,9 +27,6 @@ LENGTHS_OCTAVES = (1.0, 2.0, 4.0)
 NOISES = (0.005, 0.02, 0.06)
 """Candidates for the Gaussian process: relative size of what the rates leave, over how many doublings of a dimension it
 stays alike, and relative error of a row beside its own standard error."""
-CACHED_MB = 32
-"""Weights that a model for a one-row product has: more than a core's own caches, less than a server's last one."""
-_STEPS_TO_SETTLE, _SETTLED = 30, 1e-4
 LONE_AMPLITUDE = 0.3
 """Where fewer rows than this many tell nothing about the amplitude."""
 MIN_ROWS = 4
@@ -141,47 +138,3 @@ class KernelPredictor:
             return UncertainTime(ms=ms, log_std=LONE_AMPLITUDE)
         residual, deviation = self.process.at(np.array(_logarithms(operation)))
         return UncertainTime(ms=ms * exp(residual), log_std=deviation)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamPredictor:
-    """What reading takes longer because it finds less in the last-level cache than it found while rows were timed.
-
-    Rows of one-row products are measured with `CACHED_MB` of weights in turn. A server's last-level cache is shared:
-    what other programs read drives our weights out, the more of them the longer we take to come back to them. So
-    what a megabyte takes longer depends on the time between two readings of it.
-
-    `intervals_ms`, ascending, and `extra_ms_per_mb`: of streams of more and more weights, over that of `CACHED_MB`.
-    Where the device's caches are smaller than that, nothing is added.
-    """
-
-    intervals_ms: Array
-    extra_ms_per_mb: Array
-
-    @classmethod
-    def fit(cls, rows: Sequence[TableRow]) -> Self:
-        """From rows of `stream`; none of them: nothing is known to be added."""
-        ordered = sorted(rows, key=lambda row: row.median_ms)
-        megabytes = np.array([row.n for row in ordered], dtype=np.float64)
-        times_ms = np.array([row.median_ms for row in ordered])
-        rates = times_ms / megabytes
-        cached_rate = rates[int(np.argmin(np.abs(megabytes - CACHED_MB)))] if ordered else 0.0
-        return cls(intervals_ms=times_ms, extra_ms_per_mb=np.maximum(rates - cached_rate, 0.0))
-
-    def extra_ms(self, megabytes: float, interval_ms: float) -> float:
-        """What so many megabytes take longer when each is read every `interval_ms`: linear between the rows."""
-        if not len(self.intervals_ms):
-            return 0.0
-        return megabytes * float(np.interp(interval_ms, self.intervals_ms, self.extra_ms_per_mb))
-
-    def step_extra_ms(self, megabytes: float, step_ms: float) -> float:
-        """The same for a step that reads them all and takes `step_ms` without the extra: t = step + extra(t).
-
-        The least solution; it is found from below, since the extra grows with the interval and is bounded.
-        """
-        extra = 0.0
-        for _ in range(_STEPS_TO_SETTLE):
-            before, extra = extra, self.extra_ms(megabytes, step_ms + extra)
-            if extra - before <= _SETTLED * step_ms:
-                break
-        return extra

@@ -1,5 +1,6 @@
 """Device profiles: a TOML of facts and a latency table, found by name or by path."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -12,8 +13,9 @@ from devices.facts import DeviceDescription, ProfileSource, RuntimeSupport, pars
 from devices.host import fill_in_host
 from devices.interval import UncertainTime, Z
 from devices.operation import OPERATION_KINDS, Operation
-from devices.predictor import KernelPredictor, StreamPredictor
+from devices.predictor import KernelPredictor
 from devices.roofline import model_rows, precisions
+from devices.streams import STREAMS, StreamPredictor
 from devices.table import KernelClass, LatencyTable, format_table, parse_table
 
 HOST = "host"
@@ -104,17 +106,20 @@ class DeviceProfile:
             known = self._latencies[operation] = self._predictor(operation).latency(operation)
         return known
 
-    def stream_extra_ms(self, megabytes: float, step_ms: float) -> float:
-        """What a step that reads so many megabytes takes beyond the times of its operations, `step_ms` together."""
-        factor = self.description.facts.stream_factor
-        return self._streams.step_extra_ms(megabytes, step_ms) * (1.0 if factor is None else factor.value)
+    def stream_extra_ms(self, reads: Mapping[Operation, float], step_ms: float) -> float:
+        """What a step takes beyond the times of its operations, `step_ms` together, and before `decoder_factor`.
+
+        `reads`: megabytes by kind of stream (`devices.streams`).
+        """
+        return self.streams.step_extra_ms(reads, step_ms, self.decoder_factor)
 
     @cached_property
-    def _streams(self) -> StreamPredictor:
-        key = KernelClass.of(
-            Operation(kind="stream"), threads=self.threads, core_set=self.description.execution.core_set
-        )
-        return StreamPredictor.fit(self.table.classes.get(key, ()))
+    def streams(self) -> StreamPredictor:
+        """What was measured of the device's shared cache; says nothing where it was not."""
+        here = (self.threads, self.description.execution.core_set)
+        classes = [(key, rows) for key, rows in self.table.classes.items() if (key.threads, key.core_set) == here]
+        streams = [row for key, rows in classes if key.op in STREAMS for row in rows]
+        return StreamPredictor.fit(streams)
 
     def _predictor(self, operation: Operation) -> KernelPredictor:
         key = KernelClass.of(operation, threads=self.threads, core_set=self.description.execution.core_set)

@@ -137,7 +137,7 @@ SHAPES: dict[OperationKind, tuple[Shape, ...]] = {
     "session": tuple(Shape(n=n) for n in (1, 9, 26, 74, 194)),
 }
 """Shapes of every kind in the tables: around those that Whisper tiny to large has, pruned ones included. None of
-`stream`: the model reads weights from memory whatever the cache."""
+streams: the model reads weights from memory whatever the cache."""
 
 TABLE_GROUP_SIZES = (32, 128)
 """Group sizes in the tables, for weights in blocks."""
@@ -165,7 +165,7 @@ def precisions(kind: OperationKind, description: DeviceDescription) -> tuple[Pre
             return tuple(Precision(bits, FLOAT_BITS) for bits in (*integers, FLOAT_BITS))
         case "quantise" | "dynamic_quantise" | "dequantise":
             return tuple(Precision(FLOAT_BITS, bits) for bits in sorted(runtime.activation_bits) if bits < FLOAT_BITS)
-        case "stream":
+        case "stream" | "cache_stream":
             return ()
         case _:
             return (Precision(FLOAT_BITS, FLOAT_BITS),)

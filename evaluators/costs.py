@@ -1,6 +1,7 @@
 """What a recipe costs on a device, without touching the model: sums over the inventory."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import sqrt
 
@@ -9,7 +10,9 @@ from compression.recipe import Recipe
 from devices.energy import cpu_occupancy, energy_mj
 from devices.facts import ProfileSource
 from devices.interval import UncertainTime
+from devices.operation import Operation
 from devices.profile import DeviceProfile
+from devices.streams import stream_of, streamed_bytes
 from evaluators.inventory import CACHED_PARTS, Part, parts, prompt_length
 
 RUNTIME_BYTES = 43_000_000
@@ -22,8 +25,8 @@ class Costs:
     """The costs of one utterance at batch 1; formulas in docs/costs.md.
 
     `size_bytes`: tensors in the artifact. `latency_ms`: median; `latency_low_ms`, `latency_high_ms`: 90 % interval.
-    `encoder`: one window. `token`: one step of the decoder, on average over the utterance; `token_streaming_ms`: of
-    it, what reading takes because the last-level cache does not hold it all.
+    `encoder`: one window. `token`: one step of the decoder, on average over the utterance. `token_operations_ms`: the
+    sum of its operations; `token_reads`: its megabytes by kind of stream, of which a shared cache forgets some.
     `rtf`: latency over the audio's length. `energy_mj`: what the board draws during the work, `energy_above_idle_mj`
     what the work adds to a board at rest; None where the profile has no power. `occupancy`: share of all cores that
     is busy when audio comes without a pause. `source`: of the latency, `estimated` or `measured`.
@@ -34,7 +37,8 @@ class Costs:
     parameters: int
     encoder: UncertainTime
     token: UncertainTime
-    token_streaming_ms: float
+    token_operations_ms: float
+    token_reads: Mapping[Operation, float]
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
@@ -59,8 +63,8 @@ def price(
     for _, part in parts(dimensions, recipe, audio_s=audio_s, tokens=tokens):
         stages[part.stage].add(_part_total(part, device))
     steps = prompt_length(dimensions) + tokens
-    streaming_ms = profile.stream_extra_ms(stages["decoder"].streamed_mb, stages["decoder"].ms / steps)
-    stages["decoder"].ms += steps * streaming_ms
+    token_operations_ms, token_reads = stages["decoder"].ms / steps, stages["decoder"].reads
+    stages["decoder"].ms += steps * profile.stream_extra_ms(token_reads, token_operations_ms)
     stages["encoder"].as_graph(profile.encoder_factor, profile.encoder_log_std)
     stages["decoder"].as_graph(profile.decoder_factor, profile.decoder_log_std)
     encoder = stages["encoder"].latency()
@@ -75,7 +79,8 @@ def price(
         parameters=total.parameters,
         encoder=encoder,
         token=token,
-        token_streaming_ms=profile.decoder_factor * streaming_ms,
+        token_operations_ms=token_operations_ms,
+        token_reads=token_reads,
         latency_ms=latency.ms,
         latency_low_ms=latency.low_ms,
         latency_high_ms=latency.high_ms,
@@ -134,7 +139,8 @@ class _Total:
 
     `held_bytes`: weights in memory, as kernels read them and as files are mapped.
     `deviation_ms`: what all operations together are off when each is off by its own standard deviation;
-    `common_ms`: what they are off by the error that they share. `streamed_mb`: what every step of the decoder reads.
+    `common_ms`: what they are off by the error that they share. `reads`: megabytes in which each execution
+    goes through its own weights, keys or values, by kind of stream.
     """
 
     weight_bytes: int = 0
@@ -147,7 +153,7 @@ class _Total:
     ms: float = 0.0
     deviation_ms: float = 0.0
     common_ms: float = 0.0
-    streamed_mb: int = 0
+    reads: dict[Operation, float] = field(default_factory=dict)
 
     def add(self, other: "_Total") -> None:
         self.weight_bytes += other.weight_bytes
@@ -160,7 +166,8 @@ class _Total:
         self.ms += other.ms
         self.deviation_ms += other.deviation_ms
         self.common_ms += other.common_ms
-        self.streamed_mb += other.streamed_mb
+        for kind, megabytes in other.reads.items():
+            self.reads[kind] = self.reads.get(kind, 0.0) + megabytes
 
     def as_graph(self, factor: float, common_log_std: float) -> None:
         """Operations that run as one graph; `common_log_std`: relative error that they share."""
@@ -178,10 +185,7 @@ class _Total:
 def _part_total(part: Part, device: _Device) -> _Total:
     total = _Total()
     for item in part.items:
-        if item.operation.kind == "stream":
-            total.add(_Total(streamed_mb=item.operation.n))
-            continue
-        latency = device.profile.latency(item.operation)
+        latency, stream = device.profile.latency(item.operation), stream_of(item.operation)
         ms = item.count * latency.ms
         total.add(
             _Total(
@@ -194,6 +198,7 @@ def _part_total(part: Part, device: _Device) -> _Total:
                 flops=item.flops,
                 ms=ms,
                 deviation_ms=ms * latency.log_std,
+                reads={stream: streamed_bytes(item.operation) / 1e6} if stream else {},
             )
         )
     return total

@@ -52,14 +52,6 @@ def parts(
     """
     recipe.check(dimensions)
     setting = _interned(_setting(dimensions, recipe, audio_s, tokens))
-    streamed_bytes = 0
-    for place, part in _sublayers(setting, recipe):
-        streamed_bytes += _streamed_bytes(part)
-        yield place, part
-    yield "decoder", _stream(setting, round(streamed_bytes / 1e6))
-
-
-def _sublayers(setting: Setting, recipe: Recipe) -> Iterator[tuple[str, Part]]:
     layers = sum(layer is not None for layer in recipe.decoder)
     yield "encoder", _session(setting, "encoder", 1 + 2 * layers)
     yield "decoder", _session(setting, "decoder", 2 + 6 * layers)
@@ -117,19 +109,6 @@ def _session(setting: Setting, stage: Stage, values: int) -> Part:
     count = 1 if stage == "encoder" else setting.steps
     build = ItemBuilder(setting=setting, stage=stage, rows=1, count=count)
     return Part(stage=stage, items=(build.item("session", Operation(kind="session", n=values)),))
-
-
-@lru_cache(maxsize=CACHED_PARTS)
-def _streamed_bytes(part: Part) -> int:
-    """What every step of the decoder reads: its weights, and keys and values of the audio."""
-    weights = sum(item.loaded_bytes for item in part.items) if part.stage == "decoder" else 0
-    return weights + sum(item.cache_bytes for item in part.items if item.stage == "encoder")
-
-
-@lru_cache(maxsize=CACHED_PARTS)
-def _stream(setting: Setting, megabytes: int) -> Part:
-    build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps)
-    return Part(stage="decoder", items=(build.item("stream", Operation(kind="stream", n=max(megabytes, 1))),))
 
 
 @lru_cache(maxsize=CACHED_PARTS)

@@ -31,11 +31,10 @@ class GraphCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What so many whole artifacts told about a table; `stream_factor` as in `DeviceFacts`."""
+    """What so many whole artifacts told about a table."""
 
     encoder: GraphCheck = GraphCheck()
     decoder: GraphCheck = GraphCheck()
-    stream_factor: float = 1.0
     artifacts: int = 0
 
 
@@ -84,7 +83,6 @@ def describe(measured: Measured) -> DeviceDescription:
             ),
             encoder_factor=_measured(round(check.encoder.factor, 4), "factor", median),
             decoder_factor=_measured(round(check.decoder.factor, 4), "factor", median),
-            stream_factor=_measured(round(check.stream_factor, 4), "factor", "fitted to the same artifacts' decoders"),
             interval_factor=_measured(round(check.encoder.interval_factor, 4), "factor", errors),
             decoder_interval_factor=_measured(round(check.decoder.interval_factor, 4), "factor", errors),
         ),

@@ -7,7 +7,7 @@ the model: the files are a few kilobytes.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -24,12 +24,14 @@ from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import multiply_integers, quantised_input
 from compression.export.onnx_runtime.weights import Codes, Matrix
 from devices.operation import FLOAT_BITS, Operation, OperationKind
-from devices.predictor import CACHED_MB
+from devices.streams import CACHED_MB, streamed_bytes
 
 STREAMED_BYTES = CACHED_MB * 1e6
 """Weights, or keys and values, that the copies of a one-row operation have together."""
 STREAM_ROWS, STREAM_COLUMNS = 512, 2048
-"""Of each float32 matrix of which a stream is made."""
+"""Of each matrix of which a stream is made."""
+STREAM_CACHE = Operation(kind="cross_attention", heads=8, k=64, n=750)
+"""Of which a stream of keys and values is made."""
 RUN_MACS = 2e8
 """About the arithmetic of one run of a model whose operation multiplies matrices."""
 RUN_VALUES = 4e6
@@ -94,24 +96,13 @@ class _ConstantGraph(Graph):
         return self._made[name]
 
 
-def streamed_bytes(operation: Operation) -> float:
-    """What one execution for a row reads once: weights, or keys and values; 0 for what is bound by other things."""
-    match operation.kind:
-        case "gemv":
-            return weight_bytes(operation)
-        case "cross_attention":
-            return 8 * operation.heads * operation.n * operation.k
-        case _:
-            return 0
-
-
 def _copies(operation: Operation) -> int:
     o = operation
     match o.kind:
         case "gemv":
             return min(ceil(STREAMED_BYTES / streamed_bytes(o)), MAX_COPIES)
-        case "stream":
-            return max(1, round(o.n * 1e6 / (4 * STREAM_ROWS * STREAM_COLUMNS)))
+        case "stream" | "cache_stream":
+            return max(1, round(o.n * 1e6 / streamed_bytes(_piece(o))))
         case "cross_attention":
             copies = STREAMED_BYTES / streamed_bytes(o)
         case "gemm" | "convolution":
@@ -151,16 +142,17 @@ def _declare(graph: Graph, one: Input, dtype: int = TensorProto.FLOAT) -> str:
     return graph.input(one.name, dtype, ("batch", "rows", *one.shape[2:]))
 
 
-def weight_bytes(operation: Operation) -> float:
-    """Of a product's matrix in memory, scales included."""
-    o = operation
-    scales = 4 / o.group_size if o.group_size else 0.0
-    return o.k * o.n * (o.weight_bits / 8 + scales)
+def _piece(stream: Operation) -> Operation:
+    """One of the operations that a stream is made of."""
+    if stream.kind == "cache_stream":
+        return STREAM_CACHE
+    return replace(stream, kind="gemv", k=STREAM_ROWS, n=STREAM_COLUMNS)
 
 
 def _stream(graph: Graph, o: Operation, copies: int) -> list[Input]:
     """One after the other, as a step of the decoder does."""
-    return _product(graph, Operation(kind="gemv", k=STREAM_ROWS, n=STREAM_COLUMNS), copies)
+    piece = _piece(o)
+    return _BUILDERS[piece.kind](graph, piece, copies)
 
 
 def _product(graph: Graph, o: Operation, copies: int) -> list[Input]:
@@ -360,5 +352,6 @@ _BUILDERS: dict[OperationKind, Callable[[Graph, Operation, int], list[Input]]] =
     "gelu": _gelu,
     "embedding": _embedding,
     "stream": _stream,
+    "cache_stream": _stream,
     "session": _session,
 }

@@ -12,6 +12,7 @@ import numpy as np
 from compression.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
 from devices.operation import Operation
+from devices.streams import stream_of
 from devices.table import KernelClass
 from evaluators.inventory import operations
 from evaluators.items import InventoryItem
@@ -22,6 +23,8 @@ WORKLOADS = 150
 """Per model."""
 FIRST_OPERATIONS = 10
 """Per kernel, spread over its shapes, before any fit."""
+LEAST_STREAMED_BITS = 4
+"""Kernels of fewer bits are bound by arithmetic: a stream of theirs takes seconds and tells nothing."""
 
 
 def items_of(workload: Workload) -> tuple[InventoryItem, ...]:
@@ -71,10 +74,14 @@ class Pool:
         ranges_found = [operation for operation in self.operations if operation.kind == "dynamic_quantise"]
         calibrated = [replace(operation, kind="quantise") for operation in ranges_found]
         for operation in (*self.operations, *calibrated):
-            if operation.kind != "stream":
-                kernels.setdefault(kernel_of(operation), []).append(operation)
+            kernels.setdefault(kernel_of(operation), []).append(operation)
         spread = [operation for group in kernels.values() for operation in _spread(group, FIRST_OPERATIONS)]
         return list(dict.fromkeys([*self._logits(), *spread]))
+
+    def streams(self) -> list[Operation]:
+        """One megabyte of every kind of stream that the workloads read."""
+        streams = dict.fromkeys(stream_of(operation) for operation in self.operations)
+        return [stream for stream in streams if stream and stream.weight_bits >= LEAST_STREAMED_BITS]
 
     def _logits(self) -> list[Operation]:
         vocabularies = {w.dimensions.n_vocab for w in self.workloads}

@@ -14,7 +14,7 @@ from devices.profiler.describe import Check, Measured, describe
 from devices.profiler.machine import CoreSet, Machine
 from devices.profiler.measuring import Log, Settings
 from devices.table import LatencyTable, TableRow
-from evaluators.profiling.check import Comparison, check_workloads, checked, compare, whole_jobs
+from evaluators.profiling.check import Comparison, check_workloads, compare, graph_factors, whole_jobs, with_intervals
 from evaluators.profiling.pool import Pool
 from evaluators.profiling.random_workloads import Workload
 from evaluators.profiling.table_maker import Bench, Progress, TableMaker, canary_jobs
@@ -131,7 +131,8 @@ def _checked(
         profile = DeviceProfile(name="new", description=description, table=table, digest="new")
         return compare(bench, workloads, profile)
 
-    check = checked(compared(_description(device, plan, threads, Check())))
+    factors = graph_factors(compared(_description(device, plan, threads, Check())))
+    check = with_intervals(factors, compared(_description(device, plan, threads, factors)))
     description = _description(device, plan, threads, check)
     return _Sweep(threads=threads, rows=rows, description=description, comparisons=compared(description))
 

@@ -6,18 +6,19 @@ predictor is least sure, weighted with their share of the workloads' time.
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from time import monotonic
 
 from devices.interval import UncertainTime
 from devices.operation import Operation
-from devices.predictor import KernelPredictor, StreamPredictor
+from devices.predictor import KernelPredictor
 from devices.profiler.base import Connection
 from devices.profiler.measuring import Feed, Job, Log, Settings, Timing, Timings, measure, operation_job
+from devices.streams import STREAMS
 from devices.table import KernelClass, TableRow
-from evaluators.profiling.operation_models import OperationModel, operation_model, streamed_bytes
+from evaluators.profiling.operation_models import OperationModel, operation_model
 from evaluators.profiling.pool import Pool, kernel_of
 
 CANARY = (Operation(kind="gemm", m=256, k=384, n=384), Operation(kind="gemv", k=384, n=1536))
@@ -27,8 +28,8 @@ BATCH = 24
 ENOUGH_LOG_STD = 0.015
 """No further rounds when half of the workloads have this relative error of interpolation or less."""
 
-STREAMS = tuple(Operation(kind="stream", n=megabytes) for megabytes in (16, 32, 64, 80, 96, 112, 128, 160, 192, 256))
-"""Weights of a decoder's step, up to those of base in float32 and beyond."""
+STREAMS_MB = (16, 32, 64, 96, 128, 192, 256)
+"""Of what a decoder's step reads, up to that of base in float32 and beyond."""
 LEAST_SHARE = 0.1
 """Of a run's time that an operation's own must be, if the fixed overhead is noisier than the operation."""
 
@@ -81,7 +82,8 @@ class TableMaker:
 
     def first_jobs(self) -> tuple[Job, ...]:
         """What every table begins with."""
-        return self._jobs([*STREAMS, *self._pool.first_operations()])
+        streams = [replace(stream, n=megabytes) for stream in self._pool.streams() for megabytes in STREAMS_MB]
+        return self._jobs([*streams, *self._pool.first_operations()])
 
     def make(self, *, until: float, beside: Sequence[Job] = ()) -> tuple[TableRow, ...]:
         """Rows for the pool's operations; no further round begins after the clock (`time.monotonic`) says `until`.
@@ -105,32 +107,25 @@ class TableMaker:
     def rows(self) -> tuple[TableRow, ...]:
         """Of everything timed so far; what onnxruntime refused has none."""
         timings = self._bench.timings()
-        sessions = self._rows(timings, {"session"}, lambda _, __: 0.0)
+        sessions = self._rows(timings, {"session"}, lambda _: 0.0)
         running = KernelPredictor.fit(sessions)
 
-        def fixed_ms(model: OperationModel, _: float) -> float:
+        def fixed_ms(model: OperationModel) -> float:
             return running.latency(Operation(kind="session", n=model.values)).ms
 
-        streams = self._rows(timings, {"stream"}, fixed_ms)
-        streaming = StreamPredictor.fit(streams)
-
-        def beside_ms(model: OperationModel, run_ms: float) -> float:
-            megabytes = model.copies * streamed_bytes(model.operation) / 1e6
-            return fixed_ms(model, run_ms) + streaming.extra_ms(megabytes, run_ms)
-
-        others = {operation.kind for operation in self._models} - {"session", "stream"}
-        return (*sessions, *streams, *self._rows(timings, others, beside_ms))
+        others = {operation.kind for operation in self._models} - {"session"}
+        return (*sessions, *self._rows(timings, others, fixed_ms))
 
     def _rows(
-        self, timings: Timings, kinds: Set[str], beside_ms: Callable[[OperationModel, float], float]
+        self, timings: Timings, kinds: Set[str], fixed_ms: Callable[[OperationModel], float]
     ) -> tuple[TableRow, ...]:
-        """`beside_ms`: what a run of a model, which takes so long, takes beside its operation."""
+        """`fixed_ms`: what a run of a model takes beside its operation."""
         found = []
         for operation, model in self._models.items():
             timing = timings.of(_name(operation)) if operation.kind in kinds else None
             if timing:
-                share = max(1 - beside_ms(model, timing.median_ms) / timing.median_ms, LEAST_SHARE)
-                executions = 1 if operation.kind == "stream" else model.copies
+                share = max(1 - fixed_ms(model) / timing.median_ms, LEAST_SHARE)
+                executions = 1 if operation.kind in STREAMS else model.copies
                 found.append(self._row(operation, timing, share / executions))
         return tuple(found)
 
@@ -183,7 +178,7 @@ class _Certainty:
         groups: dict[KernelClass, list[TableRow]] = {}
         for row in self.rows:
             groups.setdefault(kernel_of(row.operation), []).append(row)
-        return {kernel: KernelPredictor.fit(group) for kernel, group in groups.items() if kernel.op != "stream"}
+        return {kernel: KernelPredictor.fit(group) for kernel, group in groups.items()}
 
     @cached_property
     def _known(self) -> dict[Operation, UncertainTime]:

@@ -14,43 +14,20 @@ from devices.interval import COVERAGE
 from devices.operation import Operation
 from devices.predictor import (
     AMPLITUDES,
-    CACHED_MB,
     LENGTHS_OCTAVES,
     LONE_AMPLITUDE,
     MIN_ROWS,
     NOISES,
     KernelPredictor,
-    StreamPredictor,
     work_terms,
 )
 from devices.table import TableRow
+from tests.devices.rows import timed
 
 Array = NDArray[np.float64]
 GEMM_RATES = np.array([0.02, 2e-8, 3e-7, 1e-6, 4e-7])
 """ms per call, multiply-add, weight, scale and activation: about a Cortex-A72."""
 ATTENTION_RATES = np.array([0.01, 0.005, 4e-8, 2e-6, 1e-6])
-
-
-def timed(operation: Operation, ms: float, *, spread: float = 0.0, repeats: int = 32) -> TableRow:
-    return TableRow(
-        op=operation.kind,
-        heads=operation.heads,
-        m=operation.m,
-        k=operation.k,
-        n=operation.n,
-        weight_bits=operation.weight_bits,
-        activation_bits=operation.activation_bits,
-        group_size=operation.group_size,
-        threads=1,
-        core_set="a72",
-        repeats=repeats,
-        median_ms=ms,
-        mean_ms=ms,
-        std_ms=spread * ms,
-        min_ms=ms * (1 - min(spread, 0.5)),
-        source="test",
-        tool="test",
-    )
 
 
 def gemm(m: int, k: int, n: int, group_size: int = 32) -> Operation:
@@ -228,46 +205,3 @@ def test_any_rows_give_times_above_zero(seed: int, count: int) -> None:
         found = predictor.latency(operation)
         assert 0 < found.ms < float("inf")
         assert 0 <= found.log_std <= LONE_AMPLITUDE
-
-
-def stream(megabytes: int, ms: float) -> TableRow:
-    return timed(Operation(kind="stream", n=megabytes), ms)
-
-
-def test_what_is_read_rarely_takes_longer() -> None:
-    """25 GB/s when read every 4 ms, 10 when read every 20 ms: 0.04 and 0.1 ms per megabyte."""
-    rows = [stream(n, ms) for n, ms in ((16, 0.64), (32, 1.28), (100, 4.0), (200, 20.0))]
-    predictor = StreamPredictor.fit(rows[::-1])
-    for soon in (0.1, 1.28, 2.0, 4.0):
-        assert predictor.extra_ms(50, soon) == pytest.approx(0, abs=1e-9)
-    assert predictor.extra_ms(50, 12.0) == pytest.approx(50 * (0.07 - 0.04))  # half way
-    assert predictor.extra_ms(50, 100.0) == pytest.approx(50 * 0.06)  # as in the longest stream
-
-
-@given(st.integers(1, 400), st.floats(0.1, 50))
-def test_a_step_reads_as_often_as_it_ends(megabytes: int, step_ms: float) -> None:
-    """t = step + extra(t)."""
-    predictor = StreamPredictor.fit([stream(n, n * 0.04 + 1e-4 * n**2) for n in (16, 32, 64, 128, 256)])
-    extra = predictor.step_extra_ms(megabytes, step_ms)
-    assert extra == pytest.approx(predictor.extra_ms(megabytes, step_ms + extra), abs=2e-3 * step_ms)
-
-
-def test_a_stream_is_its_own_step() -> None:
-    """Streams that take 0.04 ms per megabyte, and longer from 64 MB on: the extra of such a step is the rest."""
-    times = {32: 1.28, 64: 2.56, 128: 7.0, 256: 20.0}
-    predictor = StreamPredictor.fit([stream(n, ms) for n, ms in times.items()])
-    for megabytes, ms in times.items():
-        assert 0.04 * megabytes + predictor.step_extra_ms(megabytes, 0.04 * megabytes) == pytest.approx(ms, rel=0.02)
-
-
-def test_where_no_cache_is_so_large_nothing_is_added() -> None:
-    rows = [stream(n, 0.3 * n) for n in (16, CACHED_MB, 64, 256)]
-    predictor = StreamPredictor.fit(rows)
-    assert all(predictor.step_extra_ms(n, 5.0) == pytest.approx(0, abs=1e-9) for n in (1, 40, 300))
-    assert StreamPredictor.fit([]).step_extra_ms(500, 5.0) == 0
-
-
-@given(st.dictionaries(st.integers(1, 500), st.floats(0.01, 100), min_size=1, max_size=8), st.integers(1, 2000))
-def test_a_cache_never_makes_a_step_faster_than_its_rows_said(rows: dict[int, float], megabytes: int) -> None:
-    predictor = StreamPredictor.fit([stream(n, ms) for n, ms in rows.items()])
-    assert 0 <= predictor.step_extra_ms(megabytes, 3.0) < float("inf")

@@ -203,19 +203,28 @@ def test_unsupported_precision_names_the_known_ones() -> None:
 
 def test_without_rows_of_streams_nothing_is_added() -> None:
     """The model reads weights from memory whatever the cache."""
-    assert shipped("rpi5").stream_extra_ms(200, 10.0) == 0
+    assert shipped("rpi5").stream_extra_ms({Operation(kind="stream"): 200}, 10.0) == 0
 
 
-def test_whole_artifacts_may_tell_what_streams_take(tmp_path: Path) -> None:
-    factor = '\n[facts.stream_factor]\nvalue = 1.5\nunit = "factor"\nkind = "estimated"\nsource = "a test"\n'
+def test_rows_of_streams_tell_what_a_step_takes_longer(tmp_path: Path) -> None:
+    """Weights and caches, of the profile's threads and cores only; the decoder's factor is in the interval."""
     *_, threads, core_set, repeats, _, mean, std, least, source, tool = CSV.splitlines()[-1].split(",")
     csv = CSV
-    for megabytes, ms in ((32, 1.0), (64, 4.0)):
-        row = ["stream", 1, 1, 1, megabytes, 32, 32, 0, threads, core_set, repeats, ms, mean, std, least, source, tool]
+    for kind, megabytes, count, ms in (
+        ("stream", 32, threads, 1.0),
+        ("stream", 64, threads, 4.0),
+        ("cache_stream", 32, threads, 1.0),
+        ("cache_stream", 64, threads, 6.0),
+        ("cache_stream", 64, int(threads) + 1, 600.0),
+    ):
+        row = [kind, 1, 1, 1, megabytes, 32, 32, 0, count, core_set, repeats, ms, mean, std, least, source, tool]
         csv += ",".join(map(str, row)) + "\n"
-    plain, told = (load_profile(write_board(tmp_path, toml=TOML + text, csv=csv)) for text in ("", factor))
-    assert plain.stream_extra_ms(10, 100.0) == pytest.approx(10 * (4 / 64 - 1 / 32))
-    assert told.stream_extra_ms(10, 100.0) == pytest.approx(15 * (4 / 64 - 1 / 32))
+    factor = '\n[facts.decoder_factor]\nvalue = 0.5\nunit = "factor"\nkind = "estimated"\nsource = "a test"\n'
+    plain, halved = (load_profile(write_board(tmp_path, toml=TOML + text, csv=csv)) for text in ("", factor))
+    reads = {Operation(kind="stream"): 10.0, Operation(kind="cache_stream"): 2.0}
+    assert plain.stream_extra_ms(reads, 100.0) == pytest.approx(10 * (4 / 64 - 1 / 32) + 2 * (6 / 64 - 1 / 32))
+    weights = {Operation(kind="stream"): 1e-6}
+    assert plain.stream_extra_ms(weights, 4.0) == pytest.approx(2 * halved.stream_extra_ms(weights, 5.0))
 
 
 def test_a_profile_survives_a_trip_to_another_process() -> None:

@@ -12,6 +12,7 @@ from devices.kernels import GEMV_INSTRUCTIONS, weight_bytes
 from devices.operation import OPERATION_KINDS, Operation
 from devices.profile import known_profiles, load_description, load_profile
 from devices.roofline import SHAPES, Roofline, modelled_tables, table_operations
+from devices.streams import STREAMS
 
 DESCRIPTIONS = {name: load_description(name) for name in known_profiles()}
 MODELS = {name: Roofline.of(description) for name, description in DESCRIPTIONS.items()}
@@ -143,7 +144,7 @@ def test_dot_products_speed_up_every_integer_kernel() -> None:
 def test_tables_hold_what_the_runtime_offers(device: str) -> None:
     runtime = DESCRIPTIONS[device].runtime
     held = {(o.kind, o.weight_bits, o.activation_bits, o.group_size > 0) for o in OPERATIONS[device]}
-    assert {kind for kind, *_ in held} == set(OPERATION_KINDS) - {"stream"}
+    assert {kind for kind, *_ in held} == set(OPERATION_KINDS) - set(STREAMS)
     for bits in (b for b in runtime.weight_bits if b <= 8):
         assert {("gemm", bits, 32, True), ("gemv", bits, 32, True)} <= held
     if 8 in runtime.weight_bits and 8 in runtime.activation_bits:

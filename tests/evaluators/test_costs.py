@@ -3,7 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, hypot
 
@@ -16,6 +17,7 @@ from compression.recipe import Recipe
 from devices.interval import UncertainTime
 from devices.operation import Operation
 from devices.profile import DeviceProfile, load_profile
+from devices.streams import stream_of, streamed_bytes
 from evaluators.costs import RUNTIME_BYTES, price
 from evaluators.inventory import operations, prompt_length
 from evaluators.items import InventoryItem
@@ -43,8 +45,8 @@ class FakeProfile:
         ms = self.slowness * 1e-9 * (work + 7 * operation.activation_bits + 1000 * operation.group_size + 1000)
         return UncertainTime(ms=ms, log_std=0.01 * len(operation.kind))
 
-    def stream_extra_ms(self, megabytes: float, step_ms: float) -> float:
-        return self.slowness * 0.01 * megabytes + 0.1 * step_ms
+    def stream_extra_ms(self, reads: Mapping[Operation, float], step_ms: float) -> float:
+        return self.slowness * sum(0.01 * kind.weight_bits * mb for kind, mb in reads.items()) + 0.1 * step_ms
 
 
 PROFILE = FakeProfile()
@@ -68,15 +70,18 @@ def peak_bytes(items: Sequence[InventoryItem]) -> int:
 def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, tokens: int) -> None:
     costs = price(SMALL, recipe, PROFILE, audio_s=audio_s, tokens=tokens)
     items = operations(SMALL, recipe, audio_s=audio_s, tokens=tokens)
-    kernels = [item for item in items if item.operation.kind != "stream"]
-    (stream,) = (item.operation for item in items if item.operation.kind == "stream")
     stage_ms = {
-        stage: factor * sum(i.count * PROFILE.latency(i.operation).ms for i in kernels if i.stage == stage)
+        stage: factor * sum(i.count * PROFILE.latency(i.operation).ms for i in items if i.stage == stage)
         for stage, factor in FACTORS.items()
     }
     steps = prompt_length(SMALL) + tokens
-    streaming_ms = FACTORS["decoder"] * 0.01 * stream.n + 0.1 * stage_ms["decoder"] / steps
-    stage_ms["decoder"] += steps * streaming_ms
+    step = [item for item in items if item.stage == "decoder"]
+    operations_ms = sum(i.count * PROFILE.latency(i.operation).ms for i in step) / steps
+    reads: Counter[Operation] = Counter()
+    for item in step:
+        if stream := stream_of(item.operation):
+            reads[stream] += streamed_bytes(item.operation) / 1e6  # type: ignore[assignment]
+    stage_ms["decoder"] += steps * FACTORS["decoder"] * PROFILE.stream_extra_ms(reads, operations_ms)
     latency_ms = sum(stage_ms.values())
     assert costs.size_bytes == sum(item.weight_bytes for item in items)
     assert costs.parameters == sum(item.parameters for item in items)
@@ -84,7 +89,8 @@ def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, token
     assert costs.peak_memory_bytes == peak_bytes(items)
     assert costs.encoder.ms == pytest.approx(stage_ms["encoder"])
     assert costs.token.ms == pytest.approx(stage_ms["decoder"] / steps)
-    assert costs.token_streaming_ms == pytest.approx(streaming_ms)
+    assert costs.token_operations_ms == pytest.approx(operations_ms)
+    assert costs.token_reads == pytest.approx(reads)
     assert costs.latency_ms == pytest.approx(latency_ms)
     assert costs.rtf == pytest.approx(latency_ms / 1000 / audio_s)
     assert costs.energy_mj == pytest.approx(2.5 * latency_ms)
@@ -98,11 +104,11 @@ def test_costs_are_sums_over_the_inventory(recipe: Recipe, audio_s: float, token
 def test_errors_of_operations_add_up_and_join_the_profiles(recipe: Recipe) -> None:
     """All operations off by one standard deviation in the same direction, and independently of that the graphs."""
     costs, items = price(SMALL, recipe, PROFILE), operations(SMALL, recipe)
-    kernels = [item for item in items if item.operation.kind != "stream"]
-    times = [(FACTORS[i.stage] * i.count, PROFILE.latency(i.operation)) for i in kernels]
+    times = [(FACTORS[i.stage] * i.count, PROFILE.latency(i.operation)) for i in items]
     off = sum(count * latency.ms * latency.log_std for count, latency in times)
-    common = sum(SHARED[i.stage] * count * latency.ms for i, (count, latency) in zip(kernels, times, strict=True))
-    streaming_ms = (prompt_length(SMALL) + 30) * costs.token_streaming_ms
+    common = sum(SHARED[i.stage] * count * latency.ms for i, (count, latency) in zip(items, times, strict=True))
+    extra_ms = FACTORS["decoder"] * PROFILE.stream_extra_ms(costs.token_reads, costs.token_operations_ms)
+    streaming_ms = (prompt_length(SMALL) + 30) * extra_ms
     whole_ms = sum(count * latency.ms for count, latency in times) + streaming_ms
     log_std = hypot(off, common + SHARED["decoder"] * streaming_ms) / whole_ms
     assert costs.latency_high_ms == pytest.approx(costs.latency_ms * exp(1.6448536 * log_std))

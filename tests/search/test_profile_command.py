@@ -89,7 +89,7 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Local], None]:
         "evaluators.profiling.check": {"CHECKS": 1},
         "evaluators.profiling.operation_models": {"STREAMED_BYTES": 1e6, "RUN_MACS": 4e6, "RUN_VALUES": 4e4},
         "evaluators.profiling.table_maker": {
-            "STREAMS": (Operation(kind="stream", n=16), Operation(kind="stream", n=32)),
+            "STREAMS_MB": (2, 4),
             "CANARY": (Operation(kind="gemm", m=64, k=64, n=64), Operation(kind="gemv", k=128, n=512)),
         },
     }

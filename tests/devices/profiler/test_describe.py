@@ -70,7 +70,6 @@ def measured(found: Machine, *, threads: int = 2) -> Measured:
         check=Check(
             encoder=GraphCheck(factor=0.98765, interval_factor=1.07654),
             decoder=GraphCheck(factor=1.04321, interval_factor=1.16543),
-            stream_factor=1.23456,
             artifacts=12,
         ),
     )
@@ -107,7 +106,6 @@ def test_facts_are_what_was_found() -> None:
     assert facts["facts.interval_factor"].value == 1.0765
     assert facts["facts.decoder_interval_factor"].value == 1.1654
     assert facts["facts.interval_factor"].source == "from the errors of 12 whole artifacts"
-    assert facts["facts.stream_factor"].value == 1.2346
     assert (facts["facts.encoder_factor"].value, facts["facts.decoder_factor"].value) == (0.9877, 1.0432)
     assert {fact.kind for fact in facts.values()} == {"measured"}
     assert not any("power" in name for name in facts), "no machine tells what its board draws"

@@ -9,20 +9,22 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from devices.facts import Fact
 from devices.interval import UncertainTime, Z
-from devices.profile import load_profile
+from devices.profile import DeviceProfile, load_profile
 from devices.profiler.measuring import Timing
+from devices.streams import STREAMS
 from evaluators.costs import price
 from evaluators.profiling.check import (
     CHECKS,
     LEAST_LOG_STD,
     Comparison,
     check_workloads,
-    checked,
     compare,
-    graph_check,
-    stream_factor,
+    graph_factors,
+    interval_factor,
     whole_jobs,
+    with_intervals,
 )
 from evaluators.profiling.pool import Pool
 from evaluators.profiling.random_workloads import Workload
@@ -31,10 +33,12 @@ from runtime.window import encoder_frames
 from tests.compression.export.models import COMPACT
 
 
-def comparison(error: float, log_std: float, predicted_ms: float = 100.0) -> Comparison:
-    """Measured exp(error) times the prediction."""
+def comparison(error: float, log_std: float, predicted_ms: float = 100.0, part: str = "encoder") -> Comparison:
+    """Measured exp(error) times the prediction of a profile without factors."""
     predicted = UncertainTime(ms=predicted_ms, log_std=log_std)
-    return Comparison(workload="w", part="encoder", predicted=predicted, measured_ms=predicted_ms * exp(error))
+    return Comparison(
+        workload="w", part=part, predicted=predicted, measured_ms=predicted_ms * exp(error), factor=exp(error)
+    )
 
 
 def test_errors_are_logarithms() -> None:
@@ -42,47 +46,30 @@ def test_errors_are_logarithms() -> None:
     assert comparison(-0.2, 0.01).log_error == pytest.approx(-0.2)
 
 
-def test_a_graph_by_hand() -> None:
+def test_an_interval_by_hand() -> None:
     """Errors of 0.02, 0.04 and 0.09: median 0.04, squares 0.0029 / 2; t(95 %, 2) = 2.9200."""
-    found = graph_check([comparison(error, 0.03) for error in (0.02, 0.04, 0.09)])
+    found = interval_factor([comparison(error, 0.03) for error in (0.02, 0.04, 0.09)])
     half_width = 2.9200 * sqrt(0.00145 * (4 / 3))
-    assert found.factor == pytest.approx(exp(0.04))
-    assert log(found.interval_factor) / Z == pytest.approx(sqrt((half_width / Z) ** 2 - 0.0009), rel=1e-4)
+    assert log(found) / Z == pytest.approx(sqrt((half_width / Z) ** 2 - 0.0009), rel=1e-4)
 
 
 def test_no_table_is_believed_beyond_reason() -> None:
     for one in (comparison(0.0, 0.0), comparison(0.01, 0.05)):
-        assert log(graph_check([one] * 5).interval_factor) / Z == pytest.approx(LEAST_LOG_STD)
-
-
-def test_what_streams_take_is_told_apart() -> None:
-    """Measured 1.1 x rest + 1.65 x streaming: streams take 1.5 times what the rest's factor says."""
-    pairs = [(3.0, 0.0), (4.0, 0.5), (5.0, 2.0), (6.0, 4.0), (8.0, 1.0)]
-    decoders = [
-        Comparison(
-            workload="w",
-            part="token",
-            predicted=UncertainTime(ms=rest + streaming, log_std=0.02),
-            measured_ms=1.1 * rest + 1.65 * streaming,
-            streaming_ms=streaming,
-        )
-        for rest, streaming in pairs
-    ]
-    assert stream_factor(decoders) == pytest.approx(1.5)
-    assert stream_factor([replace(one, streaming_ms=0.0) for one in decoders]) == 1.0
-    found = checked([*decoders, *(replace(one, part="encoder") for one in decoders)])
-    assert (found.stream_factor, found.decoder.factor) == pytest.approx((1.5, 1.1))
-    assert log(found.decoder.interval_factor) / Z == pytest.approx(LEAST_LOG_STD)
+        assert log(interval_factor([one] * 5)) / Z == pytest.approx(LEAST_LOG_STD)
 
 
 def test_graphs_are_checked_by_themselves() -> None:
+    """A factor is the middle of those that would have been right; intervals come with the errors that are left."""
     errors = {"encoder": (0.01, -0.02, 0.5), "token": (0.06, 0.04, -0.3)}
-    both = [replace(comparison(error, 0.02), part=part) for part, each in errors.items() for error in each]
-    found = checked(both)
-    assert found.artifacts == 3
-    assert found.encoder == graph_check(both[:3])
-    assert found.decoder == graph_check(both[3:])
-    assert found.decoder.factor == pytest.approx(exp(0.04))
+    both = [comparison(error, 0.02, part=part) for part, each in errors.items() for error in each]
+    factors = graph_factors(both)
+    assert factors.artifacts == 3
+    assert (factors.encoder.factor, factors.decoder.factor) == pytest.approx((exp(0.01), exp(0.04)))
+    found = with_intervals(factors, both)
+    assert replace(found, encoder=factors.encoder, decoder=factors.decoder) == factors
+    assert (found.encoder.factor, found.decoder.factor) == (factors.encoder.factor, factors.decoder.factor)
+    assert found.encoder.interval_factor == interval_factor(both[:3])
+    assert found.decoder.interval_factor == interval_factor(both[3:])
 
 
 @pytest.mark.parametrize("count", [8, 40])
@@ -93,7 +80,8 @@ def test_intervals_then_hold_nine_times_of_ten(count: int) -> None:
     for _ in range(rounds):
         own = 0.03
         errors = 0.1 + own * rng.standard_normal(count + 1) + 0.05 * rng.standard_normal(count + 1)
-        found = graph_check([comparison(error, own) for error in errors[1:].tolist()])
+        shown = [comparison(error, own, part=part) for error in errors[1:].tolist() for part in ("encoder", "token")]
+        found = with_intervals(graph_factors(shown), shown).decoder
         log_std = sqrt(own**2 + (log(found.interval_factor) / Z) ** 2)
         one = comparison(float(errors[0]) - log(found.factor), log_std)
         inside += one.predicted.low_ms <= one.measured_ms <= one.predicted.high_ms
@@ -148,6 +136,39 @@ def test_comparisons_are_of_the_profiles_prices(workloads: dict[str, Workload]) 
     for one in found:
         assert one.log_error == pytest.approx(log(factors[one.workload]))
         assert one.predicted == getattr(costs[one.workload], one.part)
+
+
+def with_streams(profile: DeviceProfile, decoder_factor: float) -> DeviceProfile:
+    """The profile of a machine whose cache forgets, and whose decoders take so much longer than their operations."""
+    row = next(iter(profile.table.rows))
+    streams = [
+        replace(row, op=kind, heads=1, m=1, k=1, n=n, weight_bits=32, activation_bits=32, group_size=0, median_ms=ms)
+        for kind in STREAMS
+        for n, ms in ((16, 3.0), (32, 6.0), (64, 20.0), (256, 200.0))
+    ]
+    facts = profile.description.facts
+    factor = Fact(value=decoder_factor, unit="factor", kind="estimated", source="a test")
+    return replace(
+        profile,
+        table=replace(profile.table, rows=(*profile.table.rows, *streams)),
+        description=profile.description.model_copy(
+            update={"facts": facts.model_copy(update={"decoder_factor": factor})}
+        ),
+    )
+
+
+def test_factors_are_those_with_which_a_forgetful_machine_was_predicted_right(workloads: dict[str, Workload]) -> None:
+    """The factor is within the interval at which a step reads: it is not just measured over predicted."""
+    plain, slow = (with_streams(load_profile("imx8mplus"), factor) for factor in (1.0, 1.3))
+    costs = {
+        name: price(w.dimensions, w.recipe, slow, audio_s=w.audio_s, tokens=w.tokens) for name, w in workloads.items()
+    }
+    found = compare(FakeBench(lambda name, part: getattr(costs[name], part).ms), workloads, plain)
+    decoders = [one for one in found if one.part == "token"]
+    assert any(one.log_error > 1.1 * log(1.3) for one in decoders)
+    assert graph_factors(found).decoder.factor == pytest.approx(1.3, rel=1e-3)
+    assert all(one.factor == pytest.approx(1.3, rel=1e-2) for one in decoders)
+    assert graph_factors(found).encoder.factor == pytest.approx(1.0)
 
 
 def test_what_was_not_timed_is_left_out(workloads: dict[str, Workload]) -> None:

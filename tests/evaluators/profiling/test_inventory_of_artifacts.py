@@ -215,6 +215,6 @@ def test_models_of_operations_run_the_kernels_of_artifacts(
 
 
 def shapes_with_heads_of_64(name: str) -> set[Operation]:
-    """The recipe's operations; streams are sums of products, and this model's narrow heads cannot be split."""
+    """The recipe's operations; this model's narrow heads cannot be split."""
     kinds = {item.operation for item in operations(COMPACT, RECIPES[name], tokens=TOKENS)}
-    return {operation for operation in kinds if operation.kind not in ("stream", "split_heads", "session")}
+    return {operation for operation in kinds if operation.kind not in ("split_heads", "session")}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from math import prod
 
 import numpy as np
 import onnx
@@ -10,8 +11,9 @@ import pytest
 from onnx import numpy_helper
 
 from devices.operation import OPERATION_KINDS, Operation
+from devices.streams import weight_bytes
 from evaluators.profiling import operation_models
-from evaluators.profiling.operation_models import MANY_OUTPUTS, STREAMED_BYTES, operation_model, weight_bytes
+from evaluators.profiling.operation_models import MANY_OUTPUTS, STREAMED_BYTES, operation_model
 from tests.evaluators.profiling.optimised import kernels, optimised
 
 FLOAT, BLOCKS = {"MatMul": 1, "Add": 1}, {"MatMulNBits": 1}
@@ -69,6 +71,8 @@ COPIES: dict[Operation, dict[str, int]] = {
     Operation(kind="embedding", n=128, weight_bits=4, group_size=32): LOOK_UP,
     Operation(kind="embedding", n=128, weight_bits=8, group_size=32): HALVES,
     Operation(kind="stream", n=16): FLOAT,
+    Operation(kind="stream", n=8, weight_bits=4, activation_bits=8, group_size=32): BLOCKS,
+    Operation(kind="cache_stream", n=16): {"MultiHeadAttention": 1, "Reshape": 2},
 }
 """Kernels of one copy."""
 AROUND = {"Split", "Concat"}
@@ -139,6 +143,8 @@ def test_streams_are_as_long_as_they_say() -> None:
     for megabytes in (16, 64, 96):
         found = weights(optimised(operation_model(Operation(kind="stream", n=megabytes)).model, with_tensors=True))
         assert sum(matrix.nbytes for matrix in found) / 1e6 == pytest.approx(megabytes, rel=0.07)
+        caches = operation_model(Operation(kind="cache_stream", n=megabytes)).inputs
+        assert 4 * sum(prod(one.shape) for one in caches) / 1e6 == pytest.approx(megabytes, rel=0.07)
 
 
 @pytest.mark.parametrize("values", [3, 8, 26])

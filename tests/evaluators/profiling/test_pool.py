@@ -73,7 +73,7 @@ def test_every_recipe_runs_kernels_that_are_measured(first: list[Operation], rec
     assume(refusal(recipe, TINY) is None)
     measured = {kernel_of(operation) for operation in first}
     for item in operations(TINY, recipe):
-        assert item.operation.kind == "stream" or kernel_of(item.operation) in measured, item.operation
+        assert kernel_of(item.operation) in measured, item.operation
 
 
 def point(operation: Operation) -> tuple[float, ...]:
@@ -94,7 +94,7 @@ def test_all_logits_are_measured(tiny_pool: Pool, first: list[Operation]) -> Non
 def test_the_first_operations_cover_the_shapes_of_every_kernel(tiny_pool: Pool, first: list[Operation]) -> None:
     """Farthest-point sampling (Gonzalez 1985): none is farther from the chosen ones than these from each other."""
     assert len(set(first)) == len(first)
-    for kernel in {kernel_of(operation) for operation in tiny_pool.operations if operation.kind != "stream"}:
+    for kernel in {kernel_of(operation) for operation in tiny_pool.operations}:
         chosen = [operation for operation in first if kernel_of(operation) == kernel]
         others = [operation for operation in tiny_pool.operations if kernel_of(operation) == kernel]
         if any(is_logits(operation) for operation in chosen):  # they are all there, beside those that cover

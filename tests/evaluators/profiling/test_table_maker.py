@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import exp, inf, log, log2, sin
 from pathlib import Path
@@ -15,17 +15,16 @@ import pytest
 from devices.operation import Operation
 from devices.predictor import KernelPredictor, work_terms
 from devices.profiler.measuring import Job, Settings, Timing, artifact_job
+from devices.streams import STREAMS, weight_bytes
 from devices.table import LatencyTable, TableRow
 from evaluators.profiling import operation_models, table_maker
-from evaluators.profiling.operation_models import operation_model, streamed_bytes, weight_bytes
+from evaluators.profiling.operation_models import operation_model
 from evaluators.profiling.pool import Pool, kernel_of
 from evaluators.profiling.random_workloads import random_workloads
 from evaluators.profiling.run import MEASURED_RUNTIME
 from evaluators.profiling.table_maker import BATCH, ENOUGH_LOG_STD, TableMaker, canary_jobs
 from tests.strategies import small_dimensions
 
-CACHED_MS_PER_MB, FORGOTTEN_MS, FORGETTING = 0.04, 3.84, 0.001
-"""A megabyte that is read again after t ms takes 0.04 ms, and (t - 3.84) / 1000 more after 3.84 ms."""
 RATES_MS = {5: (0.02, 3e-8, 3e-7, 1e-6, 4e-7), 3: (0.01, 1e-4, 2e-6)}
 NAME = re.compile(r"(\w+)-(\d+)x(\d+)x(\d+)x(\d+)-w(\d+)a(\d+)g(\d+)")
 
@@ -51,37 +50,21 @@ def law_ms(operation: Operation) -> float:
     o = operation
     if o.kind == "session":
         return 0.05 + 0.002 * o.n
-    if o.kind == "stream":
-        return max(
-            o.n * CACHED_MS_PER_MB,  # t = n (0.04 + (t - 3.84) / 1000)
-            o.n * (CACHED_MS_PER_MB - FORGETTING * FORGOTTEN_MS) / (1 - FORGETTING * o.n),
-        )
+    if o.kind in STREAMS:
+        return 0.04 * o.n
     terms = work_terms(o)
     rates = (0.01, 0.004, 4e-8, 1e-6, 1e-6) if "attention" in o.kind else RATES_MS[len(terms)]
     waves = 0.25 * sin(1.4 * log2(o.m) + 1.8 * log2(o.k) + 2.2 * log2(o.n) + o.weight_bits)
     return float(np.dot(terms, rates)) * exp(waves)
 
 
-def forgotten_ms(megabytes: float, interval_ms: float) -> float:
-    """What they take longer, up to the longest stream's interval, beyond which nothing is known."""
-    longest_ms = law_ms(table_maker.STREAMS[-1])
-    return megabytes * FORGETTING * max(min(interval_ms, longest_ms) - FORGOTTEN_MS, 0.0)
-
-
 def run_ms(operation: Operation) -> float:
-    """A run of an operation's model: the session, the copies, and what the cache has forgotten since the last run."""
+    """A run of an operation's model: the session, and the copies."""
     if operation.kind == "session":
         return law_ms(operation)
     model = operation_model(operation)
-    fixed = law_ms(Operation(kind="session", n=model.values))
-    if operation.kind == "stream":
-        return fixed + law_ms(operation)
-    megabytes = model.copies * streamed_bytes(operation) / 1e6
-    run = fixed + model.copies * law_ms(operation)
-    extra = 0.0
-    for _ in range(200):
-        extra = forgotten_ms(megabytes, run + extra)
-    return run + extra
+    copies = 1 if operation.kind in STREAMS else model.copies
+    return law_ms(Operation(kind="session", n=model.values)) + copies * law_ms(operation)
 
 
 WHOLE = artifact_job("whole", Path("nowhere"), mel=(1, 80, 400), steps=5, token=1)
@@ -131,6 +114,9 @@ class GivenPool:
     def first_operations(self) -> list[Operation]:
         return self.first
 
+    def streams(self) -> list[Operation]:
+        return [Operation(kind="stream")]
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +137,14 @@ def measured(bench: LawBench) -> set[Operation]:
     return {operation for call in bench.calls for operation in call}
 
 
-def test_rows_are_the_law_without_the_session_and_the_memory_of_the_model(pool: Pool) -> None:
+def streams(pool: Pool | GivenPool) -> list[Operation]:
+    return [replace(stream, n=megabytes) for stream in pool.streams() for megabytes in table_maker.STREAMS_MB]
+
+
+def test_rows_are_the_law_without_the_session(pool: Pool) -> None:
     bench = LawBench()
     rows = TableMaker(bench, pool).make(until=-inf)
-    assert {row.operation for row in rows} == measured(bench) == set(table_maker.STREAMS) | set(pool.first_operations())
+    assert {row.operation for row in rows} == measured(bench) == set(streams(pool)) | set(pool.first_operations())
     for row in rows:
         assert row.median_ms == pytest.approx(law_ms(row.operation), rel=2e-3), row
         assert row.mean_ms == pytest.approx(row.median_ms)
@@ -162,16 +152,6 @@ def test_rows_are_the_law_without_the_session_and_the_memory_of_the_model(pool: 
         assert row.min_ms == pytest.approx(0.97 * row.median_ms)
         assert (row.threads, row.core_set, row.repeats, row.tool) == (2, "law", 32, "law 1.0")
     LatencyTable(rows=rows, file=Path(table_maker.__file__)).check()
-
-
-def test_matrices_that_the_cache_forgets_are_priced_as_if_it_did_not() -> None:
-    """What memory takes longer is in `stream`: it must not be counted twice."""
-    logits = Operation(kind="gemv", k=1280, n=51866)
-    assert operation_model(logits).copies == 1
-    assert run_ms(logits) > 1.05 * law_ms(logits)
-    rows = TableMaker(LawBench(), GivenPool(first=[*SESSIONS, logits])).make(until=-inf)
-    (row,) = (row for row in rows if row.op == "gemv")
-    assert row.median_ms == pytest.approx(law_ms(logits), rel=2e-3)
 
 
 def test_what_a_model_takes_beside_its_operation_never_is_all_of_it() -> None:
@@ -190,7 +170,7 @@ def doubts(rows: Sequence[TableRow], pool: Pool) -> tuple[Counter[Operation], fl
     groups: dict[object, list[TableRow]] = {}
     for row in rows:
         groups.setdefault(kernel_of(row.operation), []).append(row)
-    predictors = {kernel: KernelPredictor.fit(group) for kernel, group in groups.items() if kernel.op != "stream"}
+    predictors = {kernel: KernelPredictor.fit(group) for kernel, group in groups.items()}
     found: Counter[Operation] = Counter()
     errors = []
     for counts in pool.counts:
@@ -231,12 +211,11 @@ def workload_error(rows: Sequence[TableRow], pool: Pool) -> float:
     groups: dict[object, list[TableRow]] = {}
     for row in rows:
         groups.setdefault(kernel_of(row.operation), []).append(row)
-    predictors = {kernel: KernelPredictor.fit(group) for kernel, group in groups.items() if kernel.op != "stream"}
+    predictors = {kernel: KernelPredictor.fit(group) for kernel, group in groups.items()}
     errors = []
     for counts in pool.counts:
-        known = [o for o in counts if o.kind != "stream"]
-        predicted = sum(counts[o] * predictors[kernel_of(o)].latency(o).ms for o in known)
-        errors.append(abs(log(predicted / sum(counts[o] * law_ms(o) for o in known))))
+        predicted = sum(counts[o] * predictors[kernel_of(o)].latency(o).ms for o in counts)
+        errors.append(abs(log(predicted / sum(counts[o] * law_ms(o) for o in counts))))
     return fmean(errors)
 
 
@@ -265,13 +244,12 @@ def test_other_jobs_are_timed_beside_the_first_operations() -> None:
     rows = maker.make(until=-inf, beside=[WHOLE])
     assert bench.wholes == 1
     assert {row.op for row in rows} == {"session", "stream"}
-    assert [operation_of(job.id) for job in maker.first_jobs()] == [*table_maker.STREAMS, *SESSIONS]
+    assert [operation_of(job.id) for job in maker.first_jobs()] == [*streams(pool), *SESSIONS]
 
 
 def test_operations_without_doubt_are_not_measured() -> None:
-    """Streams have rows of their own; those of the workloads may be larger than a board's memory."""
     products = [Operation(kind="gemm", m=m, k=256, n=256) for m in (100, 200, 400, 800)]
-    counts = Counter({**dict.fromkeys(products, 1), Operation(kind="stream", n=3000): 5})
+    counts = Counter(products)
     counts[Operation(kind="gemv", k=256, n=256, weight_bits=2, group_size=32)] = 1
     bench = LawBench(refused=(2,))
     unknown = Operation(kind="gemv", k=256, n=512, weight_bits=2, group_size=32)
