@@ -21,7 +21,6 @@ from devices.predictor import (
     KernelPredictor,
     work_terms,
 )
-from devices.table import TableRow
 from tests.devices.rows import timed
 
 Array = NDArray[np.float64]
