@@ -2,7 +2,7 @@
 
 For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
 of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
-activations given a range. For each token: how often it was said.
+activations given a range, and how much the loss depends on its output. For each token: how often it was said.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
 from common.files import whole_file
+from compression.gradients import recording_gradients
 from compression.inputs import Array, InputStatistics, recording_inputs
 from compression.models import LoadedModel
 from compression.network import encode
@@ -40,11 +41,14 @@ class CalibrationSample:
 class Calibration:
     """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
 
+    `gradient_squares`: by linear layer, and the embedding for the logits, E[g^2] (N,) of the gradient g of the loss,
+    summed over a clip's rows, in nats a token (see `compression.sensitivity`).
     `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
     """
 
     inputs: dict[str, InputStatistics]
     importances: dict[str, dict[ImportanceMeasure, Array]]
+    gradient_squares: dict[str, Array]
     token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
@@ -65,6 +69,7 @@ class Calibration:
         for name, statistics in self.inputs.items():
             for part in fields(statistics):
                 arrays[f"{part.name}/{name}"] = getattr(statistics, part.name)
+        arrays |= {f"gradient_squares/{name}": squares for name, squares in self.gradient_squares.items()}
         for key, measures in self.importances.items():
             for measure, scores in measures.items():
                 arrays[f"importance/{measure}/{key}"] = scores
@@ -86,7 +91,14 @@ class Calibration:
         importances = {
             key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
         }
-        return cls(inputs=inputs, importances=importances, token_counts=arrays["token_counts"])
+        prefix = "gradient_squares/"
+        squares = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        return cls(
+            inputs=inputs,
+            importances=importances,
+            gradient_squares=squares,
+            token_counts=arrays["token_counts"],
+        )
 
 
 class _SiteRecorder:
@@ -168,14 +180,22 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     recorders = [_SiteRecorder(network, site) for site in sites(network)]
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
+        gradients = hooks.enter_context(recording_gradients(network))
         for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
             calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
             for recorder in recorders:
                 recorder.collect()
+            for gradient in gradients.values():
+                gradient.collect(len(sample.tokens) - sample.prompt_length)
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
     counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
-    return Calibration(inputs=statistics, importances=importances, token_counts=counts)
+    return Calibration(
+        inputs=statistics,
+        importances=importances,
+        gradient_squares={name: gradient.squares(len(samples)) for name, gradient in gradients.items()},
+        token_counts=counts,
+    )
