@@ -27,6 +27,8 @@ from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.sites import Site, output_projection, sites, unit_count
 
+DRAWING_SEED = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSample:
@@ -41,8 +43,8 @@ class CalibrationSample:
 class Calibration:
     """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
 
-    `gradient_squares`: by linear layer, and the embedding for the logits, E[g^2] (N,) of the gradient g of the loss,
-    summed over a clip's rows, in nats a token (see `compression.sensitivity`).
+    `gradient_squares`: by linear layer, and the embedding for the logits, squares (N,) of the gradient g at its output,
+    summed over all rows, by the tokens that are predicted; of a loss whose tokens the model draws by itself.
     `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
     """
 
@@ -159,15 +161,37 @@ def _only_activation_gradients(network: Whisper) -> Iterator[None]:
 
 def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
-    tokens = sample.tokens.unsqueeze(0)
+    return functional.cross_entropy(predicted(network, sample), sample.tokens[sample.prompt_length :])
+
+
+def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
+    """Logits (R, vocabulary) of the sample's tokens behind the prompt, teacher forced."""
     features = encode(network, sample.mel.unsqueeze(0))
-    logits = network.decoder(tokens[:, :-1], features)
-    first = sample.prompt_length - 1
-    return functional.cross_entropy(logits[0, first:], tokens[0, first + 1 :])
+    return network.decoder(sample.tokens[None, :-1], features)[0, sample.prompt_length - 1 :]
+
+
+def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
+    return replace(sample, mel=sample.mel.clone().requires_grad_())
+
+
+def _gradient_squares(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, Array]:
+    """See `Calibration`. With tokens that the model draws, E[g g^T] is Fisher's matrix, the curvature of the divergence
+    from the model as it is (Martens 2020, "New insights and perspectives on the natural gradient method");
+    with its best guesses, which seldom surprise it, it would be far smaller.
+    """
+    generator = torch.Generator().manual_seed(DRAWING_SEED)
+    tokens = 0
+    with torch.enable_grad(), _only_activation_gradients(network), recording_gradients(network) as recorders:
+        for sample in samples:
+            logits = predicted(network, _with_gradient(sample))
+            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator).squeeze(1)
+            functional.cross_entropy(logits, drawn, reduction="sum").backward()
+            tokens += len(drawn)
+    return {name: recorder.squares(tokens) for name, recorder in recorders.items()}
 
 
 def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
-    """Run the samples through the original model, forward and backward; about three encoder passes a clip.
+    """Run the samples through the original model, forward and backward, twice; about six encoder passes a clip.
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
@@ -180,15 +204,12 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     recorders = [_SiteRecorder(network, site) for site in sites(network)]
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
-        gradients = hooks.enter_context(recording_gradients(network))
         for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
-            calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
+            calibration_loss(network, _with_gradient(sample)).backward()
             for recorder in recorders:
                 recorder.collect()
-            for gradient in gradients.values():
-                gradient.collect(len(sample.tokens) - sample.prompt_length)
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
@@ -196,6 +217,6 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     return Calibration(
         inputs=statistics,
         importances=importances,
-        gradient_squares={name: gradient.squares(len(samples)) for name, gradient in gradients.items()},
+        gradient_squares=_gradient_squares(network, samples),
         token_counts=counts,
     )

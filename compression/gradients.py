@@ -14,24 +14,18 @@ LOGITS = "decoder.token_embedding"
 
 
 class GradientRecorder:
-    """Accumulates, clip by clip, the squares of the loss's gradient at one output."""
+    """Accumulates, call by call, the squares of a loss's gradient at one output."""
 
     def __init__(self) -> None:
-        self._total = torch.zeros(())
-        self._clip = torch.zeros(())
+        self._total = torch.zeros((), dtype=torch.float64)
 
     def add(self, gradient: Tensor) -> None:
-        """(..., N), of a mean over tokens."""
-        self._clip = self._clip + gradient.flatten(0, -2).square().sum(0).double()
+        """(..., N)."""
+        self._total = self._total + gradient.flatten(0, -2).square().sum(0)
 
-    def collect(self, tokens: int) -> None:
-        """Close a clip of so many tokens; call after the backward pass."""
-        self._total = self._total + tokens * self._clip
-        self._clip = torch.zeros(())
-
-    def squares(self, clips: int) -> Array:
-        """(N,)."""
-        return (self._total / clips).float().numpy()
+    def squares(self, count: int) -> Array:
+        """Their sum (N,) over so many."""
+        return (self._total / count).float().numpy()
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""How much the loss grows when one group of matrices is rounded, without running the network again.
+"""How much rounding one group of matrices changes what the model predicts, without running the network again.
 
-To second order and with the gradient's outer product for the curvature (the empirical Fisher), a change D of a matrix
-costs 1/2 E[(g^T D x)^2], x its input and g the loss's gradient at its output. With x and g independent, and g's
-components too, that is 1/2 sum_n E[g_n^2] d_n^T E[x x^T] d_n over the rows d_n of D: Kronecker-factored curvature (Martens
-and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature", section 3), its second factor
-reduced to the diagonal. Both moments come from calibration.
+Measured by the divergence of the next token's distribution from the original's. To second order, a change D of a matrix
+adds 1/2 E[(g^T D x)^2] to it, x its input and g the gradient at its output of a loss whose tokens the model draws.
+With x and g independent, and g's components too, that is 1/2 sum_n E[g_n^2] d_n^T E[x x^T] d_n over the rows d_n of D:
+Kronecker-factored curvature (Martens and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate
+curvature"), its second factor reduced to the diagonal. Both moments come from calibration.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,7 +23,7 @@ from compression.recipe import Recipe
 
 
 def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, bits: Collection[int]) -> Sensitivity:
-    """By group and bits, the growth of the loss in nats a token.
+    """By group and bits, the divergence in nats a token.
 
     `grid`: a recipe that removes nothing; its group size, zero points and rounding are those of every group.
     """
@@ -35,19 +35,20 @@ def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, b
     profile: dict[str, dict[int, float]] = {}
     for one in sorted(bits):
         for name, change, moment in _changes(model, _all_at(grid, one), inputs):
-            growth = _growth(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
+            divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
             group = profile.setdefault(_group(name), {})
-            group[one] = group.get(one, 0.0) + growth
+            group[one] = group.get(one, 0.0) + divergence
     return profile
 
 
 def _all_at(recipe: Recipe, bits: int) -> Recipe:
     """The recipe with every group at these bits."""
-    encoder, decoder = (
-        tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in stack)
-        for stack in (recipe.encoder, recipe.decoder)
+    return replace(
+        recipe,
+        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.decoder),
+        embedding_bits=bits,
     )
-    return replace(recipe, encoder=encoder, decoder=decoder, embedding_bits=bits)
 
 
 def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -59,7 +60,7 @@ def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator
             yield name, (rounded - weight).double(), inputs.of(multiplied(name)).moment
 
 
-def _growth(change: Tensor, moment: Tensor, squares: Tensor) -> float:
+def _divergence(change: Tensor, moment: Tensor, squares: Tensor) -> float:
     return 0.5 * float(((change @ moment) * change).sum(1) @ squares)
 
 

@@ -18,10 +18,9 @@ from compression.compress import compress
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from compression.recovered import Weights, load_recovered
-from compression.sensitivity import sensitivity
 from compression.vocabulary import has_words
 from devices.profile import DeviceProfile, load_profile
-from evaluators.calibration_speech import calibrate
+from evaluators.calibration_speech import calibrate, sensitivity_profile
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
@@ -130,14 +129,24 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     choices: Choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
     choices = _with_known_words(choices, language, space=config.space, say=say)
     complete = with_original(choices, original, model.dimensions)
-    bits = common_bits(profile.runtime, model.stored_bits)
+    sensitivity: Sensitivity = {}
+    if MEAN_BITS in complete:
+        say("Profiling how sensitive each group of matrices is to rounding (once: the result is cached)")
+        sensitivity = sensitivity_profile(
+            model,
+            calibration_speech,
+            limit=config.calibration_utterances,
+            features=features,
+            grid=_first_grid(original, complete),
+            bits=common_bits(profile.runtime, model.stored_bits),
+        )
     space = Space(
         original=original,
         dimensions=model.dimensions,
         choices=complete,
         importance=calibration.importance(original.importance),
         layer_importance=calibration.layer_importance(),
-        sensitivity=_sensitivity(model, calibration, original, complete, bits=bits) if MEAN_BITS in complete else {},
+        sensitivity=sensitivity,
         channel_block=profile.runtime.channel_multiple,
         vocabulary_language=language,
     )
@@ -156,12 +165,10 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     )
 
 
-def _sensitivity(
-    model: LoadedModel, calibration: Calibration, original: Recipe, choices: Choices, *, bits: tuple[int, ...]
-) -> Sensitivity:
-    """The profile on the grids that the first values of the choices give; others rank the groups alike."""
+def _first_grid(original: Recipe, choices: Choices) -> Recipe:
+    """The original with the first value of all that decides how weights are rounded; others rank the groups alike."""
     grid: dict[str, Any] = {name: choices[name][0] for name in GRID_FIELDS if name in choices}
-    return sensitivity(model, calibration, replace(original, **grid), bits=bits)
+    return replace(original, **grid)
 
 
 def _languages(*sets: SpeechSet) -> str:

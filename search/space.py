@@ -110,21 +110,22 @@ def _model_choices(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits:
     shorter = {VOCABULARY: VOCABULARY_CHOICES[dimensions.is_multilingual]} if is_whispers else {}
     return {
         "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
-        "group_size": tuple(sorted(runtime.group_sizes)),
         "symmetric": (False, True),
         "rounding": ("calibrated", "nearest"),
-        **_activation_choices(runtime),
+        **_group_and_activation_choices(runtime),
         "window_s": (30.0, 20.0, 15.0),
         **shorter,
     }
 
 
-def _activation_choices(runtime: RuntimeSupport) -> dict[str, tuple[Value, ...]]:
-    """What decides how activations are rounded, where the runtime rounds any."""
+def _group_and_activation_choices(runtime: RuntimeSupport) -> dict[str, tuple[Value, ...]]:
+    """Integer products of 8-bit activations, with static ranges or not, want one scale per channel, group size 0."""
+    groups = tuple(sorted(runtime.group_sizes))
     bits = tuple(sorted({FLOAT_BITS, *runtime.activation_bits}, reverse=True))
     if bits == (FLOAT_BITS,):
-        return {"activation_bits": bits}
+        return {"group_size": groups, "activation_bits": bits}
     return {
+        "group_size": (*groups, 0) if 8 in bits else groups,
         "activation_bits": bits,
         "activation_ranges": ("dynamic", "static"),
         "range_estimator": get_args(RangeEstimator),
@@ -146,9 +147,11 @@ def _mean_bits(runtime: RuntimeSupport, stored_bits: int) -> tuple[Value, ...]:
     """Every width that all may have, and between those of integers steps of one bit, below six of half a bit."""
     executed = common_bits(runtime, stored_bits)
     integers = [bits for bits in executed if bits <= 8]
-    between = [step / 2 for step in range(2 * min(integers), 2 * max(integers))] if integers else []
-    finer = {bits for bits in between if bits < 6 or bits == int(bits)}
-    return tuple(sorted({*executed, *finer}, reverse=True))
+    if not integers:
+        return executed
+    fewest, most = min(integers), max(integers)
+    halves = (whole + 0.5 for whole in range(fewest, min(most, 6)))
+    return tuple(sorted({*executed, *range(fewest, most), *halves}, reverse=True))
 
 
 def _shares(total: int, most: float, steps: int, block: int = 1) -> tuple[int, ...]:

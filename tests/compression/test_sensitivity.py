@@ -6,12 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 from whisper.model import Linear
 
 from common.errors import CompressionError
 from compression.allocation import group_weights
-from compression.calibration import Calibration, CalibrationSample
+from compression.calibration import DRAWING_SEED, Calibration, CalibrationSample
 from compression.compress import EMBEDDING, compress, grids
 from compression.models import LoadedModel
 from compression.network import encode
@@ -26,8 +25,10 @@ def grid_of(model: LoadedModel, **changes: object) -> Recipe:
     return replace(grid, **changes)  # type: ignore[arg-type]
 
 
-def inputs_and_gradients(model: LoadedModel, sample: CalibrationSample) -> dict[str, tuple[Tensor, Tensor]]:
-    """By matrix, its input (rows, K) and the gradient (rows, N) of the mean loss a token at its output."""
+def inputs_and_gradients(
+    model: LoadedModel, sample: CalibrationSample, generator: torch.Generator
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """By matrix, its input (rows, K) and at its output the gradient (rows, N) of the loss of tokens that are drawn."""
     network = model.network
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     hooks = []
@@ -44,8 +45,9 @@ def inputs_and_gradients(model: LoadedModel, sample: CalibrationSample) -> dict[
     with torch.enable_grad():
         logits = network.decoder(sample.tokens[None, :-1], encode(network, sample.mel[None]))
         logits.retain_grad()
-        first = sample.prompt_length - 1
-        functional.cross_entropy(logits[0, first:], sample.tokens[first + 1 :]).backward()
+        behind = logits[0, sample.prompt_length - 1 :]
+        drawn = torch.multinomial(behind.softmax(-1), 1, generator=generator)[:, 0]
+        (-behind.log_softmax(-1).gather(1, drawn[:, None]).sum()).backward()
     for hook in hooks:
         hook.remove()
     seen[EMBEDDING] = (states[0], logits)
@@ -56,11 +58,12 @@ def inputs_and_gradients(model: LoadedModel, sample: CalibrationSample) -> dict[
 
 @pytest.mark.parametrize("changes", [{}, {"rounding": "nearest", "symmetric": True, "group_size": 0}], ids=str)
 def test_the_profile_is_its_definition(model, samples, calibration, changes):
-    """1/2 sum_n E[g_n^2] E[(d_n x)^2]: squares of gradients summed over a clip's rows, those of changes over all rows."""
+    """1/2 sum_n E[g_n^2] E[(d_n x)^2], with the squares of gradients by token and those of changes by row."""
     grid = grid_of(model, **changes)
     profile = sensitivity(model, calibration, grid, bits=BITS)
-    clips = [inputs_and_gradients(model, sample) for sample in samples]
-    tokens = [len(sample.tokens) - sample.prompt_length for sample in samples]
+    generator = torch.Generator().manual_seed(DRAWING_SEED)
+    clips = [inputs_and_gradients(model, sample, generator) for sample in samples]
+    tokens = sum(len(sample.tokens) - sample.prompt_length for sample in samples)
     layers = {"attention_bits": 4, "ffn_bits": 4}
     four = replace(
         grid,
@@ -75,9 +78,7 @@ def test_the_profile_is_its_definition(model, samples, calibration, changes):
             continue
         change = rounded.get_submodule(name).weight.detach() - module.weight.detach()
         moved = torch.cat([clip[name][0] @ change.T for clip in clips]).square().mean(0)
-        squares = torch.stack([t * clip[name][1].square().sum(0) for t, clip in zip(tokens, clips, strict=True)]).mean(
-            0
-        )
+        squares = torch.cat([clip[name][1] for clip in clips]).square().sum(0) / tokens
         stack, _, layer, part, *_ = name.split(".") if ".blocks." in name else ("", "", "", "")
         group = f"{stack}.{layer}.{'ffn' if part == 'mlp' else 'attention'}" if stack else "embedding"
         expected[group] += 0.5 * float(moved @ squares)
