@@ -31,8 +31,6 @@ from evaluators.calibration_speech import calibrate, calibration_samples
 from evaluators.features import CachedFeatures
 from search.session import load_speech, use_threads
 
-BITS = (8, 4, 2)
-
 
 class Clips:
     """Calibration clips, and what the original makes of them."""
@@ -86,10 +84,10 @@ def rows(model: LoadedModel, options: argparse.Namespace) -> Iterator[Mapping[st
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     grid = replace(original, group_size=options.group_size, symmetric=False, rounding=options.rounding)
     started = process_time()
-    profile: Sensitivity = sensitivity(model, calibration, grid, bits=BITS)
+    profile: Sensitivity = sensitivity(model, calibration, grid, bits=options.bits)
     seconds = process_time() - started
     clips = Clips(model, calibration_samples(model, speech.utterances[: options.clips], features))
-    for bits in BITS:
+    for bits in options.bits:
         predicted, measured = [], []
         for group in profile:
             network = compress(model, with_bits(grid, group, bits), calibration)
@@ -104,9 +102,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=64)
+    parser.add_argument("--calibration-utterances", type=int, default=32)
     parser.add_argument("--language", default="en")
     parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--bits", type=int, nargs="*", default=(8, 4))
     parser.add_argument("--group-size", type=int, default=32)
     parser.add_argument("--rounding", default="calibrated", choices=("nearest", "clipped", "calibrated"))
     parser.add_argument("--threads", type=int, default=None)
