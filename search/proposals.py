@@ -18,7 +18,7 @@ def starting_genes(space: Space) -> tuple[Genes, ...]:
 
     For each bit-width, or mean of bits: all weights at it, then, where it has genes of its own, one part of the model
     (encoder, decoder, embedding) one step lower than the rest; the finest groups and the shortest window. Nothing is
-    removed.
+    removed. Each makes another recipe: two means of bits may come to one.
     """
     default = space.default_genes
     window = {"window_s": space.choices["window_s"][-1]} if "window_s" in space.choices else {}
@@ -31,7 +31,10 @@ def starting_genes(space: Space) -> tuple[Genes, ...]:
         if level + 1 < levels:
             parts = [{n: v for n, v in lower.items() if n.startswith(p)} for p in ("encoder", "decoder", "embedding")]
             starts += [even | part for part in parts if part]
-    return tuple(starts)
+    by_recipe: dict[Recipe, Genes] = {}
+    for genes in starts:
+        by_recipe.setdefault(space.decode(genes), genes)
+    return tuple(by_recipe.values())
 
 
 def _weight_genes(space: Space) -> list[str]:
