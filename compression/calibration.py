@@ -2,7 +2,7 @@
 
 For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
 of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
-activations given a range. For each token: how often it was said.
+activations given a range, and how much the loss depends on its output. For each token: how often it was said.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,14 @@ from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
 from common.files import whole_file
+from compression.gradients import recording_gradients
 from compression.inputs import Array, InputStatistics, recording_inputs
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.sites import Site, output_projection, sites, unit_count
+
+DRAWING_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +43,14 @@ class CalibrationSample:
 class Calibration:
     """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
 
+    `gradient_squares`: by linear layer, and the embedding for the logits, squares (N,) of the gradient g at its output,
+    summed over all rows, by the tokens that are predicted; of a loss whose tokens the model draws by itself.
     `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
     """
 
     inputs: dict[str, InputStatistics]
     importances: dict[str, dict[ImportanceMeasure, Array]]
+    gradient_squares: dict[str, Array]
     token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
@@ -65,6 +71,7 @@ class Calibration:
         for name, statistics in self.inputs.items():
             for part in fields(statistics):
                 arrays[f"{part.name}/{name}"] = getattr(statistics, part.name)
+        arrays |= {f"gradient_squares/{name}": squares for name, squares in self.gradient_squares.items()}
         for key, measures in self.importances.items():
             for measure, scores in measures.items():
                 arrays[f"importance/{measure}/{key}"] = scores
@@ -86,7 +93,14 @@ class Calibration:
         importances = {
             key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
         }
-        return cls(inputs=inputs, importances=importances, token_counts=arrays["token_counts"])
+        prefix = "gradient_squares/"
+        squares = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        return cls(
+            inputs=inputs,
+            importances=importances,
+            gradient_squares=squares,
+            token_counts=arrays["token_counts"],
+        )
 
 
 class _SiteRecorder:
@@ -147,15 +161,37 @@ def _only_activation_gradients(network: Whisper) -> Iterator[None]:
 
 def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
-    tokens = sample.tokens.unsqueeze(0)
+    return functional.cross_entropy(predicted(network, sample), sample.tokens[sample.prompt_length :])
+
+
+def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
+    """Logits (R, vocabulary) of the sample's tokens behind the prompt, teacher forced."""
     features = encode(network, sample.mel.unsqueeze(0))
-    logits = network.decoder(tokens[:, :-1], features)
-    first = sample.prompt_length - 1
-    return functional.cross_entropy(logits[0, first:], tokens[0, first + 1 :])
+    return network.decoder(sample.tokens[None, :-1], features)[0, sample.prompt_length - 1 :]
+
+
+def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
+    return replace(sample, mel=sample.mel.clone().requires_grad_())
+
+
+def _gradient_squares(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, Array]:
+    """See `Calibration`. With tokens that the model draws, E[g g^T] is Fisher's matrix, the curvature of the divergence
+    from the model as it is (Martens 2020, "New insights and perspectives on the natural gradient method");
+    with its best guesses, which seldom surprise it, it would be far smaller.
+    """
+    generator = torch.Generator().manual_seed(DRAWING_SEED)
+    tokens = 0
+    with torch.enable_grad(), _only_activation_gradients(network), recording_gradients(network) as recorders:
+        for sample in samples:
+            logits = predicted(network, _with_gradient(sample))
+            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator).squeeze(1)
+            functional.cross_entropy(logits, drawn, reduction="sum").backward()
+            tokens += len(drawn)
+    return {name: recorder.squares(tokens) for name, recorder in recorders.items()}
 
 
 def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
-    """Run the samples through the original model, forward and backward; about three encoder passes a clip.
+    """Run the samples through the original model, forward and backward, twice; about six encoder passes a clip.
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
@@ -171,11 +207,16 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
         for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
-            calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
+            calibration_loss(network, _with_gradient(sample)).backward()
             for recorder in recorders:
                 recorder.collect()
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
     counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
-    return Calibration(inputs=statistics, importances=importances, token_counts=counts)
+    return Calibration(
+        inputs=statistics,
+        importances=importances,
+        gradient_squares=_gradient_squares(network, samples),
+        token_counts=counts,
+    )

@@ -93,17 +93,21 @@ def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None
             parameter = module.get_parameter(name)
             parameter.copy_(parameter.half().float())
     for name, module, grid in grids(network, recipe):
-        values, quantised = stored(module.get_parameter("weight").detach(), grid, _quantiser(recipe, inputs, name))
+        values, quantised = stored(module.get_parameter("weight").detach(), grid, quantiser(recipe, inputs, name))
         module.register_parameter("weight", nn.Parameter(values))
         keep_quantised(module, quantised)
 
 
-def _quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
+def quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
     """How the matrix of a module is rounded. Convolutions, whose input is not recorded, go to the nearest points."""
     if recipe.rounding == "nearest" or "conv" in name:
         return quantise
-    read = LOGITS_INPUT if name == EMBEDDING else name
-    return partial(_with_regard, recipe=recipe, inputs=inputs, read=read)
+    return partial(_with_regard, recipe=recipe, inputs=inputs, read=multiplied(name))
+
+
+def multiplied(name: str) -> str:
+    """The name, for `KeptInputs`, of what the matrix of a module multiplies; not of convolutions."""
+    return LOGITS_INPUT if name == EMBEDDING else name
 
 
 def _with_regard(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, read: str) -> QuantisedMatrix:

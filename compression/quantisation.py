@@ -90,6 +90,10 @@ class Steps:
             zero_points=self.zero_points.squeeze(-1).repeat_interleave(group, 1)[:, order],
         )
 
+    def of_rows(self, rows: slice) -> Self:
+        """Of `by_column`'s, those of some rows."""
+        return replace(self, scales=self.scales[rows], zero_points=self.zero_points[rows])
+
     def column(self, index: int) -> Self:
         """Of `by_column`'s, the one of a column, (N,)."""
         return replace(self, scales=self.scales[:, index], zero_points=self.zero_points[:, index])

@@ -1,5 +1,6 @@
 """Calibration speech: a speech set as samples for `compression.calibration`, measured once and cached on disk."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -7,18 +8,21 @@ from zipfile import BadZipFile
 import torch
 from whisper.tokenizer import get_tokenizer
 
-from common.files import cache_folder, sha256_of_text
+from common.files import cache_folder, sha256_of_text, write_text_whole
+from compression.allocation import Sensitivity
 from compression.calibration import Calibration, CalibrationSample, measure
 from compression.models import LoadedModel
 from compression.network import encode
+from compression.recipe import Recipe
+from compression.sensitivity import sensitivity
 from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
-CALIBRATION_VERSION = 3
-"""To be raised whenever the same speech would give other statistics."""
+CALIBRATION_VERSION = 4
+"""To be raised whenever the same speech would give other statistics, or these another sensitivity profile."""
 WINDOW_S = 15.0
 """Shortest window of calibration clips: half the time of 30 s, and no worse (see feasibility on windows)."""
 _BATCH = 16
@@ -36,6 +40,28 @@ def calibrate(model: LoadedModel, speech: SpeechSet, *, limit: int, features: Ca
         cached = measure(model, calibration_samples(model, speech.utterances[:limit], features))
         cached.save(file)
     return cached
+
+
+def sensitivity_profile(  # noqa: PLR0913 - what it depends on
+    model: LoadedModel,
+    speech: SpeechSet,
+    *,
+    limit: int,
+    features: CachedFeatures,
+    grid: Recipe,
+    bits: tuple[int, ...],
+) -> Sensitivity:
+    """The profile (see `compression.sensitivity`) by the statistics that `calibrate` gives; cached like them."""
+    identity = f"{model.digest}/{speech.digest}/{limit}/{CALIBRATION_VERSION}/{grid.id}/{bits}"
+    file = cache_folder("sensitivity") / f"{sha256_of_text(identity)}.json"
+    try:
+        saved: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+        return {group: {int(bits): loss for bits, loss in losses.items()} for group, losses in saved.items()}
+    except (OSError, ValueError):
+        calibration = calibrate(model, speech, limit=limit, features=features)
+        profile = sensitivity(model, calibration, grid, bits=bits)
+        write_text_whole(file, json.dumps(profile))
+        return profile
 
 
 def _load(file: Path) -> Calibration | None:

@@ -3,19 +3,21 @@
 A gene is named after the recipe's field that it sets. Alone it holds for the whole model (`embedding_bits`),
 behind a stack for all of its layers (`encoder.ffn_bits`), behind a layer's number for that layer only
 (`encoder.3.ffn_bits`; `encoder.3.kept` drops it). `encoder.heads_removed` says how many units leave the whole
-stack and `encoder.layers_removed` how many layers; importance decides which.
+stack and `encoder.layers_removed` how many layers; importance decides which. `mean_bits` says how many bits a weight
+has on average; a sensitivity profile decides which have more and which fewer.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UnknownNameError
+from common.errors import CompressionError, UnknownNameError
+from compression.allocation import EMBEDDING_GROUP, Sensitivity, allocate_bits, group_weights
 from compression.dimensions import Dimensions
 from compression.importance import allocate
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
@@ -40,6 +42,7 @@ MODEL_FIELDS = (
     "window_s",
 )
 VOCABULARY = "vocabulary"
+MEAN_BITS = "mean_bits"
 NAMED_FIELDS = frozenset({"activation_ranges", "range_estimator", "rounding"})
 """Those of them whose values are names."""
 
@@ -58,6 +61,7 @@ class Draft:
     vocabulary_language: str
     importance: Importance
     layer_importance: Mapping[str, float]
+    sensitivity: Sensitivity
     channel_block: int
 
     def kept(self, stack: Stack) -> Iterator[int]:
@@ -81,13 +85,17 @@ class Gene(ABC):
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
         """The value that decodes to this recipe, or None when any one does."""
 
+    def read_among(self, recipe: Recipe, original: Recipe, values: Sequence[Value]) -> Value | None:
+        """As `read`, where only these values are at hand: one of them if it decodes to this recipe."""
+        return self.read(recipe, original)
+
 
 @dataclass(frozen=True)
 class ModelGene(Gene):
     """A field of the whole model."""
 
     name: str
-    rank = 0
+    rank = 3
 
     def apply(self, draft: Draft, value: Value) -> None:
         draft.model[self.name] = value
@@ -148,7 +156,7 @@ class StackGene(Gene):
 
     @property
     def rank(self) -> int:  # type: ignore[override]
-        return 2 if self.layer is None else 4
+        return 3 if self.layer is None else 5
 
     def apply(self, draft: Draft, value: Value) -> None:
         for index in range(len(draft.layers[self.stack])) if self.layer is None else (self.layer,):
@@ -177,6 +185,63 @@ class KeptGene(Gene):
 
 
 @dataclass(frozen=True)
+class MeanBitsGene(Gene):
+    """How many bits a weight of the kept layers and the embedding has on average, at most.
+
+    The sensitivity profile decides which groups have more and which fewer. Heads and channels count whether they leave
+    or not, so that this gene and those do not change each other's meaning.
+    """
+
+    dimensions: Dimensions
+    rank = 2
+
+    def apply(self, draft: Draft, value: Value) -> None:
+        if not draft.sensitivity:
+            raise CompressionError(f"{MEAN_BITS} needs a sensitivity profile")
+        weights = self._weights(draft.layers, int(draft.model.get(VOCABULARY, 0)))
+        for group, bits in allocate_bits(draft.sensitivity, weights, float(value)).items():
+            if group == EMBEDDING_GROUP:
+                draft.model["embedding_bits"] = bits
+            else:
+                stack, layer, part = _in_layer(group)
+                draft.change(stack, layer, f"{part}_bits", bits)
+
+    def read(self, recipe: Recipe, original: Recipe) -> Value | None:
+        bits, weights = self._stored(recipe)
+        return bits / weights
+
+    def read_among(self, recipe: Recipe, original: Recipe, values: Sequence[Value]) -> Value | None:
+        """The least value that the recipe keeps; where it keeps none, its mean."""
+        bits, weights = self._stored(recipe)
+        return min((value for value in values if bits <= float(value) * weights), key=float, default=bits / weights)
+
+    def _stored(self, recipe: Recipe) -> tuple[int, int]:
+        """Bits and weights in all."""
+        layers: dict[Stack, Sequence[Any]] = {"encoder": recipe.encoder, "decoder": recipe.decoder}
+        weights = self._weights(layers, recipe.vocabulary)
+        bits = sum(count * _bits_of(recipe, group) for group, count in weights.items())
+        return bits, sum(weights.values())
+
+    def _weights(self, layers: Mapping[Stack, Sequence[Any]], vocabulary: int) -> dict[str, int]:
+        kept = {stack: [index for index, layer in enumerate(layers[stack]) if layer is not None] for stack in STACKS}
+        return group_weights(self.dimensions, encoder=kept["encoder"], decoder=kept["decoder"], vocabulary=vocabulary)
+
+
+def _in_layer(group: str) -> tuple[Stack, int, str]:
+    """Stack, layer and part of a group such as `decoder.3.ffn`."""
+    stack, layer, part = group.split(".")
+    return "encoder" if stack == "encoder" else "decoder", int(layer), part
+
+
+def _bits_of(recipe: Recipe, group: str) -> int:
+    if group == EMBEDDING_GROUP:
+        return recipe.embedding_bits
+    stack, layer, part = _in_layer(group)
+    bits: int = getattr(getattr(recipe, stack)[layer], f"{part}_bits")
+    return bits
+
+
+@dataclass(frozen=True)
 class UnitsRemovedGene(Gene):
     """How many heads or channels leave a whole stack, the least important of the kept layers first.
 
@@ -185,7 +250,7 @@ class UnitsRemovedGene(Gene):
 
     stack: Stack
     units: str
-    rank = 3
+    rank = 4
 
     def apply(self, draft: Draft, value: Value) -> None:
         if not value:
@@ -213,6 +278,8 @@ def gene(name: str, dimensions: Dimensions) -> Gene:
         return ModelGene(name)
     if name == VOCABULARY:
         return VocabularyGene()
+    if name == MEAN_BITS:
+        return MeanBitsGene(dimensions)
     match = _STACK_GENE.fullmatch(name)
     if match:
         stack: Stack = "encoder" if match["stack"] == "encoder" else "decoder"
@@ -239,7 +306,7 @@ def _stack_gene(stack: Stack, layer: str | None, name: str, layers: int) -> Gene
 
 
 def _known_names(dimensions: Dimensions) -> list[str]:
-    names = [*MODEL_FIELDS, VOCABULARY]
+    names = [*MODEL_FIELDS, VOCABULARY, MEAN_BITS]
     for stack in STACKS:
         in_layer = [field.name for field in fields(EncoderLayer if stack == "encoder" else DecoderLayer)]
         names += [f"{stack}.{name}" for name in in_layer]

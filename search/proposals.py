@@ -16,8 +16,9 @@ HOPELESS = 0.3
 def starting_genes(space: Space) -> tuple[Genes, ...]:
     """Genes worth trying before a sampler knows anything, the original first.
 
-    For each bit-width: all weights at it, then one part of the model (encoder, decoder, embedding) one step
-    lower than the rest; the finest groups and the shortest window. Nothing is removed.
+    For each bit-width, or mean of bits: all weights at it, then, where it has genes of its own, one part of the model
+    (encoder, decoder, embedding) one step lower than the rest; the finest groups and the shortest window. Nothing is
+    removed. Each makes another recipe: two means of bits may come to one.
     """
     default = space.default_genes
     window = {"window_s": space.choices["window_s"][-1]} if "window_s" in space.choices else {}
@@ -28,9 +29,12 @@ def starting_genes(space: Space) -> tuple[Genes, ...]:
         starts.append(even)
         lower = _weights_at(space, level + 1)
         if level + 1 < levels:
-            parts = ("encoder", "decoder", "embedding")
-            starts += [even | {n: v for n, v in lower.items() if n.startswith(part)} for part in parts]
-    return tuple(starts)
+            parts = [{n: v for n, v in lower.items() if n.startswith(p)} for p in ("encoder", "decoder", "embedding")]
+            starts += [even | part for part in parts if part]
+    by_recipe: dict[Recipe, Genes] = {}
+    for genes in starts:
+        by_recipe.setdefault(space.decode(genes), genes)
+    return tuple(by_recipe.values())
 
 
 def _weight_genes(space: Space) -> list[str]:

@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from whisper.model import Whisper
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
+from compression.allocation import Sensitivity
 from compression.calibration import Calibration
 from compression.compress import compress
 from compression.models import LoadedModel, load_model
@@ -18,7 +20,7 @@ from compression.recipe import Recipe
 from compression.recovered import Weights, load_recovered
 from compression.vocabulary import has_words
 from devices.profile import DeviceProfile, load_profile
-from evaluators.calibration_speech import calibrate
+from evaluators.calibration_speech import calibrate, sensitivity_profile
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
@@ -28,13 +30,15 @@ from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
 from search.folder import RunFolder
-from search.genes import VOCABULARY, Value
+from search.genes import MEAN_BITS, VOCABULARY, Value
 from search.group_budget import MIN_WORDS
-from search.space import PRESETS, Space, check_choices, load_choices, with_original
+from search.space import PRESETS, Space, check_choices, common_bits, load_choices, with_original
 
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
 """Tells the user what is going on."""
+GRID_FIELDS = ("group_size", "symmetric", "rounding")
+"""Of a recipe: what decides, beside bits, how weights are rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +129,24 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     choices: Choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
     choices = _with_known_words(choices, language, space=config.space, say=say)
     complete = with_original(choices, original, model.dimensions)
+    sensitivity: Sensitivity = {}
+    if MEAN_BITS in complete:
+        say("Profiling how sensitive each group of matrices is to rounding (once: the result is cached)")
+        sensitivity = sensitivity_profile(
+            model,
+            calibration_speech,
+            limit=config.calibration_utterances,
+            features=features,
+            grid=_first_grid(original, complete),
+            bits=common_bits(profile.runtime, model.stored_bits),
+        )
     space = Space(
         original=original,
         dimensions=model.dimensions,
         choices=complete,
         importance=calibration.importance(original.importance),
         layer_importance=calibration.layer_importance(),
+        sensitivity=sensitivity,
         channel_block=profile.runtime.channel_multiple,
         vocabulary_language=language,
     )
@@ -147,6 +163,12 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         evaluator=search_evaluator,
         confirm=confirm,
     )
+
+
+def _first_grid(original: Recipe, choices: Choices) -> Recipe:
+    """The original with the first value of all that decides how weights are rounded; others rank the groups alike."""
+    grid: dict[str, Any] = {name: choices[name][0] for name in GRID_FIELDS if name in choices}
+    return replace(original, **grid)
 
 
 def _languages(*sets: SpeechSet) -> str:

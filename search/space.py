@@ -5,15 +5,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from common.errors import CompressionError, InputError
+from compression.allocation import Sensitivity
 from compression.dimensions import VOCABULARIES, Dimensions
-from compression.recipe import Recipe
+from compression.recipe import RangeEstimator, Recipe
 from devices.facts import RuntimeSupport
-from search.genes import NAMED_FIELDS, STACKS, VOCABULARY, Draft, Importance, Stack, Value, gene, units_of
+from devices.operation import FLOAT_BITS
+from search.genes import (
+    MEAN_BITS,
+    NAMED_FIELDS,
+    STACKS,
+    VOCABULARY,
+    Draft,
+    Importance,
+    Stack,
+    Value,
+    gene,
+    units_of,
+)
 
 Genes = Mapping[str, Value]
 
@@ -27,7 +40,8 @@ class Space:
 
     `importance` and `layer_importance` (by stack and layer, such as `encoder.0`) decide which units and layers
     leave where a gene only says how many; `channel_block` is the multiple in which FFN channels leave.
-    `vocabulary_language`: what a shorter vocabulary is for, as in a recipe.
+    `vocabulary_language`: what a shorter vocabulary is for, as in a recipe. `sensitivity` decides which matrices get
+    more bits than others where a gene only says how many a weight has on average; it names the bits that there are.
     """
 
     original: Recipe
@@ -35,6 +49,7 @@ class Space:
     choices: Mapping[str, tuple[Value, ...]]
     importance: Importance = field(repr=False)
     layer_importance: Mapping[str, float] = field(repr=False)
+    sensitivity: Sensitivity = field(repr=False, default_factory=dict)
     channel_block: int = 1
     vocabulary_language: str = ""
 
@@ -60,6 +75,7 @@ class Space:
             vocabulary_language=self.vocabulary_language,
             importance=self.importance,
             layer_importance=self.layer_importance,
+            sensitivity=self.sensitivity,
             channel_block=self.channel_block,
         )
         named = [(gene(name, self.dimensions), value) for name, value in genes.items()]
@@ -77,7 +93,7 @@ class Space:
         """
         genes: dict[str, Value] = {}
         for name, values in self.choices.items():
-            value = gene(name, self.dimensions).read(recipe, self.original)
+            value = gene(name, self.dimensions).read_among(recipe, self.original, values)
             genes[name] = values[0] if value is None or value not in values else value
         return genes if self.decode(genes) == recipe else None
 
@@ -93,13 +109,27 @@ def _model_choices(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits:
     is_whispers = dimensions.n_vocab in VOCABULARIES
     shorter = {VOCABULARY: VOCABULARY_CHOICES[dimensions.is_multilingual]} if is_whispers else {}
     return {
-        "embedding_bits": _bits(runtime.embedding_bits, stored_bits),
         "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
-        "activation_bits": tuple(sorted({32, *runtime.activation_bits}, reverse=True)),
-        "group_size": tuple(sorted(runtime.group_sizes)),
         "symmetric": (False, True),
+        "rounding": ("calibrated", "nearest"),
+        **_group_and_activation_choices(runtime),
         "window_s": (30.0, 20.0, 15.0),
         **shorter,
+    }
+
+
+def _group_and_activation_choices(runtime: RuntimeSupport) -> dict[str, tuple[Value, ...]]:
+    """Integer products of 8-bit activations, with static ranges or not, want one scale per channel, group size 0."""
+    groups = tuple(sorted(runtime.group_sizes))
+    bits = tuple(sorted({FLOAT_BITS, *runtime.activation_bits}, reverse=True))
+    if bits == (FLOAT_BITS,):
+        return {"group_size": groups, "activation_bits": bits}
+    return {
+        "group_size": (*groups, 0) if 8 in bits else groups,
+        "activation_bits": bits,
+        "activation_ranges": ("dynamic", "static"),
+        "range_estimator": get_args(RangeEstimator),
+        "smoothing": (0.0, 0.5),
     }
 
 
@@ -108,18 +138,32 @@ def _bits(executed: tuple[int, ...], stored_bits: int) -> tuple[int, ...]:
     return (stored_bits, *sorted((bits for bits in executed if bits < stored_bits), reverse=True))
 
 
+def common_bits(runtime: RuntimeSupport, stored_bits: int) -> tuple[int, ...]:
+    """Bits that the runtime executes in every matrix of layers and embedding, down from the checkpoint's own."""
+    return _bits(tuple(set(runtime.weight_bits) & set(runtime.embedding_bits)), stored_bits)
+
+
+def _mean_bits(runtime: RuntimeSupport, stored_bits: int) -> tuple[Value, ...]:
+    """Every width that all may have, and between those of integers steps of one bit, below six of half a bit."""
+    executed = common_bits(runtime, stored_bits)
+    integers = [bits for bits in executed if bits <= 8]
+    if not integers:
+        return executed
+    fewest, most = min(integers), max(integers)
+    halves = (whole + 0.5 for whole in range(fewest, min(most, 6)))
+    return tuple(sorted({*executed, *range(fewest, most), *halves}, reverse=True))
+
+
 def _shares(total: int, most: float, steps: int, block: int = 1) -> tuple[int, ...]:
     """`steps` + 1 numbers of units from 0 to the share `most` of the total, in whole blocks."""
     return tuple(sorted({round(total * most * step / steps / block) * block for step in range(steps + 1)}))
 
 
 def coarse(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
-    """One value per stack; importance spreads what is removed over the layers."""
-    bits = _bits(runtime.weight_bits, stored_bits)
-    choices: dict[str, tuple[Value, ...]] = {}
+    """One value per stack, of the units that leave, and one of bits for all; importance and sensitivity spread them."""
+    choices: dict[str, tuple[Value, ...]] = {MEAN_BITS: _mean_bits(runtime, stored_bits)}
     for stack in STACKS:
         layers, heads, channels = _shape(dimensions, stack)
-        choices |= {f"{stack}.attention_bits": bits, f"{stack}.ffn_bits": bits}
         choices[f"{stack}.layers_removed"] = tuple(range(layers // 3 + 1))
         for units in units_of(stack):
             if units == "ffn_channels":
@@ -133,7 +177,7 @@ def coarse(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) ->
 def fine(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
     """One value per layer."""
     bits = _bits(runtime.weight_bits, stored_bits)
-    choices: dict[str, tuple[Value, ...]] = {}
+    choices: dict[str, tuple[Value, ...]] = {"embedding_bits": _bits(runtime.embedding_bits, stored_bits)}
     for stack in STACKS:
         layers, heads, channels = _shape(dimensions, stack)
         kept = (True, False) if layers > 1 else (True,)
@@ -165,7 +209,7 @@ def with_original(
     """The choices with the original's value of each gene in front, so that every space holds the original."""
     complete = {}
     for name, values in choices.items():
-        value = gene(name, dimensions).read(original, original)
+        value = gene(name, dimensions).read_among(original, original, values)
         complete[name] = values if value is None else (value, *(other for other in values if other != value))
     return complete
 
@@ -208,7 +252,7 @@ def _problem(space: Space, runtime: RuntimeSupport, name: str, value: Value) -> 
         recipe = space.decode({name: value})
     except (InputError, CompressionError) as error:
         return f"is not possible: {error}"
-    made = gene(name, space.dimensions).read(recipe, space.original)
+    made = gene(name, space.dimensions).read_among(recipe, space.original, (value,))
     if made not in {None, value}:
         return f"cannot be made exactly: it comes to {made!r}"
     if name == "group_size" and value not in {0, *runtime.group_sizes}:

@@ -197,6 +197,9 @@ def test_calibration_survives_the_disk(calibration: Calibration, tmp_path: Path)
     calibration.save(tmp_path / "calibration.npz")
     loaded = Calibration.load(tmp_path / "calibration.npz")
     assert loaded.importances.keys() == calibration.importances.keys()
+    assert loaded.gradient_squares.keys() == calibration.gradient_squares.keys()
+    for name, squares in calibration.gradient_squares.items():
+        assert np.array_equal(loaded.gradient_squares[name], squares)
     for key, measures in calibration.importances.items():
         for measure_name, scores in measures.items():
             assert np.array_equal(loaded.importances[key][measure_name], scores)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from compression.allocation import group_weights
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
 from devices.profile import load_profile
@@ -21,7 +22,7 @@ def make_space(
     channel_block: int = RUNTIME.channel_multiple,
     seed: int = 0,
 ) -> Space:
-    """A space for i.MX 8M Plus; `choices` may be a preset's name. Importance is random but seeded."""
+    """A space for i.MX 8M Plus; `choices` may be a preset's name. Importance and sensitivity are random but seeded."""
     rng = np.random.default_rng(seed)
     original = Recipe.original(dimensions, stored_bits=stored_bits)
     importance = {
@@ -31,12 +32,25 @@ def make_space(
         for units in units_of(stack)
     }
     layers = {key.rpartition(".")[0] for key in importance}
+    groups = group_weights(
+        dimensions,
+        encoder=range(dimensions.n_audio_layer),
+        decoder=range(dimensions.n_text_layer),
+        vocabulary=0,
+    )
+    profiled = sorted({stored_bits, *(bits for bits in RUNTIME.weight_bits if bits < stored_bits)})
     return Space(
         original=original,
         dimensions=dimensions,
         choices=PRESETS[choices](dimensions, RUNTIME, stored_bits) if isinstance(choices, str) else choices,
         importance=importance,
         layer_importance={layer: float(rng.random()) for layer in sorted(layers)},
+        sensitivity={group: _losses(profiled, rng) for group in groups},
         channel_block=channel_block,
         vocabulary_language="en",
     )
+
+
+def _losses(bits: list[int], rng: np.random.Generator) -> dict[int, float]:
+    """By rising bits, none at the last."""
+    return dict(zip(bits, [*sorted(rng.random(len(bits) - 1).tolist(), reverse=True), 0.0], strict=True))

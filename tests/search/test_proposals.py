@@ -36,6 +36,13 @@ def test_starts_remove_nothing_and_use_every_bit_width():
         assert {recipe.window_s for recipe in starts[1:]} == {15.0}
 
 
+def test_means_that_come_to_one_recipe_are_one_start():
+    space = replace(SPACES["coarse"], choices={"mean_bits": (16, 8, 7.999, 4.001, 4)})
+    starts = starting_genes(space)
+    assert [genes["mean_bits"] for genes in starts[:2]] == [16, 8]
+    assert len({space.decode(genes) for genes in starts}) == len(starts) < 5
+
+
 def test_a_space_without_bits_or_window_has_one_start():
     space = toy_space({"decoder.heads_removed": (0, 1)})
     assert starting_genes(space) == ({"decoder.heads_removed": 0},)

@@ -1,0 +1,72 @@
+"""How much rounding one group of matrices changes what the model predicts, without running the network again.
+
+Measured by the divergence of the next token's distribution from the original's. To second order, a change D of a matrix
+adds 1/2 E[(g^T D x)^2] to it, x its input and g the gradient at its output of a loss whose tokens the model draws.
+With x and g independent, and g's components too, that is 1/2 sum_n E[g_n^2] d_n^T E[x x^T] d_n over the rows d_n of D:
+Kronecker-factored curvature (Martens and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate
+curvature"), its second factor reduced to the diagonal. Both moments come from calibration.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from compression.allocation import EMBEDDING_GROUP, Sensitivity
+from compression.calibration import Calibration
+from compression.compress import EMBEDDING, grids, multiplied, quantiser
+from compression.inputs import KeptInputs
+from compression.models import LoadedModel
+from compression.quantisation import stored
+from compression.recipe import Recipe
+
+
+def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, bits: Collection[int]) -> Sensitivity:
+    """By group and bits, the divergence in nats a token.
+
+    `grid`: a recipe that removes nothing; its group size, zero points and rounding are those of every group.
+    """
+    inputs = KeptInputs(
+        calibration.inputs,
+        kept_layers={"encoder": range(len(grid.encoder)), "decoder": range(len(grid.decoder))},
+        columns={},
+    )
+    profile: dict[str, dict[int, float]] = {}
+    for one in sorted(bits):
+        for name, change, moment in _changes(model, _all_at(grid, one), inputs):
+            divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
+            group = profile.setdefault(_group(name), {})
+            group[one] = group.get(one, 0.0) + divergence
+    return profile
+
+
+def _all_at(recipe: Recipe, bits: int) -> Recipe:
+    """The recipe with every group at these bits."""
+    return replace(
+        recipe,
+        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.encoder),
+        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.decoder),
+        embedding_bits=bits,
+    )
+
+
+def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """By name, what rounding adds to each matrix (N, K), and the second moment (K, K) of what it multiplies."""
+    for name, module, grid in grids(model.network, recipe):
+        if ".blocks." in name or name == EMBEDDING:
+            weight = module.get_parameter("weight").detach()
+            rounded, _ = stored(weight, grid, quantiser(recipe, inputs, name))
+            yield name, (rounded - weight).double(), inputs.of(multiplied(name)).moment
+
+
+def _divergence(change: Tensor, moment: Tensor, squares: Tensor) -> float:
+    return 0.5 * float(((change @ moment) * change).sum(1) @ squares)
+
+
+def _group(name: str) -> str:
+    """The group of a matrix of an original network."""
+    if name == EMBEDDING:
+        return EMBEDDING_GROUP
+    stack, _, layer, part, *_ = name.split(".")
+    return f"{stack}.{layer}.{'ffn' if part == 'mlp' else 'attention'}"
