@@ -1,14 +1,15 @@
 """What calibration speech tells about a model, measured once per model and reused for every recipe.
 
-For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
-of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
-activations given a range. For each token: how often it was said.
+For each site (the heads or the FFN channels of a layer): how important each unit is by several measures. For each
+layer: what skipping it costs. For the input of each linear layer: its statistics (`compression.inputs`), by which
+removed units are made up for, weights rounded and activations given a range. For each token: how often it was said.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +26,10 @@ from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.sites import Site, output_projection, sites, unit_count
+from compression.surgeon import departure_scores
+
+LAYER_SAMPLES = 8
+"""The first clips, on which each layer is skipped in turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +45,18 @@ class CalibrationSample:
 class Calibration:
     """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
 
+    `layer_importance`: by stack and layer (`encoder.0`), how much the calibration loss rises when the network skips it.
     `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
     """
 
     inputs: dict[str, InputStatistics]
     importances: dict[str, dict[ImportanceMeasure, Array]]
+    layer_importance: dict[str, float]
     token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
         """Importance of each unit (units,) by site key."""
         return {key: measures[measure] for key, measures in self.importances.items()}
-
-    def layer_importance(self) -> dict[str, float]:
-        """First-order change of the loss when a whole layer's units leave, by stack and layer: `encoder.0`."""
-        totals: dict[str, float] = {}
-        for key, scores in self.importance("taylor").items():
-            layer = key.rpartition(".")[0]
-            totals[layer] = totals.get(layer, 0.0) + float(scores.sum())
-        return totals
 
     def save(self, path: Path) -> None:
         """Write everything as one .npz file, in one step. Raises OSError."""
@@ -68,6 +67,8 @@ class Calibration:
         for key, measures in self.importances.items():
             for measure, scores in measures.items():
                 arrays[f"importance/{measure}/{key}"] = scores
+        for key, rise in self.layer_importance.items():
+            arrays[f"layer/{key}"] = rise
         with whole_file(path) as handle:
             np.savez(handle, **arrays)
 
@@ -76,53 +77,66 @@ class Calibration:
         """Raises OSError, ValueError or KeyError when the file is no saved calibration."""
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        names = [name.removeprefix("mean/") for name in arrays if name.startswith("mean/")]
-        inputs = {
-            name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
-            for name in names
-        }
-        first = f"importance/{IMPORTANCE_MEASURES[0]}/"
-        keys = [name.removeprefix(first) for name in arrays if name.startswith(first)]
-        importances = {
-            key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
-        }
-        return cls(inputs=inputs, importances=importances, token_counts=arrays["token_counts"])
+
+        def keys(prefix: str) -> list[str]:
+            return [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
+
+        return cls(
+            inputs={
+                name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
+                for name in keys("mean/")
+            },
+            importances={
+                key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES}
+                for key in keys(f"importance/{IMPORTANCE_MEASURES[0]}/")
+            },
+            layer_importance={key: float(arrays[f"layer/{key}"]) for key in keys("layer/")},
+            token_counts=arrays["token_counts"],
+        )
 
 
 class _SiteRecorder:
-    """Accumulates, clip by clip, the loss's gradient at the input of one output projection."""
+    """Accumulates, clip by clip, the loss's gradient on both sides of one output projection."""
 
     def __init__(self, network: Whisper, site: Site) -> None:
         self.site = site
         self.projection = output_projection(network, site)
         self.units = unit_count(network, site)
         self.taylor = torch.zeros(self.units, dtype=torch.float64)
-        self._input: Tensor | None = None
+        self.curvature = torch.zeros(self.projection.out_features, self.projection.out_features, dtype=torch.float64)
+        self._remembered: tuple[Tensor, Tensor] | None = None
 
-    def remember(self, _: Linear, inputs: tuple[Tensor]) -> None:
-        """Forward pre-hook: keep the input until its gradient is known."""
-        self._input = inputs[0]
-        self._input.retain_grad()
+    def remember(self, _: Linear, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Forward hook: keep input and output until their gradients are known."""
+        self._remembered = (inputs[0], output)
+        for one in self._remembered:
+            one.retain_grad()
 
     def collect(self) -> None:
-        """Add the remembered input; call after the backward pass."""
-        if self._input is None or self._input.grad is None:
+        """Add what is remembered; call after the backward pass."""
+        if self._remembered is None or self._remembered[0].grad is None or self._remembered[1].grad is None:
             raise CompressionError("calibration: a layer took no part in the loss")
+        read, written = self._remembered
         # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
-        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (self.units, -1))
+        product = (read.detach() * read.grad).flatten(0, 1).unflatten(1, (self.units, -1))
         self.taylor += product.sum((0, 2)).abs().double()
-        self._input = None
+        slopes = written.grad.flatten(0, 1)
+        self.curvature += (slopes.T @ slopes).double()
+        self._remembered = None
 
     def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
         """`inputs`: of the projection."""
-        weight = self.projection.weight.detach().double().unflatten(1, (self.units, -1))
+        weight = self.projection.weight.detach().double()
+        by_unit = weight.unflatten(1, (self.units, -1))
         covariance = torch.from_numpy(inputs.covariance).double()
         blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
-        spread = torch.einsum("nud,deu,nue->u", weight, blocks, weight).clamp(min=0).sqrt()
+        spread = torch.einsum("nud,deu,nue->u", by_unit, blocks, by_unit).clamp(min=0).sqrt()
+        gram = weight.T @ (self.curvature / clips) @ weight
         found: dict[ImportanceMeasure, Tensor] = {
-            "norm": weight.square().sum((0, 2)).sqrt(),
+            "norm": by_unit.square().sum((0, 2)).sqrt(),
             "activation": spread,
             "taylor": self.taylor / clips,
+            "iterative": departure_scores(gram, covariance, units=self.units),
         }
         found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
         return {measure: scores.float().numpy() for measure, scores in found.items()}
@@ -160,7 +174,11 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
     removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels, the best pair in
-    benchmarks/pruning.py. Raises CompressionError when there is no sample.
+    benchmarks/pruning.py; `iterative` what its departure adds to the error when units leave one by one and the others
+    are refitted after each (`compression.surgeon`). There G is the second moment of the loss's gradient at the
+    projection's output, summed over the frames of a clip: trace(G D C D^T) / 2 is the second-order change of the loss
+    when the weights change by D, so layers can be compared (Kronecker-factored empirical Fisher; van der Ouderaa et al.
+    2024, "The LLM Surgeon"). Raises CompressionError when there is no sample.
     """
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
@@ -169,7 +187,7 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
         for recorder in recorders:
-            hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
+            hooks.callback(recorder.projection.register_forward_hook(recorder.remember).remove)
         for sample in samples:
             calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
             for recorder in recorders:
@@ -177,5 +195,30 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
-    counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
-    return Calibration(inputs=statistics, importances=importances, token_counts=counts)
+    return Calibration(
+        inputs=statistics,
+        importances=importances,
+        layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
+        token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
+    )
+
+
+def _layer_importance(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, float]:
+    """By how much the mean loss rises when the network skips a layer, by stack and layer: `encoder.0`."""
+
+    def loss() -> float:
+        with torch.no_grad():
+            return fmean(float(calibration_loss(network, sample)) for sample in samples)
+
+    whole = loss()
+    rises = {}
+    for stack in ("encoder", "decoder"):
+        part = getattr(network, stack)
+        blocks = part.blocks
+        for index in range(len(blocks)):
+            part.blocks = torch.nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
+            try:
+                rises[f"{stack}.{index}"] = loss() - whole
+            finally:
+                part.blocks = blocks
+    return rises

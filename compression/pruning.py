@@ -14,9 +14,7 @@ from compression.importance import kept_units
 from compression.inputs import InputStatistics
 from compression.recipe import Recipe
 from compression.sites import Site, output_projection, sites, unit_count
-
-RIDGE = 0.01
-"""Ridge of the refit, as a share of the mean variance of the kept columns (chosen in benchmarks/pruning.py)."""
+from compression.surgeon import ridged
 
 
 def _narrowed(linear: Linear, *, rows: Tensor | None = None, columns: Tensor | None = None) -> Linear:
@@ -51,11 +49,8 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
     is_kept[columns] = True
     kept = weight[:, is_kept]
     if refit:
-        covariance = torch.from_numpy(inputs.covariance).double()
-        within = covariance[is_kept][:, is_kept]
-        across = covariance[~is_kept][:, is_kept]
-        ridge = RIDGE * within.diagonal().mean()
-        within.diagonal().add_(ridge)
+        hessian = ridged(torch.from_numpy(inputs.covariance))
+        within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
         kept = kept + torch.linalg.solve(within, (weight[:, ~is_kept] @ across).T).T
     bias = bias + weight @ mean - kept @ mean[is_kept]
     return _linear(kept.float(), bias.float())

@@ -130,7 +130,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         dimensions=model.dimensions,
         choices=complete,
         importance=calibration.importance(original.importance),
-        layer_importance=calibration.layer_importance(),
+        layer_importance=calibration.layer_importance,
         channel_block=profile.runtime.channel_multiple,
         vocabulary_language=language,
     )

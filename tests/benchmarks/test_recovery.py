@@ -26,7 +26,7 @@ def calibration() -> Calibration:
         for units in counts
         if stack == "decoder" or units != "cross_heads"
     }
-    return Calibration(inputs={}, importances=importances, token_counts=np.zeros(51864, np.int64))
+    return Calibration(inputs={}, importances=importances, layer_importance={}, token_counts=np.zeros(51864, np.int64))
 
 
 @pytest.mark.parametrize("name", RECIPES)

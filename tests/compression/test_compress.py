@@ -15,7 +15,8 @@ from compression.network import encode
 from compression.pruning import repaired_projection
 from compression.quantisation import Grid, stored
 from compression.recipe import Recipe
-from compression.sites import output_projection, sites
+from compression.sites import output_projection, sites, unit_count
+from compression.surgeon import departures
 
 
 def original(model: LoadedModel) -> Recipe:
@@ -200,6 +201,7 @@ def test_calibration_survives_the_disk(calibration: Calibration, tmp_path: Path)
     for key, measures in calibration.importances.items():
         for measure_name, scores in measures.items():
             assert np.array_equal(loaded.importances[key][measure_name], scores)
+    assert loaded.layer_importance == calibration.layer_importance
     assert loaded.inputs.keys() == calibration.inputs.keys()
     for name, inputs in calibration.inputs.items():
         for part in fields(inputs):
@@ -218,3 +220,45 @@ def test_what_cannot_be_done_is_said(model: LoadedModel) -> None:
         compress(model, replace(original(model), decoder=original(model).decoder[:1]))
     with pytest.raises(CompressionError, match="no speech"):
         measure(model, [])
+
+
+def test_a_layers_importance_is_what_the_loss_rises_by_without_it(
+    model: LoadedModel, samples: list[CalibrationSample], calibration: Calibration
+) -> None:
+    """Against recipes without the layer; an encoder of one layer cannot be without it, so only the decoder's."""
+    recipe = original(model)
+
+    def loss(network: Whisper) -> float:
+        with torch.no_grad():
+            return float(np.mean([calibration_loss(network, sample) for sample in samples]))
+
+    for index in range(2):
+        decoder = tuple(None if other == index else layer for other, layer in enumerate(recipe.decoder))
+        expected = loss(compress(model, replace(recipe, decoder=decoder))) - loss(model.network)
+        assert calibration.layer_importance[f"decoder.{index}"] == pytest.approx(expected, abs=1e-5)
+    assert calibration.layer_importance.keys() == {"encoder.0", "decoder.0", "decoder.1"}
+
+
+def test_iterative_importance_weighs_outputs_by_the_losss_gradient(
+    model: LoadedModel, samples: list[CalibrationSample], calibration: Calibration
+) -> None:
+    """Against gradients by something added to the projections' outputs."""
+    for site in sites(model.network):
+        projection = output_projection(model.network, site)
+        curvature = torch.zeros(64, 64, dtype=torch.float64)
+        for sample in samples:
+            added: list[torch.Tensor] = []
+
+            def add(_: Linear, __: tuple[torch.Tensor], output: torch.Tensor, added: list = added) -> torch.Tensor:
+                added.append(torch.zeros_like(output, requires_grad=True))
+                return output + added[0]
+
+            with projection.register_forward_hook(add):
+                (slopes,) = torch.autograd.grad(calibration_loss(model.network, sample), added)
+            curvature += sum(torch.outer(slope, slope).double() for slope in slopes[0]) / len(samples)
+        weight = projection.weight.detach().double()
+        covariance = torch.from_numpy(calibration.inputs[site.projection].covariance)
+        order, rises = departures(weight.T @ curvature @ weight, covariance, units=unit_count(model.network, site))
+        scores = calibration.importances[site.key]["iterative"]
+        assert scores[order[0]] == pytest.approx(float(rises[0]), rel=1e-3)
+        assert float(scores.max()) == pytest.approx(float(rises.max()), rel=1e-3)

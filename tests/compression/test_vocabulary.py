@@ -32,7 +32,7 @@ MODELS = {dimensions.n_vocab: model_of(dimensions) for dimensions in (ENGLISH, M
 
 
 def calibration(*said: int) -> Calibration:
-    return Calibration(inputs={}, importances={}, token_counts=np.bincount(said, minlength=51866))
+    return Calibration(inputs={}, importances={}, layer_importance={}, token_counts=np.bincount(said, minlength=51866))
 
 
 def shorter(model: LoadedModel, tokens: int, language: str) -> Recipe:
