@@ -1,12 +1,12 @@
 """Which heads, channels and layers to remove, and how to repair what is left: a table of measured WERs.
 
-    python benchmarks/pruning.py --data MANIFEST --calibration MANIFEST [--share S] [--limit N] [--only PATTERN] [--json]
+    python benchmarks/pruning.py --data MANIFEST --calibration MANIFEST [--share S] [--only PATTERN] [--json]
 
 Removes the same number of units by each importance measure, spread over the stack by that measure or evenly, with the
-removed units' mean folded into the bias (always) and with or without the least-squares refit; then each layer on its
-own, beside what calibration says of it. Weights stay in floating point. Differences are paired with the original model
-on the same clips, resampled by speaker. `loss_rise`: of the cross-entropy of the original's own transcripts of the data,
-in nats a token, teacher forced; it tells recipes apart that so few words cannot.
+removed units' mean folded into the bias (always) and with or without the least-squares refit, which `iterative` always
+has; then each layer on its own, beside what calibration says of it. Weights stay in floating point. Differences are
+paired with the original model on the same clips, resampled by speaker. `loss_rise`: of the cross-entropy of the
+original's own transcripts of the data, in nats a token, teacher forced; it tells recipes apart that WERs cannot.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def recipes(original: Recipe, calibration: Calibration, share: float) -> Iterato
         for measure in MEASURES:
             for spread in ("global", "even"):
                 kept = kept_counts(calibration, measure, units, share, spread=spread)
-                for refit in (False, True):
+                for refit in (True,) if measure == "iterative" else (False, True):
                     name = f"{units} -{share:.0%} {measure} {spread} {'refit' if refit else 'mean'}"
                     yield name, with_counts(replace(original, importance=measure, refit=refit), kept)
     for stack in ("encoder", "decoder"):

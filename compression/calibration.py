@@ -96,33 +96,28 @@ class Calibration:
 
 
 class _SiteRecorder:
-    """Accumulates, clip by clip, the loss's gradient on both sides of one output projection."""
+    """Accumulates, clip by clip, the loss's gradient at the input of one output projection."""
 
     def __init__(self, network: Whisper, site: Site) -> None:
         self.site = site
         self.projection = output_projection(network, site)
         self.units = unit_count(network, site)
         self.taylor = torch.zeros(self.units, dtype=torch.float64)
-        self.curvature = torch.zeros(self.projection.out_features, self.projection.out_features, dtype=torch.float64)
-        self._remembered: tuple[Tensor, Tensor] | None = None
+        self._input: Tensor | None = None
 
-    def remember(self, _: Linear, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Forward hook: keep input and output until their gradients are known."""
-        self._remembered = (inputs[0], output)
-        for one in self._remembered:
-            one.retain_grad()
+    def remember(self, _: Linear, inputs: tuple[Tensor]) -> None:
+        """Forward pre-hook: keep the input until its gradient is known."""
+        self._input = inputs[0]
+        self._input.retain_grad()
 
     def collect(self) -> None:
-        """Add what is remembered; call after the backward pass."""
-        if self._remembered is None or self._remembered[0].grad is None or self._remembered[1].grad is None:
+        """Add the remembered input; call after the backward pass."""
+        if self._input is None or self._input.grad is None:
             raise CompressionError("calibration: a layer took no part in the loss")
-        read, written = self._remembered
         # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
-        product = (read.detach() * read.grad).flatten(0, 1).unflatten(1, (self.units, -1))
+        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (self.units, -1))
         self.taylor += product.sum((0, 2)).abs().double()
-        slopes = written.grad.flatten(0, 1)
-        self.curvature += (slopes.T @ slopes).double()
-        self._remembered = None
+        self._input = None
 
     def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
         """`inputs`: of the projection."""
@@ -131,12 +126,11 @@ class _SiteRecorder:
         covariance = torch.from_numpy(inputs.covariance).double()
         blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
         spread = torch.einsum("nud,deu,nue->u", by_unit, blocks, by_unit).clamp(min=0).sqrt()
-        gram = weight.T @ (self.curvature / clips) @ weight
         found: dict[ImportanceMeasure, Tensor] = {
             "norm": by_unit.square().sum((0, 2)).sqrt(),
             "activation": spread,
             "taylor": self.taylor / clips,
-            "iterative": departure_scores(gram, covariance, units=self.units),
+            "iterative": departure_scores(weight, covariance, units=self.units),
         }
         found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
         return {measure: scores.float().numpy() for measure, scores in found.items()}
@@ -173,12 +167,10 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
-    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels, the best pair in
-    benchmarks/pruning.py; `iterative` what its departure adds to the error when units leave one by one and the others
-    are refitted after each (`compression.surgeon`). There G is the second moment of the loss's gradient at the
-    projection's output, summed over the frames of a clip: trace(G D C D^T) / 2 is the second-order change of the loss
-    when the weights change by D, so layers can be compared (Kronecker-factored empirical Fisher; van der Ouderaa et al.
-    2024, "The LLM Surgeon"). Raises CompressionError when there is no sample.
+    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels; `iterative` what its
+    departure adds to the squared error in the residual stream when units leave one by one and the others are refitted
+    after each (`compression.surgeon`). benchmarks/pruning.py compares them. Raises CompressionError when there is no
+    sample.
     """
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
@@ -187,7 +179,7 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
         for recorder in recorders:
-            hooks.callback(recorder.projection.register_forward_hook(recorder.remember).remove)
+            hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
             calibration_loss(network, replace(sample, mel=sample.mel.clone().requires_grad_())).backward()
             for recorder in recorders:

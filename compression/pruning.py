@@ -1,7 +1,8 @@
 """Structural pruning: attention heads, FFN channels and layers really leave the tensors.
 
-What removed units contributed on average goes into the bias of the projection behind them. With `refit`, the
-remaining columns of that projection also take over what they can predict of the removed ones, in closed form.
+What removed units contributed on average goes into the bias of the projection behind them. In a
+refitted recipe the remaining columns of that projection also take over what they can predict of the removed ones, in
+closed form.
 """
 
 import torch
@@ -63,7 +64,8 @@ def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibratio
     projection = output_projection(network, site)
     width = projection.in_features // unit_count(network, site)
     columns = (units.unsqueeze(1) * width + torch.arange(width)).flatten()
-    repaired = repaired_projection(projection, columns, calibration.inputs[site.projection], refit=recipe.refit)
+    inputs = calibration.inputs[site.projection]
+    repaired = repaired_projection(projection, columns, inputs, refit=recipe.is_refitted)
     if site.units == "ffn_channels":
         block.mlp[0] = _narrowed(block.mlp[0], rows=columns)
         block.mlp[2] = repaired

@@ -1,9 +1,9 @@
 """In which order the units of a site leave when what stays is refitted after each of them.
 
 Structured optimal brain surgeon. A projection W reads x with covariance C, and H is C with a ridge. When the columns R
-leave and the others take over what they can predict of them, the least of E|G^1/2 (W - W') x|^2 rises by
-trace(G W_R (H^-1_RR)^-1 W_R^T), reached at W' = W - W_R (H^-1_RR)^-1 H^-1_R: (Kurtic, Frantar, Alistarh 2023, "ZipLM:
-Inference-aware structured pruning of language models", equations 3 and 4). Of the weights only W^T G W matters for the
+leave and the others take over what they can predict of them, the least of E|(W - W') x|^2 rises by
+trace(W_R (H^-1_RR)^-1 W_R^T), reached at W' = W - W_R (H^-1_RR)^-1 H^-1_R: (Kurtic, Frantar, Alistarh 2023, "ZipLM:
+Inference-aware structured pruning of language models", equations 3 and 4). Of the weights only W^T W matters for the
 order, so this and H^-1 are all that is kept from step to step.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 RIDGE = 0.01
 """Ridge of a refit, as a share of the mean variance of the columns (chosen in benchmarks/pruning.py)."""
 STEP = 32
-"""Units that leave before H^-1 and W^T G W are updated as a whole."""
+"""Units that leave before H^-1 and W^T W are updated as a whole."""
 CANDIDATES = 128
 """The cheapest units when a step begins: it chooses among them, one by one."""
 
@@ -24,14 +24,14 @@ def ridged(covariance: Tensor) -> Tensor:
     return covariance.double() + ridge * torch.eye(len(covariance), dtype=torch.float64)
 
 
-def departures(gram: Tensor, covariance: Tensor, *, units: int) -> tuple[Tensor, Tensor]:
+def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tensor, Tensor]:
     """The order (units,) in which all units leave, and by how much each one's departure raises the error (units,).
 
-    `gram`: W^T G W, (K, K). `covariance`: (K, K), of the projection's input; each unit has K / `units` columns of it.
+    `weight`: (N, K), of the projection. `covariance`: (K, K), of its input; each unit has K / `units` columns of it.
     Greedy: the unit leaves that raises the error least. Of more than `CANDIDATES` units only so many are compared.
     """
-    width = len(gram) // units
-    inverse, gram = torch.linalg.inv(ridged(covariance)), gram.double()
+    width = weight.shape[1] // units
+    inverse, gram = torch.linalg.inv(ridged(covariance)), weight.double().T @ weight.double()
     left = torch.arange(units)
     order, rises = [], []
     while len(left):
@@ -67,7 +67,7 @@ def _columns(units: Tensor, width: int) -> Tensor:
 
 
 def _costs(inverse: Tensor, gram: Tensor, width: int) -> Tensor:
-    """trace((H^-1_RR)^-1 (W^T G W)_RR) of each unit's columns R, (units,)."""
+    """trace((H^-1_RR)^-1 (W^T W)_RR) of each unit's columns R, (units,)."""
 
     def own(matrix: Tensor) -> Tensor:
         return matrix.unflatten(0, (-1, width)).unflatten(2, (-1, width)).diagonal(dim1=0, dim2=2).movedim(-1, 0)
@@ -89,11 +89,11 @@ def _without(inverse: Tensor, gram: Tensor, removed: Tensor, kept: Tensor) -> tu
     )
 
 
-def departure_scores(gram: Tensor, covariance: Tensor, *, units: int) -> Tensor:
+def departure_scores(weight: Tensor, covariance: Tensor, *, units: int) -> Tensor:
     """By unit (units,) float32, ascending in the order of `departures`: its rise, or just more than the last one's."""
     scores = torch.empty(units)
     last = torch.tensor(0.0)
-    for unit, rise in zip(*departures(gram, covariance, units=units), strict=True):
+    for unit, rise in zip(*departures(weight, covariance, units=units), strict=True):
         last = torch.maximum(rise.float(), torch.nextafter(last, torch.tensor(torch.inf)))
         scores[unit] = last
     return scores

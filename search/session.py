@@ -30,7 +30,7 @@ from search.findings import RunFacts
 from search.folder import RunFolder
 from search.genes import VOCABULARY, Value
 from search.group_budget import MIN_WORDS
-from search.space import PRESETS, Space, check_choices, load_choices, with_original
+from search.space import MEASURE, PRESETS, Space, check_choices, load_choices, with_original
 
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
@@ -88,7 +88,7 @@ class Session:
             "speech_sha256": self.evaluator.speech.digest,
             "device_sha256": self.profile.digest,
             "calibration_sha256": self.calibration_digest,
-            "space_sha256": sha256_of_text(json.dumps(dict(self.space.choices))),
+            "space_sha256": sha256_of_text(json.dumps([MEASURE, dict(self.space.choices)])),
         }
         return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
 
@@ -129,7 +129,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         original=original,
         dimensions=model.dimensions,
         choices=complete,
-        importance=calibration.importance(original.importance),
+        importance=calibration.importance(MEASURE),
         layer_importance=calibration.layer_importance,
         channel_block=profile.runtime.channel_multiple,
         vocabulary_language=language,

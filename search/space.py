@@ -11,12 +11,14 @@ import numpy as np
 
 from common.errors import CompressionError, InputError
 from compression.dimensions import VOCABULARIES, Dimensions
-from compression.recipe import Recipe
+from compression.recipe import ImportanceMeasure, Recipe
 from devices.facts import RuntimeSupport
 from search.genes import NAMED_FIELDS, STACKS, VOCABULARY, Draft, Importance, Stack, Value, gene, units_of
 
 Genes = Mapping[str, Value]
 
+MEASURE: ImportanceMeasure = "iterative"
+"""By which the units are chosen that leave; the best in benchmarks/pruning.py."""
 VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 24576, 16384, 8192)}
 """Text tokens kept, 0 for all, of English-only and of multilingual models; measured in benchmarks/vocabulary.py."""
 
@@ -25,8 +27,8 @@ VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 2
 class Space:
     """`choices`: by gene, its values from the least to the most compressed; the first one is the default.
 
-    `importance` and `layer_importance` (by stack and layer, such as `encoder.0`) decide which units and layers
-    leave where a gene only says how many; `channel_block` is the multiple in which FFN channels leave.
+    `importance`, by `MEASURE`, and `layer_importance` (by stack and layer, such as `encoder.0`) decide how many units
+    and which layers leave where a gene only says how many in all; `channel_block` is the multiple in which FFN channels leave.
     `vocabulary_language`: what a shorter vocabulary is for, as in a recipe.
     """
 
@@ -66,7 +68,7 @@ class Space:
         for one, value in sorted(named, key=lambda pair: pair[0].rank):
             one.apply(draft, value)
         changes: dict[str, Any] = {stack: tuple(draft.layers[stack]) for stack in STACKS} | draft.model
-        recipe = replace(self.original, **changes)
+        recipe = replace(self.original, importance=MEASURE, **changes)
         recipe.check(self.dimensions)
         return recipe.canonical(self.dimensions)
 
@@ -80,6 +82,14 @@ class Space:
             value = gene(name, self.dimensions).read(recipe, self.original)
             genes[name] = values[0] if value is None or value not in values else value
         return genes if self.decode(genes) == recipe else None
+
+    def rules_out(self, hopeless: Recipe, recipe: Recipe) -> bool:
+        """Whether a recipe is at least as compressed as another; what loses no unit goes with any way to choose them."""
+
+        def chosen(one: Recipe) -> Recipe:
+            return one if one.is_pruned(self.dimensions) else replace(one, importance=MEASURE)
+
+        return chosen(recipe).at_least_as_compressed_as(chosen(hopeless))
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Every gene uniformly over its values, independently."""

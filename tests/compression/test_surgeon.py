@@ -13,7 +13,7 @@ from compression.surgeon import departure_scores, departures, ridged
 
 
 def problem(seed: int, *, units: int, width: int, outputs: int = 3) -> tuple[Tensor, Tensor]:
-    """The square root of a metric times a weight matrix (outputs, K), and a covariance of correlated columns (K, K)."""
+    """A weight matrix (outputs, K), and a covariance of correlated columns (K, K)."""
     generator = torch.Generator().manual_seed(seed)
     columns = units * width
     mixed = torch.randn(3 * columns, columns, generator=generator) @ torch.randn(columns, columns, generator=generator)
@@ -35,7 +35,7 @@ def least_error(weight: Tensor, covariance: Tensor, kept: set[int], width: int) 
 @given(seed=st.integers(0, 2**32), units=st.integers(1, 6), width=st.integers(1, 3))
 def test_each_unit_that_leaves_is_the_best_one_and_its_rise_is_exact(seed: int, units: int, width: int) -> None:
     weight, covariance = problem(seed, units=units, width=width)
-    order, rises = departures(weight.T @ weight, covariance, units=units)
+    order, rises = departures(weight, covariance, units=units)
     assert sorted(order.tolist()) == list(range(units))
     kept, whole = set(range(units)), least_error(weight, covariance, set(), width)
     for unit, rise in zip(order.tolist(), rises.tolist(), strict=True):
@@ -50,11 +50,11 @@ def test_many_units_leave_in_steps_with_exact_rises_and_no_worse() -> None:
     """200 units: those that leave in a step are chosen among candidates; against a choice among all."""
     units = 200
     weight, covariance = problem(0, units=units, width=1, outputs=20)
-    order, rises = departures(weight.T @ weight, covariance, units=units)
+    order, rises = departures(weight, covariance, units=units)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surgeon, "CANDIDATES", units)
         patch.setattr(surgeon, "STEP", units)
-        _, best = departures(weight.T @ weight, covariance, units=units)
+        _, best = departures(weight, covariance, units=units)
     for left in (10, 50, 100, 190):
         kept = set(range(units)) - set(order[:left].tolist())
         assert float(rises[:left].sum()) == pytest.approx(least_error(weight, covariance, kept, 1), rel=1e-6)
@@ -64,9 +64,8 @@ def test_many_units_leave_in_steps_with_exact_rises_and_no_worse() -> None:
 @given(seed=st.integers(0, 2**32), units=st.integers(1, 40))
 def test_scores_keep_the_order(seed: int, units: int) -> None:
     weight, covariance = problem(seed, units=units, width=1)
-    gram = weight.T @ weight
-    order, rises = departures(gram, covariance, units=units)
-    scores = departure_scores(gram, covariance, units=units)
+    order, rises = departures(weight, covariance, units=units)
+    scores = departure_scores(weight, covariance, units=units)
     for removed in range(units):
         assert kept_units(scores.numpy(), units - removed).tolist() == sorted(order[removed:].tolist())
     highest = rises.float().cummax(0).values
@@ -79,6 +78,6 @@ def test_of_two_units_that_replace_each_other_one_stays() -> None:
     x = torch.randn(500, 4, generator=generator)
     x[:, 1] = x[:, 0]
     weight = torch.tensor([[3.0, 3.0, 1.0, 0.0], [0.0, 0.0, 0.0, 2.0]]).double()
-    order, rises = departures(weight.T @ weight, torch.cov(x.T), units=4)
+    order, rises = departures(weight, torch.cov(x.T), units=4)
     assert {order[0].item(), order[-1].item()} == {0, 1}
     assert float(rises[0]) < 0.01 * float(rises[-1])

@@ -91,7 +91,9 @@ def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp
     """Its tokens are the original's ids, although the artifact has its own."""
     recipe = replace(eight_bits(tiny_en), vocabulary=8192, vocabulary_language="en")
     counts = np.zeros(tiny_en.dimensions.n_vocab, np.int64)
-    network = compress(tiny_en, recipe, Calibration(inputs={}, importances={}, layer_importance={}, token_counts=counts))
+    network = compress(
+        tiny_en, recipe, Calibration(inputs={}, importances={}, layer_importance={}, token_counts=counts)
+    )
     export(tiny_en, recipe, network, tmp_path / "a", target="onnxruntime", sources=Sources(model="tiny.en"))
     in_torch = evaluator.evaluate(network, window_s=recipe.window_s)
     heard = evaluator.evaluate_transcripts(
