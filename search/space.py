@@ -27,8 +27,8 @@ VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 2
 class Space:
     """`choices`: by gene, its values from the least to the most compressed; the first one is the default.
 
-    `importance`, by `MEASURE`, and `layer_importance` (by stack and layer, such as `encoder.0`) decide how many units
-    and which layers leave where a gene only says how many in all; `channel_block` is the multiple in which FFN channels leave.
+    `importance`, by `MEASURE`, and `layer_importance` (by stack and layer, such as `encoder.0`) decide where units and
+    layers leave when a gene only says how many in all; `channel_block` is the multiple in which FFN channels leave.
     `vocabulary_language`: what a shorter vocabulary is for, as in a recipe.
     """
 
@@ -84,7 +84,7 @@ class Space:
         return genes if self.decode(genes) == recipe else None
 
     def rules_out(self, hopeless: Recipe, recipe: Recipe) -> bool:
-        """Whether a recipe is at least as compressed as another; what loses no unit goes with any way to choose them."""
+        """Whether a recipe is at least as compressed as another; one that loses no unit goes with every measure."""
 
         def chosen(one: Recipe) -> Recipe:
             return one if one.is_pruned(self.dimensions) else replace(one, importance=MEASURE)
