@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 RIDGE = 0.01
-"""Ridge of a refit, as a share of the mean variance of the columns (of 0.01 and 0.1 neither is better: benchmarks/README.md)."""
+"""Ridge of a refit, as a share of the mean variance of the columns; 0.1 is no better (benchmarks/README.md)."""
 STEP = 32
 """Units that leave before H^-1 and W^T W are updated as a whole."""
 CANDIDATES = 128
