@@ -1,14 +1,16 @@
 """What calibration speech tells about a model, measured once per model and reused for every recipe.
 
-For each site (the heads or the FFN channels of a layer): how important each unit is by three measures. For the input
-of each linear layer: its statistics (`compression.inputs`), by which removed units are made up for, weights rounded and
-activations given a range, and how much the loss depends on its output. For each token: how often it was said.
+For each site (the heads or the FFN channels of a layer): how important each unit is by several measures. For each
+layer: what skipping it costs. For the input of each linear layer: its statistics (`compression.inputs`), by which
+removed units are made up for, weights rounded and activations given a range, and how much the loss depends on its
+output. For each token: how often it was said.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +28,10 @@ from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.sites import Site, output_projection, sites, unit_count
+from compression.surgeon import departure_scores
+
+LAYER_SAMPLES = 8
+"""The first clips, on which each layer is skipped in turn."""
 
 DRAWING_SEED = 0
 
@@ -45,25 +51,19 @@ class Calibration:
 
     `gradient_squares`: by linear layer, and the embedding for the logits, squares (N,) of the gradient g at its output,
     summed over all rows, by the tokens that are predicted; of a loss whose tokens the model draws by itself.
+    `layer_importance`: by stack and layer (`encoder.0`), how much the calibration loss rises when the network skips it.
     `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
     """
 
     inputs: dict[str, InputStatistics]
     importances: dict[str, dict[ImportanceMeasure, Array]]
     gradient_squares: dict[str, Array]
+    layer_importance: dict[str, float]
     token_counts: NDArray[np.int64]
 
     def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
         """Importance of each unit (units,) by site key."""
         return {key: measures[measure] for key, measures in self.importances.items()}
-
-    def layer_importance(self) -> dict[str, float]:
-        """First-order change of the loss when a whole layer's units leave, by stack and layer: `encoder.0`."""
-        totals: dict[str, float] = {}
-        for key, scores in self.importance("taylor").items():
-            layer = key.rpartition(".")[0]
-            totals[layer] = totals.get(layer, 0.0) + float(scores.sum())
-        return totals
 
     def save(self, path: Path) -> None:
         """Write everything as one .npz file, in one step. Raises OSError."""
@@ -75,6 +75,8 @@ class Calibration:
         for key, measures in self.importances.items():
             for measure, scores in measures.items():
                 arrays[f"importance/{measure}/{key}"] = scores
+        for key, rise in self.layer_importance.items():
+            arrays[f"layer/{key}"] = rise
         with whole_file(path) as handle:
             np.savez(handle, **arrays)
 
@@ -83,22 +85,21 @@ class Calibration:
         """Raises OSError, ValueError or KeyError when the file is no saved calibration."""
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        names = [name.removeprefix("mean/") for name in arrays if name.startswith("mean/")]
-        inputs = {
-            name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
-            for name in names
-        }
-        first = f"importance/{IMPORTANCE_MEASURES[0]}/"
-        keys = [name.removeprefix(first) for name in arrays if name.startswith(first)]
-        importances = {
-            key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES} for key in keys
-        }
-        prefix = "gradient_squares/"
-        squares = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+        def keys(prefix: str) -> list[str]:
+            return [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
+
         return cls(
-            inputs=inputs,
-            importances=importances,
-            gradient_squares=squares,
+            inputs={
+                name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
+                for name in keys("mean/")
+            },
+            importances={
+                key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES}
+                for key in keys(f"importance/{IMPORTANCE_MEASURES[0]}/")
+            },
+            gradient_squares={key: arrays[f"gradient_squares/{key}"] for key in keys("gradient_squares/")},
+            layer_importance={key: float(arrays[f"layer/{key}"]) for key in keys("layer/")},
             token_counts=arrays["token_counts"],
         )
 
@@ -129,14 +130,16 @@ class _SiteRecorder:
 
     def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
         """`inputs`: of the projection."""
-        weight = self.projection.weight.detach().double().unflatten(1, (self.units, -1))
+        weight = self.projection.weight.detach().double()
+        by_unit = weight.unflatten(1, (self.units, -1))
         covariance = torch.from_numpy(inputs.covariance).double()
         blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
-        spread = torch.einsum("nud,deu,nue->u", weight, blocks, weight).clamp(min=0).sqrt()
+        spread = torch.einsum("nud,deu,nue->u", by_unit, blocks, by_unit).clamp(min=0).sqrt()
         found: dict[ImportanceMeasure, Tensor] = {
-            "norm": weight.square().sum((0, 2)).sqrt(),
+            "norm": by_unit.square().sum((0, 2)).sqrt(),
             "activation": spread,
             "taylor": self.taylor / clips,
+            "iterative": departure_scores(weight, covariance, units=self.units),
         }
         found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
         return {measure: scores.float().numpy() for measure, scores in found.items()}
@@ -195,8 +198,10 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
 
     Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
     deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
-    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels, the best pair in
-    benchmarks/pruning.py. Raises CompressionError when there is no sample.
+    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels; `iterative` what its
+    departure adds to the squared error in the residual stream when units leave one by one and the others are refitted
+    after each (`compression.surgeon`). benchmarks/pruning.py compares them. Raises CompressionError when there is no
+    sample.
     """
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
@@ -213,10 +218,31 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
-    counts = said.bincount(minlength=model.dimensions.n_vocab).numpy()
     return Calibration(
         inputs=statistics,
         importances=importances,
         gradient_squares=_gradient_squares(network, samples),
-        token_counts=counts,
+        layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
+        token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
     )
+
+
+def _layer_importance(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, float]:
+    """By how much the mean loss rises when the network skips a layer, by stack and layer: `encoder.0`."""
+
+    def loss() -> float:
+        with torch.no_grad():
+            return fmean(float(calibration_loss(network, sample)) for sample in samples)
+
+    whole = loss()
+    rises = {}
+    for stack in ("encoder", "decoder"):
+        part = getattr(network, stack)
+        blocks = part.blocks
+        for index in range(len(blocks)):
+            part.blocks = torch.nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
+            try:
+                rises[f"{stack}.{index}"] = loss() - whole
+            finally:
+                part.blocks = blocks
+    return rises

@@ -1,7 +1,8 @@
 """Structural pruning: attention heads, FFN channels and layers really leave the tensors.
 
-What removed units contributed on average goes into the bias of the projection behind them. With `refit`, the
-remaining columns of that projection also take over what they can predict of the removed ones, in closed form.
+What removed units contributed on average goes into the bias of the projection behind them. In a
+refitted recipe the remaining columns of that projection also take over what they can predict of the removed ones, in
+closed form.
 """
 
 import torch
@@ -14,9 +15,7 @@ from compression.importance import kept_units
 from compression.inputs import InputStatistics
 from compression.recipe import Recipe
 from compression.sites import Site, output_projection, sites, unit_count
-
-RIDGE = 0.01
-"""Ridge of the refit, as a share of the mean variance of the kept columns (chosen in benchmarks/pruning.py)."""
+from compression.surgeon import ridged
 
 
 def _narrowed(linear: Linear, *, rows: Tensor | None = None, columns: Tensor | None = None) -> Linear:
@@ -51,11 +50,8 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
     is_kept[columns] = True
     kept = weight[:, is_kept]
     if refit:
-        covariance = torch.from_numpy(inputs.covariance).double()
-        within = covariance[is_kept][:, is_kept]
-        across = covariance[~is_kept][:, is_kept]
-        ridge = RIDGE * within.diagonal().mean()
-        within.diagonal().add_(ridge)
+        hessian = ridged(torch.from_numpy(inputs.covariance))
+        within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
         kept = kept + torch.linalg.solve(within, (weight[:, ~is_kept] @ across).T).T
     bias = bias + weight @ mean - kept @ mean[is_kept]
     return _linear(kept.float(), bias.float())
@@ -68,7 +64,8 @@ def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibratio
     projection = output_projection(network, site)
     width = projection.in_features // unit_count(network, site)
     columns = (units.unsqueeze(1) * width + torch.arange(width)).flatten()
-    repaired = repaired_projection(projection, columns, calibration.inputs[site.projection], refit=recipe.refit)
+    inputs = calibration.inputs[site.projection]
+    repaired = repaired_projection(projection, columns, inputs, refit=recipe.is_refitted)
     if site.units == "ffn_channels":
         block.mlp[0] = _narrowed(block.mlp[0], rows=columns)
         block.mlp[2] = repaired

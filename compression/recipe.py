@@ -32,7 +32,7 @@ YOUNGER_FIELDS = frozenset(
 ActivationRanges = Literal["dynamic", "static"]
 RangeEstimator = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "clipped", "calibrated"]
-ImportanceMeasure = Literal["norm", "activation", "taylor", "combined"]
+ImportanceMeasure = Literal["norm", "activation", "taylor", "combined", "iterative"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
 RecoveryMethod = Literal["reconstruct", "distill", "qat"]
 RECOVERY_METHODS: tuple[RecoveryMethod, ...] = get_args(RecoveryMethod)
@@ -98,9 +98,10 @@ class Recipe:
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
     `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
     `compression.vocabulary`): a code of Whisper's, or several as `de+en`.
-    `importance`: the measure that decides which heads and channels stay.
-    `refit`: whether the projections behind removed units are refitted by least squares; their mean always goes into
-    the bias. Off by default: it does not help when a sixth of the units leave (benchmarks/pruning.py).
+    `importance`: the measure that decides which heads and channels stay; `iterative`: they leave one by one, and the
+    projections behind them are refitted by least squares after each (see `compression.surgeon`).
+    `refit`: whether that is done at the end where another measure chose; the mean of removed units always goes into
+    the bias.
     `rounding`: of weights on integer grids, see `compression.rounding`; convolutions go to the nearest points.
     `range_estimator`: how calibration speech gives static ranges, see `compression.ranges`.
     `smoothing`: the share a of `compression.smoothing`, 0 where activations keep their outliers.
@@ -217,6 +218,11 @@ class Recipe:
         )
         return encoder or decoder
 
+    @property
+    def is_refitted(self) -> bool:
+        """Whether what stays behind removed units takes over what it can predict of them."""
+        return self.refit or self.importance == "iterative"
+
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
         by_activations = self.rounding != "nearest" or self.activation_ranges == "static" or self.smoothing > 0
@@ -266,6 +272,8 @@ class Recipe:
             changes["symmetric"] = True
         if not self.is_pruned(dimensions):
             changes |= {"importance": "combined", "refit": False}
+        if self.importance == "iterative":
+            changes["refit"] = False
         if self.activation_bits == 32:
             changes |= {"activation_ranges": "dynamic", "smoothing": 0.0}
         if changes.get("activation_ranges", self.activation_ranges) == "dynamic":

@@ -131,7 +131,7 @@ class VocabularyGene(Gene):
 
 @dataclass(frozen=True)
 class LayersRemovedGene(Gene):
-    """How many layers of a stack are dropped: those whose units matter least together."""
+    """How many layers of a stack are dropped: those whose skipping costs least, each on its own."""
 
     stack: Stack
     rank = 0

@@ -32,7 +32,7 @@ from search.findings import RunFacts
 from search.folder import RunFolder
 from search.genes import MEAN_BITS, VOCABULARY, Value
 from search.group_budget import MIN_WORDS
-from search.space import PRESETS, Space, check_choices, common_bits, load_choices, with_original
+from search.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
 
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
@@ -92,7 +92,7 @@ class Session:
             "speech_sha256": self.evaluator.speech.digest,
             "device_sha256": self.profile.digest,
             "calibration_sha256": self.calibration_digest,
-            "space_sha256": sha256_of_text(json.dumps(dict(self.space.choices))),
+            "space_sha256": sha256_of_text(json.dumps([MEASURE, dict(self.space.choices)])),
         }
         return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
 
@@ -144,8 +144,8 @@ def open_session(config: SearchConfig, say: Say) -> Session:
         original=original,
         dimensions=model.dimensions,
         choices=complete,
-        importance=calibration.importance(original.importance),
-        layer_importance=calibration.layer_importance(),
+        importance=calibration.importance(MEASURE),
+        layer_importance=calibration.layer_importance,
         sensitivity=sensitivity,
         channel_block=profile.runtime.channel_multiple,
         vocabulary_language=language,

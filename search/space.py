@@ -12,7 +12,7 @@ import numpy as np
 from common.errors import CompressionError, InputError
 from compression.allocation import Sensitivity
 from compression.dimensions import VOCABULARIES, Dimensions
-from compression.recipe import RangeEstimator, Recipe
+from compression.recipe import ImportanceMeasure, RangeEstimator, Recipe
 from devices.facts import RuntimeSupport
 from devices.operation import FLOAT_BITS
 from search.genes import (
@@ -30,6 +30,8 @@ from search.genes import (
 
 Genes = Mapping[str, Value]
 
+MEASURE: ImportanceMeasure = "iterative"
+"""By which the units are chosen that leave; the best in benchmarks/pruning.py."""
 VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 24576, 16384, 8192)}
 """Text tokens kept, 0 for all, of English-only and of multilingual models; measured in benchmarks/vocabulary.py."""
 
@@ -38,8 +40,8 @@ VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 2
 class Space:
     """`choices`: by gene, its values from the least to the most compressed; the first one is the default.
 
-    `importance` and `layer_importance` (by stack and layer, such as `encoder.0`) decide which units and layers
-    leave where a gene only says how many; `channel_block` is the multiple in which FFN channels leave.
+    `importance`, by `MEASURE`, and `layer_importance` (by stack and layer, such as `encoder.0`) decide where units and
+    layers leave when a gene only says how many in all; `channel_block` is the multiple in which FFN channels leave.
     `vocabulary_language`: what a shorter vocabulary is for, as in a recipe. `sensitivity` decides which matrices get
     more bits than others where a gene only says how many a weight has on average; it names the bits that there are.
     """
@@ -82,7 +84,7 @@ class Space:
         for one, value in sorted(named, key=lambda pair: pair[0].rank):
             one.apply(draft, value)
         changes: dict[str, Any] = {stack: tuple(draft.layers[stack]) for stack in STACKS} | draft.model
-        recipe = replace(self.original, **changes)
+        recipe = replace(self.original, importance=MEASURE, **changes)
         recipe.check(self.dimensions)
         return recipe.canonical(self.dimensions)
 
@@ -96,6 +98,14 @@ class Space:
             value = gene(name, self.dimensions).read_among(recipe, self.original, values)
             genes[name] = values[0] if value is None or value not in values else value
         return genes if self.decode(genes) == recipe else None
+
+    def rules_out(self, hopeless: Recipe, recipe: Recipe) -> bool:
+        """Whether a recipe is at least as compressed as another; one that loses no unit goes with every measure."""
+
+        def chosen(one: Recipe) -> Recipe:
+            return one if one.is_pruned(self.dimensions) else replace(one, importance=MEASURE)
+
+        return chosen(recipe).at_least_as_compressed_as(chosen(hopeless))
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Every gene uniformly over its values, independently."""

@@ -26,7 +26,13 @@ def calibration() -> Calibration:
         for units in counts
         if stack == "decoder" or units != "cross_heads"
     }
-    return Calibration(inputs={}, importances=importances, gradient_squares={}, token_counts=np.zeros(51864, np.int64))
+    return Calibration(
+        inputs={},
+        importances=importances,
+        gradient_squares={},
+        layer_importance={},
+        token_counts=np.zeros(51864, np.int64),
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)

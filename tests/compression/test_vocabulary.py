@@ -32,7 +32,13 @@ MODELS = {dimensions.n_vocab: model_of(dimensions) for dimensions in (ENGLISH, M
 
 
 def calibration(*said: int) -> Calibration:
-    return Calibration(inputs={}, importances={}, gradient_squares={}, token_counts=np.bincount(said, minlength=51866))
+    return Calibration(
+        inputs={},
+        importances={},
+        gradient_squares={},
+        layer_importance={},
+        token_counts=np.bincount(said, minlength=51866),
+    )
 
 
 def shorter(model: LoadedModel, tokens: int, language: str) -> Recipe:

@@ -92,7 +92,9 @@ def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp
     recipe = replace(eight_bits(tiny_en), vocabulary=8192, vocabulary_language="en")
     counts = np.zeros(tiny_en.dimensions.n_vocab, np.int64)
     network = compress(
-        tiny_en, recipe, Calibration(inputs={}, importances={}, gradient_squares={}, token_counts=counts)
+        tiny_en,
+        recipe,
+        Calibration(inputs={}, importances={}, gradient_squares={}, layer_importance={}, token_counts=counts),
     )
     export(tiny_en, recipe, network, tmp_path / "a", target="onnxruntime", sources=Sources(model="tiny.en"))
     in_torch = evaluator.evaluate(network, window_s=recipe.window_s)

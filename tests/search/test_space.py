@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import permutations
 from math import prod
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_every_sample_is_a_recipe_that_the_device_runs(space, seed):
     assert runtime_violation(recipe, RUNTIME, original=space.original) is None
     assert recipe == recipe.canonical(space.dimensions)
     choices = {name: getattr(recipe, name) for name in INCOMPARABLE}
-    assert recipe.at_least_as_compressed_as(replace(space.original, **choices))
+    assert space.rules_out(replace(space.original, **choices), recipe)
 
 
 @settings(max_examples=30, deadline=None)
@@ -158,6 +159,18 @@ def test_units_leave_the_layers_that_stay(stack):
 def zip_kept(original: Recipe, recipe: Recipe, stack: str) -> list[tuple[object, object]]:
     pairs = zip(getattr(original, stack), getattr(recipe, stack), strict=True)
     return [(before, after) for before, after in pairs if after]
+
+
+def test_a_hopeless_recipe_rules_out_what_loses_units_beside():
+    space = make_space(TINY, "fine")
+    whole = space.decode({"window_s": 15.0})
+    fewer = space.decode({"window_s": 15.0, "encoder.0.heads": 4})
+    without = space.decode({"window_s": 15.0, "encoder.0.kept": False})
+    assert (whole.importance, fewer.importance, without.importance) == ("combined", "iterative", "combined")
+    assert [space.rules_out(one, other) for one, other in permutations((whole, fewer, without), 2)] == [
+        True, True, False, True, False, False,
+    ]  # fmt: skip
+    assert not space.rules_out(fewer, replace(fewer, importance="norm"))
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])
