@@ -141,8 +141,8 @@ def test_low_rank_factors_are_priced_as_the_operators_that_they_are_written_as(p
     items = ItemBuilder(setting=setting, stage="encoder", rows=count, count=1, bits=precision.weight_bits)
     operations = [item.operation for item in items.factors("factors", INPUTS, OUTPUTS, RANK, alive=0)]
     operators = expected(tuple(operations))
-    if "MatMulInteger" in operators:
-        operators["QuantizeLinear" if precision.activation_ranges == "static" else "DynamicQuantizeLinear"] += 2
+    if integers := operators["MatMulInteger"]:
+        operators["QuantizeLinear" if precision.activation_ranges == "static" else "DynamicQuantizeLinear"] += integers
     assert Counter(node.op_type for node in operators_of(graph)) == operators
     products = [(o.k, o.n) for o in operations if o.kind in ("gemm", "gemv")]
     assert products == [(INPUTS, RANK), (RANK, OUTPUTS)]
