@@ -82,7 +82,7 @@ def _kept(
         if recipe.recovery:
             take_weights(network, recipe, recovered)
         for name, (first, _) in factored(network):
-            inputs.factorise(name, first.weight)
+            inputs.factorise(name, first.get_parameter("weight"))
     return network, inputs
 
 

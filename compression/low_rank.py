@@ -6,9 +6,9 @@ of W C W^T:
 
     A = U_r    B = U_r^T W    b' = b + (W - A B) mu
 
-(Yu and Wu 2023, "Compressing transformers: features are low-rank, but weights are not!", algorithm 1). The change is then
-the sum of the eigenvalues left out. With E[x x^T] in the place of C and the bias as it was, A B is SVD-LLM's (Wang et
-al. 2024, arXiv:2403.07378); with I, the truncated singular value decomposition of W.
+(Yu and Wu 2023, "Compressing transformers: features are low-rank, but weights are not!", algorithm 1). The change is
+then the sum of the eigenvalues left out. With E[x x^T] in the place of C and the bias as it was, A B is SVD-LLM's (Wang
+et al. 2024, arXiv:2403.07378); with I, the truncated singular value decomposition of W.
 """
 
 from collections.abc import Iterator

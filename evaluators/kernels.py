@@ -64,7 +64,7 @@ def _rounds_in_blocks(precision: Precision) -> bool:
 
 
 def _multiplies_integers(precision: Precision, inputs: int) -> bool:
-    """MatMulInteger, which has 8-bit weights with one scale per output channel: also where a group holds a whole row."""
+    """MatMulInteger, which has 8-bit weights with one scale per output channel, as where a group holds a whole row."""
     has_one_scale = precision.group_size == 0 or precision.group_size >= inputs
     is_integer = (precision.weight_bits, precision.activation_bits) == (8, 8)
     return is_integer and has_one_scale and not _rounds_in_blocks(precision)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
-
 from compression.activations import StaticLinear
 from compression.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress, unrounded
