@@ -232,17 +232,16 @@ class Recipe:
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
         by_activations = self.rounding != "nearest" or self.activation_ranges == "static" or self.smoothing > 0
-        has_factors = any(
-            layer and layer.factor_rank(width) for layers, width in self._stacks(dimensions) for layer in layers
-        )
-        return self.is_pruned(dimensions) or has_factors or by_activations or self.vocabulary > 0
+        return self.is_pruned(dimensions) or bool(self.ranks(dimensions)) or by_activations or self.vocabulary > 0
 
-    def _stacks(self, dimensions: Dimensions) -> tuple[tuple[tuple[EncoderLayer | None, ...], int], ...]:
-        """The layers of encoder and decoder, each with the width of their stream."""
-        return (
-            (self.encoder, dimensions.n_audio_state),
-            (self.decoder, dimensions.n_text_state),
-        )
+    def ranks(self, dimensions: Dimensions) -> dict[str, int]:
+        """The rank of each layer whose FFN matrices become factors, by gene: `encoder.0.ffn_rank`."""
+        return {
+            f"{stack}.{index}.ffn_rank": rank
+            for stack, width in _widths(dimensions)
+            for index, layer in enumerate(getattr(self, stack))
+            if layer and (rank := layer.factor_rank(width))
+        }
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
@@ -294,8 +293,8 @@ class Recipe:
             changes["range_estimator"] = "minmax"
         if not self.vocabulary:
             changes["vocabulary_language"] = ""
-        for name, (layers, width) in zip(("encoder", "decoder"), self._stacks(dimensions), strict=True):
-            changes[name] = tuple(layer and _with_useful_rank(layer, width) for layer in layers)
+        for stack, width in _widths(dimensions):
+            changes[stack] = tuple(layer and _with_useful_rank(layer, width) for layer in getattr(self, stack))
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -405,6 +404,10 @@ class Recipe:
         model = " ".join([bits, *filter(None, choices), f"{self.window_s:g}s"])
         recovered = (f"recovered by {self.recovery.method}",) if self.recovery else ()
         return " | ".join((*stacks, model, *recovered))
+
+
+def _widths(dimensions: Dimensions) -> tuple[tuple[str, int], ...]:
+    return (("encoder", dimensions.n_audio_state), ("decoder", dimensions.n_text_state))
 
 
 def _with_useful_rank(layer: EncoderLayer, width: int) -> EncoderLayer:

@@ -28,7 +28,7 @@ from compression.ctranslate2_format import (
     SPEC_REVISION,
 )
 from compression.dimensions import VOCABULARIES, Dimensions
-from compression.export.genes import layer_values, matrix_bits, ranks
+from compression.export.genes import layer_values, matrix_bits
 from compression.export.vocabulary import all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
 from compression.models import LoadedModel
 from compression.quantisation import QuantisedMatrix, quantised_weight
@@ -85,7 +85,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"window_s = {recipe.window_s:g}: faster-whisper always encodes {MAX_WINDOW_S:g} s"
     if recipe.activation_bits < 32:
         yield f"activation_bits = {recipe.activation_bits}: CTranslate2 rounds activations its own way or not at all"
-    for gene, rank in ranks(recipe, dimensions):
+    for gene, rank in recipe.ranks(dimensions).items():
         yield f"{gene} = {rank}: CTranslate2 has one matrix where this has two"
     yield from _precision_obstacles(recipe)
     for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):

@@ -25,7 +25,7 @@ from whisper.audio import mel_filters
 from whisper.model import Whisper
 
 from compression.dimensions import VOCABULARIES, Dimensions
-from compression.export.genes import layer_values, matrix_bits, ranks
+from compression.export.genes import layer_values, matrix_bits
 from compression.export.vocabulary import text_tokens, tokenizer_of
 from compression.models import LoadedModel
 from compression.quantisation import QuantisedMatrix, keep_quantised, quantised_weight
@@ -117,7 +117,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         for gene, value in layer_values(recipe, stack, field):
             if value != original:
                 yield f"{gene} = {value} of {original}: whisper.cpp derives it from the model's width"
-    for gene, rank in ranks(recipe, dimensions):
+    for gene, rank in recipe.ranks(dimensions).items():
         yield f"{gene} = {rank}: whisper.cpp has one matrix where this has two"
     yield from _precision_obstacles(recipe)
 
