@@ -11,6 +11,7 @@ from whisper.model import Linear, Whisper
 from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.calibration import Calibration
 from compression.inputs import LOGITS_INPUT, KeptInputs
+from compression.low_rank import factored, factorise
 from compression.models import LoadedModel
 from compression.pruning import prune
 from compression.quantisation import (
@@ -71,14 +72,17 @@ def _kept(
     network = copy.deepcopy(model.network)
     with torch.no_grad():
         columns = prune(network, recipe, calibration)
+        inputs = KeptInputs(
+            calibration.inputs if calibration else {},
+            kept_layers={stack: _kept_layers(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
+            columns=columns,
+        )
+        factorise(network, recipe, inputs)
         shorten(network, recipe, calibration)
         if recipe.recovery:
             take_weights(network, recipe, recovered)
-    inputs = KeptInputs(
-        calibration.inputs if calibration else {},
-        kept_layers={stack: _kept_layers(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
-        columns=columns,
-    )
+        for name, (first, _) in factored(network):
+            inputs.factorise(name, first.get_parameter("weight"))
     return network, inputs
 
 

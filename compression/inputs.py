@@ -73,6 +73,18 @@ class InputStatistics:
             rows=self.rows * factors,
         )
 
+    def times(self, weight: Tensor) -> "InputStatistics":
+        """The same of the input multiplied by a matrix (M, K); its extremes are those of the rows that were kept."""
+        matrix = weight.numpy()
+        rows = self.rows @ matrix.T
+        return InputStatistics(
+            mean=matrix @ self.mean,
+            covariance=matrix @ self.covariance @ matrix.T,
+            low=rows.min(0),
+            high=rows.max(0),
+            rows=rows,
+        )
+
 
 class InputRecorder:
     """Accumulates, call by call, one input."""
@@ -151,21 +163,32 @@ class KeptInputs:
         self._inputs = inputs
         self._kept_layers = kept_layers
         self._columns = columns
+        self._first_factors: dict[str, Tensor] = {}
         self._divisors: dict[str, Tensor] = {}
 
     def of(self, linear: str) -> InputStatistics:
         """Of a linear layer, or of `LOGITS_INPUT`. Raises CompressionError when there is no calibration."""
         if not self._inputs:
-            raise CompressionError("the recipe rounds with regard to activations: that needs calibration speech")
+            raise CompressionError("the recipe goes by activations: that needs calibration speech")
+        found = self._undivided(linear)
+        return found.divided_by(self._divisors[linear]) if linear in self._divisors else found
+
+    def _undivided(self, linear: str) -> InputStatistics:
+        whole, _, place = linear.rpartition(".")
+        if whole in self._first_factors:
+            found = self._undivided(whole)
+            return found.times(self._first_factors[whole]) if place == "1" else found
         original = self.original_name(linear)
         found = self._inputs[input_name(original)]
-        if original in self._columns:
-            found = found.of_columns(self._columns[original])
-        return found.divided_by(self._divisors[linear]) if linear in self._divisors else found
+        return found.of_columns(self._columns[original]) if original in self._columns else found
 
     def divide(self, linear: str, divisors: Tensor) -> None:
         """From now on the layer's input is divided by these, column by column."""
         self._divisors[linear] = divisors
+
+    def factorise(self, linear: str, first: Tensor) -> None:
+        """From now on the layer is two, `.0` with this weight (rank, K) and `.1`, which reads what that gives."""
+        self._first_factors[linear] = first.detach().clone()
 
     def original_name(self, linear: str) -> str:
         """A linear layer's name in the original network."""

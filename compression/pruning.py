@@ -26,10 +26,11 @@ def _narrowed(linear: Linear, *, rows: Tensor | None = None, columns: Tensor | N
         weight, bias = weight[rows], None if bias is None else bias[rows]
     if columns is not None:
         weight = weight[:, columns]
-    return _linear(weight.clone(), None if bias is None else bias.clone())
+    return linear_of(weight.clone(), None if bias is None else bias.clone())
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> Linear:
+def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A layer with this weight (N, K) and bias (N,)."""
     layer = Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = torch.nn.Parameter(weight)
     if bias is not None:
@@ -54,7 +55,7 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
         within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
         kept = kept + torch.linalg.solve(within, (weight[:, ~is_kept] @ across).T).T
     bias = bias + weight @ mean - kept @ mean[is_kept]
-    return _linear(kept.float(), bias.float())
+    return linear_of(kept.float(), bias.float())
 
 
 def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:

@@ -25,7 +25,7 @@ MIN_VOCABULARY = 1024
 """Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
 YOUNGER_FIELDS = frozenset(
-    {"rounding", "range_estimator", "smoothing", "recovery", "vocabulary", "vocabulary_language"}
+    {"rounding", "range_estimator", "smoothing", "recovery", "vocabulary", "vocabulary_language", "ffn_rank"}
 )
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
@@ -45,12 +45,16 @@ def _require(holds: bool, rule: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderLayer:
-    """What stays of an encoder layer: self-attention heads, FFN channels, and their weight bits."""
+    """What stays of an encoder layer: self-attention heads, FFN channels, and their weight bits.
+
+    `ffn_rank`: of both FFN matrices, each then two factors (see `compression.low_rank`); 0 leaves them whole.
+    """
 
     heads: int
     ffn_channels: int
     attention_bits: int
     ffn_bits: int
+    ffn_rank: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -59,7 +63,15 @@ class EncoderLayer:
             if field.name.endswith("_bits"):
                 _require(value in WEIGHT_BITS, f"{field.name} in {WEIGHT_BITS}", value)
             else:
-                _require(value >= 1, f"{field.name} >= 1", value)
+                least = 0 if field.name == "ffn_rank" else 1
+                _require(value >= least, f"{field.name} >= {least}", value)
+
+    def factor_rank(self, width: int) -> int:
+        """The rank of FFN matrices of `width` x `ffn_channels`; 0 where they stay whole.
+
+        They also do where two factors would have as many weights or more.
+        """
+        return self.ffn_rank if self.ffn_rank * (width + self.ffn_channels) < width * self.ffn_channels else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +238,16 @@ class Recipe:
     def needs_calibration(self, dimensions: Dimensions) -> bool:
         """Whether speech decides what the recipe does to a model."""
         by_activations = self.rounding != "nearest" or self.activation_ranges == "static" or self.smoothing > 0
-        return self.is_pruned(dimensions) or by_activations or self.vocabulary > 0
+        return self.is_pruned(dimensions) or bool(self.ranks(dimensions)) or by_activations or self.vocabulary > 0
+
+    def ranks(self, dimensions: Dimensions) -> dict[str, int]:
+        """The rank of each layer whose FFN matrices become factors, by gene: `encoder.0.ffn_rank`."""
+        return {
+            f"{stack}.{index}.ffn_rank": rank
+            for stack, width in _widths(dimensions)
+            for index, layer in enumerate(getattr(self, stack))
+            if layer and (rank := layer.factor_rank(width))
+        }
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
@@ -280,6 +301,8 @@ class Recipe:
             changes["range_estimator"] = "minmax"
         if not self.vocabulary:
             changes["vocabulary_language"] = ""
+        for stack, width in _widths(dimensions):
+            changes[stack] = tuple(layer and _with_useful_rank(layer, width) for layer in getattr(self, stack))
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -326,9 +349,9 @@ class Recipe:
     def at_least_as_compressed_as(self, other: "Recipe") -> bool:
         """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 
-        Fewer layers, heads, channels and bits, larger groups, no zero points, a shorter window and fewer tokens are
-        more compressed; recipes that choose or repair differently are incomparable, and so are shorter vocabularies for
-        different languages.
+        Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window and fewer
+        tokens are more compressed; recipes that choose or repair differently are incomparable, and so are shorter
+        vocabularies for different languages.
         """
         if len(self.encoder) != len(other.encoder) or len(self.decoder) != len(other.decoder):
             return False
@@ -347,7 +370,8 @@ class Recipe:
         layers: list[float] = []
         for stack, kind in ((self.encoder, EncoderLayer), (self.decoder, DecoderLayer)):
             for layer in stack:
-                layers += [getattr(layer, field.name) if layer else 0 for field in fields(kind)]
+                # only a rank can be 0: then it is the whole matrix's
+                layers += [getattr(layer, field.name) or inf if layer else 0 for field in fields(kind)]
         group = -(self.group_size or inf) if self.has_groups else 0.0
         grid = (group, -float(self.symmetric) if self.is_quantised else 0.0)
         return (
@@ -363,9 +387,10 @@ class Recipe:
     def summary(self) -> str:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
 
-        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s static
-        ranges. A shorter vocabulary follows the embedding: `emb8 8192en`. What is not rounded to the nearest point,
-        smoothed or given another range than all values is named.
+        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s
+        static ranges. Ranks follow the channels, 0 where only some layers have one: `ffn5120 r0,192`; a shorter
+        vocabulary the embedding: `emb8 8192en`. What is not rounded to the nearest point, smoothed or given another
+        range than all values is named.
         """
         encoder = [layer for layer in self.encoder if layer]
         decoder = [layer for layer in self.decoder if layer]
@@ -389,6 +414,15 @@ class Recipe:
         return " | ".join((*stacks, model, *recovered))
 
 
+def _widths(dimensions: Dimensions) -> tuple[tuple[str, int], ...]:
+    return (("encoder", dimensions.n_audio_state), ("decoder", dimensions.n_text_state))
+
+
+def _with_useful_rank(layer: EncoderLayer, width: int) -> EncoderLayer:
+    rank = layer.factor_rank(width)
+    return layer if rank == layer.ffn_rank else replace(layer, ffn_rank=rank)
+
+
 def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
     if isinstance(value, tuple):
@@ -401,8 +435,9 @@ def _plain(value: Any) -> Any:
 
 def _stack_summary(layers: list[Any], heads: str) -> str:
     channels = sum(layer.ffn_channels for layer in layers)
-    attention, ffn = (
-        ",".join(str(b) for b in sorted({getattr(layer, name) for layer in layers}))
-        for name in ("attention_bits", "ffn_bits")
+    attention, ffn, ranks = (
+        ",".join(str(value) for value in sorted({getattr(layer, name) for layer in layers}))
+        for name in ("attention_bits", "ffn_bits", "ffn_rank")
     )
-    return f"{len(layers)}L {heads}h ffn{channels} w{attention}/{ffn}"
+    rank = f" r{ranks}" if ranks != "0" else ""
+    return f"{len(layers)}L {heads}h ffn{channels}{rank} w{attention}/{ffn}"

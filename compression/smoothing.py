@@ -3,8 +3,8 @@
 SmoothQuant (Xiao et al. 2023, "SmoothQuant: Accurate and efficient post-training quantization for large language
 models", equations 3 and 4): X W = (X / s) (s W) with s_j = max|X_j|^a / max|W_j|^(1 - a) for input channel j. The
 division goes into the layer before, so that nothing is added to what runs: into a layer normalisation, or into the rows
-of the values behind attention, whose mixing works channel by channel. GELU is not linear, so the second FFN layer stays
-as it is.
+of the values behind attention, whose mixing works channel by channel, or of the first of two low-rank factors. GELU is
+not linear, so the second FFN layer stays as it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
 from compression.inputs import InputStatistics, KeptInputs
+from compression.low_rank import factored
 
 LEAST = 1e-5
 """Below this, activations and weights of a channel count as this large."""
@@ -58,10 +59,13 @@ def _smoothable(network: Whisper) -> Iterator[tuple[nn.Module, dict[str, Linear]
             self_attention = [f"{prefix}.attn.{name}" for name in ("query", "key", "value")]
             yield block.attn_ln, readers(*self_attention)
             yield block.attn.value, readers(f"{prefix}.attn.out")
-            yield block.mlp_ln, readers(f"{prefix}.mlp.0")
+            is_factored = isinstance(block.mlp[0], nn.Sequential)
+            yield block.mlp_ln, readers(f"{prefix}.mlp.0.0" if is_factored else f"{prefix}.mlp.0")
             if block.cross_attn is not None:
                 yield block.cross_attn_ln, readers(f"{prefix}.cross_attn.query")
                 yield block.cross_attn.value, readers(f"{prefix}.cross_attn.out")
+    for name, (first, _) in factored(network):
+        yield first, readers(f"{name}.1")
     crosses = [
         f"decoder.blocks.{index}.cross_attn.{name}"
         for index in range(len(network.decoder.blocks))

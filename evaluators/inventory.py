@@ -59,15 +59,17 @@ def parts(
     for index, encoder in enumerate(recipe.encoder):
         if encoder:
             place = f"encoder.{index}"
+            rank = encoder.factor_rank(dimensions.n_audio_state)
             yield place, _encoder_attention(setting, encoder.heads, encoder.attention_bits)
-            yield place, _ffn(setting, "encoder", encoder.ffn_channels, encoder.ffn_bits)
+            yield place, _ffn(setting, "encoder", encoder.ffn_channels, rank, encoder.ffn_bits)
     for index, decoder in enumerate(recipe.decoder):
         if decoder:
             place = f"decoder.{index}"
+            rank = decoder.factor_rank(dimensions.n_text_state)
             yield place, _self_attention(setting, decoder.heads, decoder.attention_bits)
             yield place, _cross_projection(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _cross_attention(setting, decoder.cross_heads, decoder.attention_bits)
-            yield place, _ffn(setting, "decoder", decoder.ffn_channels, decoder.ffn_bits)
+            yield place, _ffn(setting, "decoder", decoder.ffn_channels, rank, decoder.ffn_bits)
     rows = setting.dimensions.embedding_rows(recipe.vocabulary)
     yield "decoder", _vocabulary(setting, rows, recipe.embedding_bits)
 
@@ -144,15 +146,15 @@ def _encoder_attention(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _ffn(setting: Setting, stage: Stage, channels: int, bits: int) -> Part:
+def _ffn(setting: Setting, stage: Stage, channels: int, rank: int, bits: int) -> Part:
     rows, count = (setting.positions, 1) if stage == "encoder" else (1, setting.steps)
     build = ItemBuilder(setting=setting, stage=stage, group="ffn", rows=rows, count=count, bits=bits)
     residual = rows * build.state
     items = (
         build.layer_norm("ln"),
-        *build.linear("0", build.state, channels, alive=residual),
+        *build.factors("0", build.state, channels, rank, alive=residual),
         build.gelu("gelu", channels, alive=residual),
-        *build.linear("2", channels, build.state, alive=residual),
+        *build.factors("2", channels, build.state, rank, alive=residual),
     )
     return Part(stage=stage, items=items)
 

@@ -167,6 +167,14 @@ class ItemBuilder:
             tensors=(self.matrix(outputs, inputs), self.floats(outputs if biases is None else biases)),
         )
 
+    def factors(self, name: str, inputs: int, outputs: int, rank: int, *, alive: int) -> Iterator[InventoryItem]:
+        """A linear layer as two with `rank` values between them, the bias in the second one; as one for rank 0."""
+        if not rank:
+            yield from self.linear(name, inputs, outputs, alive=alive)
+            return
+        yield from self.linear(f"{name}.0", inputs, rank, alive=alive, biases=0)
+        yield from self.linear(f"{name}.1", rank, outputs, alive=alive)
+
     def convolution(self, name: str, channels: int, *, input_rows: int, positions: int = 0) -> InventoryItem:
         """`positions`: rows of the table that is added to its output."""
         inputs = channels * KERNEL_WIDTH

@@ -31,7 +31,7 @@ def roundings(rows: int, inputs: int, precision: Precision) -> tuple[Operation, 
     Nothing where the kernel rounds by itself: then that is part of the product.
     """
     bits = precision.activation_bits
-    if bits == FLOAT_BITS or _rounds_in_blocks(precision) or _multiplies_integers(precision):
+    if bits == FLOAT_BITS or _rounds_in_blocks(precision) or _multiplies_integers(precision, inputs):
         return ()
     kind: OperationKind = "quantise" if precision.activation_ranges == "static" else "dynamic_quantise"
     return (
@@ -42,7 +42,7 @@ def roundings(rows: int, inputs: int, precision: Precision) -> tuple[Operation, 
 
 def product(rows: int, inputs: int, outputs: int, precision: Precision) -> Operation:
     """(rows, inputs) times the stored matrix (inputs, outputs)."""
-    is_integer = _multiplies_integers(precision)
+    is_integer = _multiplies_integers(precision, inputs)
     block = 0
     if precision.kernel_bits <= WIDEST_INTEGER and not is_integer:
         block = block_of(precision.group_size, inputs) or precision.group_size
@@ -63,6 +63,8 @@ def _rounds_in_blocks(precision: Precision) -> bool:
     return integer_weights and precision.activation_bits == 8 and precision.activation_ranges == "dynamic"
 
 
-def _multiplies_integers(precision: Precision) -> bool:
-    """MatMulInteger, which has 8-bit weights with one scale per output channel."""
-    return (precision.weight_bits, precision.activation_bits, precision.group_size) == (8, 8, 0)
+def _multiplies_integers(precision: Precision, inputs: int) -> bool:
+    """MatMulInteger, which has 8-bit weights with one scale per output channel, as where a group holds a whole row."""
+    has_one_scale = precision.group_size == 0 or precision.group_size >= inputs
+    is_integer = (precision.weight_bits, precision.activation_bits) == (8, 8)
+    return is_integer and has_one_scale and not _rounds_in_blocks(precision)

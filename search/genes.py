@@ -165,7 +165,9 @@ class StackGene(Gene):
     def read(self, recipe: Recipe, original: Recipe) -> Value | None:
         layers = getattr(recipe, self.stack)
         chosen = layers if self.layer is None else (layers[self.layer],)
-        return next((getattr(layer, self.name) for layer in chosen if layer is not None), None)
+        values = [getattr(layer, self.name) for layer in chosen if layer is not None]
+        # a rank is 0 where a layer has so few channels that it would save nothing
+        return next((value for value in values if value), values[0] if values else None)
 
 
 @dataclass(frozen=True)

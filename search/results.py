@@ -9,7 +9,7 @@ import pandas as pd
 
 from common.files import write_text_whole
 from compression.dimensions import Dimensions
-from compression.recipe import Recipe
+from compression.recipe import EncoderLayer, Recipe
 from search.outcome import ArtifactFigures, Outcome
 from search.robustness import new_notes, over_note
 from search.trial import ACCURACY, Trial
@@ -103,12 +103,17 @@ def _matrix_weights(recipe: Recipe, dimensions: Dimensions) -> Iterator[tuple[in
     audio, text = dimensions.n_audio_state, dimensions.n_text_state
     for layer in filter(None, recipe.encoder):
         yield layer.attention_bits, 4 * audio * layer.heads * dimensions.audio_head_width
-        yield layer.ffn_bits, 2 * audio * layer.ffn_channels
+        yield layer.ffn_bits, _ffn_weights(layer, audio)
     for layer in filter(None, recipe.decoder):
         yield layer.attention_bits, 4 * text * (layer.heads + layer.cross_heads) * dimensions.text_head_width
-        yield layer.ffn_bits, 2 * text * layer.ffn_channels
+        yield layer.ffn_bits, _ffn_weights(layer, text)
     yield recipe.convolution_bits, CONVOLUTION_WIDTH * (dimensions.n_mels + audio) * audio
     yield recipe.embedding_bits, dimensions.embedding_rows(recipe.vocabulary) * text
+
+
+def _ffn_weights(layer: EncoderLayer, width: int) -> int:
+    channels, rank = layer.ffn_channels, layer.factor_rank(width)
+    return 2 * (rank * (width + channels) if rank else width * channels)
 
 
 def _frame(

@@ -284,8 +284,9 @@ def runtime_violation(recipe: Recipe, runtime: RuntimeSupport, *, original: Reci
     for what, used, executed, unchanged in checks:
         if not used <= {*executed, unchanged}:
             return f"{runtime.name} executes {what} {sorted(executed)}, not {sorted(used - {*executed, unchanged})}"
-    multiple = runtime.channel_multiple
-    odd = [
-        layer.ffn_channels for layer in (*recipe.encoder, *recipe.decoder) if layer and layer.ffn_channels % multiple
-    ]
-    return f"FFN channels must be multiples of {multiple}, not {odd[0]}" if odd else None
+    layers, multiple = [layer for layer in (*recipe.encoder, *recipe.decoder) if layer], runtime.channel_multiple
+    for what, name in (("FFN channels", "ffn_channels"), ("FFN ranks", "ffn_rank")):
+        odd = next((count for layer in layers if (count := getattr(layer, name)) % multiple), None)
+        if odd:
+            return f"{what} must be multiples of {multiple}, not {odd}"
+    return None

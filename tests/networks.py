@@ -23,13 +23,23 @@ def narrowed_attention(state: int, heads: int, head_width: int) -> MultiHeadAtte
     return attention
 
 
+def linear(inputs: int, outputs: int, rank: int) -> nn.Module:
+    """Or two with `rank` values between them."""
+    if not rank:
+        return Linear(inputs, outputs)
+    return nn.Sequential(Linear(inputs, rank, bias=False), Linear(rank, outputs))
+
+
 def narrowed_block(state: int, head_width: int, layer: EncoderLayer) -> ResidualAttentionBlock:
     cross = isinstance(layer, DecoderLayer)
     block = ResidualAttentionBlock(state, 1, cross_attention=cross)
     block.attn = narrowed_attention(state, layer.heads, head_width)
     if cross:
         block.cross_attn = narrowed_attention(state, layer.cross_heads, head_width)
-    block.mlp = nn.Sequential(Linear(state, layer.ffn_channels), nn.GELU(), Linear(layer.ffn_channels, state))
+    channels, rank = layer.ffn_channels, layer.ffn_rank
+    if rank * (state + channels) >= state * channels:
+        rank = 0
+    block.mlp = nn.Sequential(linear(state, channels, rank), nn.GELU(), linear(channels, state, rank))
     return block
 
 

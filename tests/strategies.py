@@ -51,12 +51,17 @@ def recipes(
     def channels(most: int) -> st.SearchStrategy[int]:
         return st.sampled_from((most // 2, most)) if coarse else st.integers(1, most)
 
+    def ranks(width: int) -> st.SearchStrategy[int]:
+        """As many are too high to save anything as not."""
+        return st.sampled_from((0, 1, width // 2)) if coarse else st.just(0) | st.integers(0, 2 * width)
+
     encoder = st.builds(
         EncoderLayer,
         heads=st.integers(1, dimensions.n_audio_head),
         ffn_channels=channels(dimensions.audio_ffn),
         attention_bits=weight_bits,
         ffn_bits=weight_bits,
+        ffn_rank=ranks(dimensions.n_audio_state),
     )
     decoder = st.builds(
         DecoderLayer,
@@ -65,6 +70,7 @@ def recipes(
         ffn_channels=channels(dimensions.text_ffn),
         attention_bits=weight_bits,
         ffn_bits=weight_bits,
+        ffn_rank=ranks(dimensions.n_text_state),
     )
     return st.builds(
         Recipe,

@@ -85,6 +85,8 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"window_s = {recipe.window_s:g}: faster-whisper always encodes {MAX_WINDOW_S:g} s"
     if recipe.activation_bits < 32:
         yield f"activation_bits = {recipe.activation_bits}: CTranslate2 rounds activations its own way or not at all"
+    for gene, rank in recipe.ranks(dimensions).items():
+        yield f"{gene} = {rank}: CTranslate2 has one matrix where this has two"
     yield from _precision_obstacles(recipe)
     for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):
         (first, heads), *others = layer_values(recipe, stack, *fields)

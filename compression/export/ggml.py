@@ -117,6 +117,8 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         for gene, value in layer_values(recipe, stack, field):
             if value != original:
                 yield f"{gene} = {value} of {original}: whisper.cpp derives it from the model's width"
+    for gene, rank in recipe.ranks(dimensions).items():
+        yield f"{gene} = {rank}: whisper.cpp has one matrix where this has two"
     yield from _precision_obstacles(recipe)
 
 

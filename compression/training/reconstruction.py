@@ -103,7 +103,9 @@ def _sub_layers(block: ResidualAttentionBlock, mask: Tensor | None) -> Iterator[
         yield _SubLayer(
             output=block.cross_attn.out, writes=lambda x, xa: block.cross_attn(block.cross_attn_ln(x), xa)[0]
         )
-    yield _SubLayer(output=block.mlp[2], writes=lambda x, _: block.mlp(block.mlp_ln(x)))
+    second = block.mlp[2]
+    last = second[1] if isinstance(second, nn.Sequential) else second
+    yield _SubLayer(output=last, writes=lambda x, _: block.mlp(block.mlp_ln(x)))
 
 
 class _Refit:

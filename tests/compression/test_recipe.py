@@ -34,6 +34,7 @@ def compressed_further(draw: st.DrawFn, recipe: Recipe) -> Recipe:
             (
                 {},
                 {"encoder": (encoder,)},
+                {"encoder": (replace(encoder, ffn_rank=1),)},
                 {"embedding_bits": 8},
                 {"convolution_bits": 8},
                 {"window_s": 15.0},
@@ -84,6 +85,11 @@ def test_whole_and_fractional_seconds_are_one_recipe() -> None:
     assert first.id == second.id
 
 
+def saves_nothing(layer: EncoderLayer) -> bool:
+    """Whether the rank's factors have at least the weights of a matrix of 128 x channels."""
+    return layer.ffn_rank * 128 + layer.ffn_rank * layer.ffn_channels >= 128 * layer.ffn_channels
+
+
 @given(recipes(DIMENSIONS))
 def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) -> None:
     canonical = recipe.canonical(DIMENSIONS)
@@ -99,6 +105,8 @@ def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) ->
         "importance": not recipe.is_pruned(DIMENSIONS),
         "refit": not recipe.is_pruned(DIMENSIONS) or recipe.importance == "iterative",
         "vocabulary_language": recipe.vocabulary == 0,
+        "encoder": any(layer and saves_nothing(layer) for layer in recipe.encoder),
+        "decoder": any(layer and saves_nothing(layer) for layer in recipe.decoder),
     }
     assert changed <= {name for name, has_no_effect in allowed.items() if has_no_effect}
 
@@ -191,6 +199,8 @@ LAYER = {"heads": 2, "ffn_channels": 512, "attention_bits": 8, "ffn_bits": 8}
         ("ffn_bits", 1),
         ("ffn_bits", 8.0),
         ("cross_heads", 0),
+        ("ffn_rank", -1),
+        ("ffn_rank", 16.0),
     ],
 )
 def test_layer_refuses_nonsense(field: str, value: object) -> None:
@@ -322,6 +332,41 @@ def test_vocabularies_are_ordered_by_length_within_a_language() -> None:
     assert not original.at_least_as_compressed_as(longer)
     assert not german.at_least_as_compressed_as(longer)
     assert german.at_least_as_compressed_as(original)
+
+
+def test_ranks_are_ordered_and_none_is_the_whole_matrix() -> None:
+    original = Recipe.original(DIMENSIONS)
+    low, high = (
+        replace(original, decoder=tuple(replace(layer, ffn_rank=rank) for layer in original.decoder))
+        for rank in (32, 64)
+    )
+    assert low.at_least_as_compressed_as(high)
+    assert high.at_least_as_compressed_as(original)
+    assert not original.at_least_as_compressed_as(low)
+    assert not high.at_least_as_compressed_as(low)
+    dropped = replace(low, decoder=(None, low.decoder[1]))
+    assert dropped.at_least_as_compressed_as(low)
+    assert not low.at_least_as_compressed_as(dropped)
+
+
+def test_a_rank_that_no_longer_saves_anything_is_no_gene() -> None:
+    """103 x (128 + 512) is more than 128 x 512, 102 x (128 + 512) is less."""
+    original = Recipe.original(DIMENSIONS)
+    layer, other = original.encoder
+    for rank, channels, made in ((102, 512, 102), (103, 512, 0), (64, 129, 64), (64, 128, 0)):
+        recipe = replace(original, encoder=(replace(layer, ffn_rank=rank, ffn_channels=channels), other))
+        canonical = recipe.canonical(DIMENSIONS)
+        assert canonical.encoder == (replace(layer, ffn_rank=made, ffn_channels=channels), other)
+        assert canonical.needs_calibration(DIMENSIONS) == (made > 0 or channels < 512)
+
+
+def test_summary_names_ranks() -> None:
+    original = Recipe.original(DIMENSIONS)
+    encoder = tuple(replace(layer, ffn_rank=rank) for layer, rank in zip(original.encoder, (96, 0), strict=True))
+    decoder = tuple(replace(layer, ffn_rank=32) for layer in original.decoder)
+    summary = replace(original, encoder=encoder, decoder=decoder).summary()
+    assert summary.startswith("enc 2L 4h ffn1024 r0,96 w16/16 | dec 2L 4+4h ffn1024 r32 w16/16 |")
+    assert " r" not in original.summary()
 
 
 def test_original_changes_nothing() -> None:

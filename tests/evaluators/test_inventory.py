@@ -168,6 +168,19 @@ def test_caches_hold_keys_and_values_of_every_kept_layer() -> None:
     assert sum(item.cache_bytes for item in items) == 4 * 2 * (steps * 64 + 1500 * 128)
 
 
+def test_a_low_rank_layer_multiplies_twice_and_has_one_bias() -> None:
+    original = Recipe.original(SMALL)
+    layer = replace(original.decoder[0], ffn_rank=48)
+    items = operations(SMALL, replace(original, decoder=(layer, original.decoder[1])))
+    by_name = {item.name: item for item in items}
+    shapes = {"0.0": (128, 48), "0.1": (48, 512), "2.0": (512, 48), "2.1": (48, 128)}
+    for name, (inputs, outputs) in shapes.items():
+        item = by_name[f"decoder.0.ffn.{name}"]
+        assert (item.operation.kind, item.operation.k, item.operation.n) == ("gemv", inputs, outputs)
+        assert item.parameters == inputs * outputs + (outputs if name.endswith("1") else 0)
+    assert not {"decoder.0.ffn.0", "decoder.1.ffn.0.0"} & by_name.keys()
+
+
 def test_names_are_those_of_the_original_layers() -> None:
     original = Recipe.original(SMALL)
     items = operations(SMALL, replace(original, encoder=(None, original.encoder[1])), tokens=29)

@@ -6,17 +6,21 @@ from itertools import product as combinations
 import onnx
 import pytest
 import torch
+from torch import nn
 from whisper.model import Linear
 
 from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.export.onnx_runtime.graph import Graph
+from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage
 from compression.quantisation import Grid, keep_quantised, stored
 from devices.operation import Operation
+from evaluators.items import ItemBuilder, Setting
 from evaluators.kernels import Precision, product, roundings
+from tests.strategies import small_dimensions
 
-INPUTS, OUTPUTS = 96, 40
+INPUTS, OUTPUTS, RANK = 96, 40, 24
 HELPERS = {"Add", "Cast", "Div", "Expand", "Max", "Min", "Mul", "Neg", "ReduceMax", "ReduceMin", "Round", "Sub"}
 """Operators around the kernels: biases, widened tensors, ranges of 16 bits."""
 PRECISIONS = [
@@ -29,9 +33,9 @@ PRECISIONS = [
 ]
 
 
-def layer(precision: Precision) -> Linear:
+def layer(precision: Precision, inputs: int = INPUTS, outputs: int = OUTPUTS) -> Linear:
     """A layer as `compress` leaves it."""
-    module = Linear(INPUTS, OUTPUTS)
+    module = Linear(inputs, outputs)
     values, quantised = stored(
         module.weight.detach(), Grid(bits=precision.weight_bits, group_size=precision.group_size)
     )
@@ -50,11 +54,16 @@ def layer(precision: Precision) -> Linear:
 
 
 def written(precision: Precision, rows: str) -> list[onnx.NodeProto]:
-    """The exporter's operators, without the helpers."""
+    """The exporter's operators for a layer."""
     graph = Graph("layer")
     x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", INPUTS))
     storage = Storage(bits=precision.weight_bits, half_vectors=True)
     graph.output(linear(graph, x, "layer", [layer(precision)], storage, rows=rows), "y", (1, "rows", OUTPUTS))
+    return operators_of(graph)
+
+
+def operators_of(graph: Graph) -> list[onnx.NodeProto]:
+    """Without the helpers."""
     nodes = onnx.load_from_string(graph.to_bytes()).graph.node
     return [node for node in nodes if node.op_type not in {*HELPERS, "Identity", "Transpose"}]
 
@@ -108,3 +117,32 @@ def test_operations_have_the_layers_shape(precision: Precision) -> None:
         for rounding in roundings(count, INPUTS, precision):
             assert (rounding.m, rounding.k, rounding.n) == (count, INPUTS, 1)
             assert rounding.activation_bits == precision.activation_bits
+
+
+@pytest.mark.parametrize("rows", ["many", "one"])
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_low_rank_factors_are_priced_as_the_operators_that_they_are_written_as(precision: Precision, rows: str) -> None:
+    graph = Graph("factors")
+    x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", INPUTS))
+    pair = nn.Sequential(layer(precision, INPUTS, RANK), layer(precision, RANK, OUTPUTS))
+    build = Builder(graph=graph, rows=rows, half_vectors=True)
+    graph.output(build.factors(x, "factors", pair, precision.weight_bits), "y", (1, "rows", OUTPUTS))
+    setting = Setting(
+        dimensions=small_dimensions(),
+        frames=100,
+        steps=5,
+        group_size=precision.group_size,
+        symmetric=True,
+        activation_bits=precision.activation_bits,
+        activation_ranges=precision.activation_ranges,
+        float_bits=16,
+    )
+    count = 7 if rows == "many" else 1
+    items = ItemBuilder(setting=setting, stage="encoder", rows=count, count=1, bits=precision.weight_bits)
+    operations = [item.operation for item in items.factors("factors", INPUTS, OUTPUTS, RANK, alive=0)]
+    operators = expected(tuple(operations))
+    if integers := operators["MatMulInteger"]:
+        operators["QuantizeLinear" if precision.activation_ranges == "static" else "DynamicQuantizeLinear"] += integers
+    assert Counter(node.op_type for node in operators_of(graph)) == operators
+    products = [(o.k, o.n) for o in operations if o.kind in ("gemm", "gemv")]
+    assert products == [(INPUTS, RANK), (RANK, OUTPUTS)]

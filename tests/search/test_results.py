@@ -118,6 +118,9 @@ def test_mean_weight_bits_against_the_sizes_of_whisper_s_matrices(outcome, dimen
     at_16 = 16 * n * n + 3 * n * (80 + n)  # the other decoder layer, convolutions
     assert mean_weight_bits(recipe, dimensions) == pytest.approx((8 * at_8 + 16 * at_16) / (at_8 + at_16), rel=1e-12)
     assert mean_weight_bits(Recipe.original(dimensions, stored_bits=32), dimensions) == 32
+    factored = replace(recipe, encoder=tuple(layer and replace(layer, ffn_rank=96) for layer in recipe.encoder))
+    at_8 -= 8 * n * n - 2 * 96 * 5 * n
+    assert mean_weight_bits(factored, dimensions) == pytest.approx((8 * at_8 + 16 * at_16) / (at_8 + at_16), rel=1e-12)
 
 
 def test_structure_counts_what_is_kept(outcome, dimensions):

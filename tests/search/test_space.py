@@ -132,6 +132,15 @@ def test_the_more_particular_gene_has_the_last_word():
     assert [layer and layer.heads for layer in recipe.decoder] == [5, 2, 5, 5]
 
 
+def test_a_rank_is_read_off_the_layers_that_have_enough_channels_for_it():
+    """192 x (384 + 384) is 384 x 384: in the second layer it would save nothing."""
+    space = make_space(DIMENSIONS, {"encoder.ffn_rank": (0, 256, 192), "encoder.1.ffn_channels": (1536, 384)})
+    recipe = space.decode({"encoder.ffn_rank": 192, "encoder.1.ffn_channels": 384})
+    assert [layer.ffn_rank for layer in recipe.encoder] == [192, 0]
+    assert space.encode(recipe) == {"encoder.ffn_rank": 192, "encoder.1.ffn_channels": 384}
+    assert space.encode(ORIGINAL) == {"encoder.ffn_rank": 0, "encoder.1.ffn_channels": 1536}
+
+
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("removed", [0, 1, 5, 17, 20])
 def test_heads_removed_are_the_least_important_ones_of_the_stack(stack, removed):
@@ -226,6 +235,8 @@ def test_more_units_than_there_are_cannot_leave():
         ("activation_bits = [32, 4]", "activation_bits = 4 is not possible"),
         ("group_size = [32, 48]", r"group_size = 48 .*onnxruntime executes group sizes \[16, 32, 64, 128\]"),
         ('"encoder.0.ffn_channels" = [1536, 1000]', "FFN channels must be multiples of 32, not 1000"),
+        ('"encoder.0.ffn_rank" = [0, 100]', "FFN ranks must be multiples of 32, not 100"),
+        ('"encoder.ffn_rank" = [0, 320]', "ffn_rank = 320 cannot be made exactly: it comes to 0"),
         (
             '"encoder.ffn_channels_removed" = [0, 100]',
             "ffn_channels_removed = 100 cannot be made exactly: it comes to 96",

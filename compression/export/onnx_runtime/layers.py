@@ -56,8 +56,16 @@ class Builder:
         return self.split(self.linear(x, f"{name}.query_key_value", modules, bits), 3)
 
     def feed_forward(self, x: str, name: str, mlp: nn.Sequential, bits: int) -> str:
-        hidden = self.linear(x, f"{name}.0", [mlp[0]], bits)
-        return self.linear(self.graph.op("Gelu", hidden), f"{name}.2", [mlp[2]], bits)
+        hidden = self.factors(x, f"{name}.0", mlp[0], bits)
+        return self.factors(self.graph.op("Gelu", hidden), f"{name}.2", mlp[2], bits)
+
+    def factors(self, x: str, name: str, layer: nn.Module, bits: int) -> str:
+        """A linear layer, or its two low-rank factors one after the other."""
+        if not isinstance(layer, nn.Sequential):
+            return self.linear(x, name, [layer], bits)
+        for place, factor in layer.named_children():
+            x = self.linear(x, f"{name}.{place}", [factor], bits)
+        return x
 
     def attend(self, query: str, key: str, value: str, *, heads: int) -> str:
         """softmax(q k^T / sqrt(width)) v: (batch, rows, heads * width).

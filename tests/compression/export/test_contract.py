@@ -119,6 +119,10 @@ def shortened(recipe: Recipe) -> Recipe:
     return replace(eight, vocabulary=8192, vocabulary_language="en")
 
 
+def factored(recipe: Recipe) -> Recipe:
+    return changed(recipe, encoder={"ffn_rank": 288}, decoder={"ffn_rank": 288})
+
+
 CASES = (
     Case(target="onnxruntime", name="original", change=lambda recipe: recipe),
     Case(target="onnxruntime", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
@@ -127,6 +131,7 @@ CASES = (
     Case(target="onnxruntime", name="4-bit blocks", change=lambda recipe: blocks(recipe, 4)),
     Case(target="onnxruntime", name="uneven heads, mixed bits, 15 s", change=mixed),
     Case(target="onnxruntime", name="8192 English tokens, 15 s", change=shortened),
+    Case(target="onnxruntime", name="low rank", change=factored),
     Case(target="ctranslate2", name="original", change=lambda recipe: recipe),
     Case(target="ctranslate2", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
     Case(target="ctranslate2", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),

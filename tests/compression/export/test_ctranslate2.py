@@ -152,6 +152,7 @@ REFUSED = {
     "group_size = 32: CTranslate2 has one scale per output channel": changed(EIGHT, group_size=32),
     "symmetric = false": changed(EIGHT, symmetric=False),
     "decoder.0.cross_heads = 4 beside decoder.0.heads = 3": changed(ORIGINAL, decoder={"heads": 3}),
+    "decoder.0.ffn_rank = 32: CTranslate2 has one matrix": changed(ORIGINAL, decoder={"ffn_rank": 32}),
 }
 
 

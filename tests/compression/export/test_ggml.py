@@ -198,6 +198,7 @@ REFUSED = {
     ),
     "decoder.0.cross_heads = 2 of 4": changed(ORIGINAL, decoder={"cross_heads": 2}),
     "decoder.0.ffn_channels = 192 of 256": changed(ORIGINAL, decoder={"ffn_channels": 192}),
+    "encoder.0.ffn_rank = 32: whisper.cpp has one matrix": changed(ORIGINAL, encoder={"ffn_rank": 32}),
     "encoder.0.attention_bits = 32": changed(ORIGINAL, bits=32, convolution_bits=32),
     "encoder.0.attention_bits = 6": changed(ORIGINAL, bits=6),
     "decoder.0.ffn_bits = 4 beside encoder.0.attention_bits = 8": changed(BLOCKS[8], decoder={"ffn_bits": 4}),

@@ -58,6 +58,11 @@ FLOAT_ACTIVATIONS = {
         group_size=32,
     ),
     "fewer layers": without(without(changed(ORIGINAL, bits=8), "encoder", 1), "decoder", 0),
+    "low rank": changed(ORIGINAL, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 20}),
+    "low rank, 4 bits": changed(ORIGINAL, bits=4, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 20}),
+    "low rank, 8 bits in groups": changed(
+        ORIGINAL, bits=8, group_size=32, symmetric=False, encoder={"ffn_rank": 48}, decoder={"ffn_rank": 20}
+    ),
 }
 ROUNDED_ACTIVATIONS = {
     "int8, dynamic": changed(ORIGINAL, bits=8, activation_bits=8),
@@ -69,6 +74,10 @@ ROUNDED_ACTIVATIONS = {
     "int8 in blocks, 4 bits": changed(ORIGINAL, bits=4, activation_bits=8, group_size=16, symmetric=False),
     "16 bits, dynamic": changed(ORIGINAL, bits=8, activation_bits=16),
     "16 bits, static": changed(ORIGINAL, bits=8, activation_bits=16, activation_ranges="static"),
+    "int8, dynamic, low rank": changed(ORIGINAL, bits=8, activation_bits=8, encoder={"ffn_rank": 48}),
+    "int8, static, low rank": changed(
+        ORIGINAL, bits=8, activation_bits=8, activation_ranges="static", decoder={"ffn_rank": 32}
+    ),
 }
 
 
@@ -191,7 +200,9 @@ def test_hypotheses_do_not_see_each_other(model, tmp_path):
         np.testing.assert_allclose(row, alone[0], rtol=0, atol=2e-5 * np.abs(alone).max())
 
 
-@pytest.mark.parametrize("name", ["float16", "8 bits per channel", "4 bits, zero points", "mixed"])
+@pytest.mark.parametrize(
+    "name", ["float16", "8 bits per channel", "4 bits, zero points", "mixed", "low rank", "low rank, 8 bits in groups"]
+)
 def test_tensors_take_the_bytes_that_the_recipe_promises(name, model, tmp_path):
     """What is not in the promise: alignment, the table of positions' rates, and copies of equal scales."""
     recipe = FLOAT_ACTIVATIONS[name].canonical(COMPACT)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from compression.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
+from compression.calibration import CalibrationSample, measure
 from compression.compress import compress
 from compression.models import LoadedModel
-from compression.quantisation import quantised_weight
+from compression.quantisation import Grid, quantised_weight, stored
 from compression.recipe import Recovery, RecoveryMethod
 from compression.recovered import weights_digest
 from compression.straight_through import straight_through
@@ -39,7 +40,7 @@ def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qa
 def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
     weights = student.weights()
     recovery = Recovery(method="qat", weights_sha256=weights_digest(weights))
-    return compress(subject.model, replace(subject.recipe, recovery=recovery), None, weights)
+    return compress(subject.model, replace(subject.recipe, recovery=recovery), subject.calibration, weights)
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
@@ -93,6 +94,30 @@ def test_only_the_trained_part_has_gradients_and_the_rest_is_the_artifacts(small
     artifact = subject.compressed()
     assert torch.equal(student.network.decoder.token_embedding.weight, artifact.decoder.token_embedding.weight)
     assert torch.equal(student.network.encoder.conv1.weight, artifact.encoder.conv1.weight)
+
+
+@pytest.mark.parametrize("method", ["distill", "qat"])
+def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, method: RecoveryMethod) -> None:
+    whole = bits(small_model, 4, group_size=32)
+    encoder, decoder = (
+        tuple(layer and replace(layer, ffn_rank=24) for layer in layers)
+        for layers in (whole.recipe.encoder, whole.recipe.decoder)
+    )
+    clips = [
+        CalibrationSample(mel=clip.mel, tokens=clip.tokens, prompt_length=clip.prompt_length)
+        for clip in RandomBatches().clips
+    ]
+    recipe = replace(whole.recipe, encoder=encoder, decoder=decoder)
+    subject = replace(whole, recipe=recipe, calibration=measure(small_model, clips))
+    student = trained(subject, method=method)
+    name = "encoder.blocks.0.mlp.2.0.weight"
+    assert student.weights()[name].shape == (24, 256)
+    assert not torch.equal(student.weights()[name], subject.unrounded().get_parameter(name))
+    network = exported(subject, student)
+    grid = Grid(bits=4, group_size=32)
+    for index, factor in enumerate(network.get_submodule("encoder.blocks.0.mlp.2").children()):
+        weight = student.weights()[f"encoder.blocks.0.mlp.2.{index}.weight"]
+        assert torch.equal(factor.get_parameter("weight"), stored(weight, grid)[0])
 
 
 def test_distillation_starts_from_the_weights_before_rounding(small_model: LoadedModel) -> None:

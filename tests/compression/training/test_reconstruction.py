@@ -79,6 +79,7 @@ def test_a_network_without_heads_channels_and_a_layer_comes_nearer(small_model: 
     calibration = measure(small_model, SAMPLES)
     for changes in (
         {"encoder": (replace(encoder, heads=1, ffn_channels=100),)},
+        {"encoder": (replace(encoder, ffn_rank=24),), "decoder": (replace(decoder, ffn_rank=24), decoder)},
         {"decoder": (replace(decoder, cross_heads=1, ffn_channels=100), decoder)},
         {"decoder": (None, decoder)},
         {"decoder": (decoder, None)},

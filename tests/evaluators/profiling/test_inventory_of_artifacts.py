@@ -37,6 +37,11 @@ RECIPES = {
     "8 bits in groups, int8, calibrated": changed(EIGHT, activation_bits=8, activation_ranges="static", group_size=32),
     "8 bits, int8, calibrated": changed(EIGHT, activation_bits=8, activation_ranges="static"),
     "mixed": changed(ORIGINAL, encoder={"attention_bits": 4}, decoder={"ffn_bits": 8}, embedding_bits=4, group_size=32),
+    "low rank": changed(ORIGINAL, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 16}),
+    "low rank, 4 bits in groups, int8": changed(
+        ORIGINAL, bits=4, group_size=32, activation_bits=8, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 48}
+    ),
+    "8 bits, int16, low rank": changed(EIGHT, activation_bits=16, encoder={"ffn_rank": 48}, decoder={"ffn_rank": 16}),
     "pruned": without(
         changed(ORIGINAL, bits=4, group_size=32, encoder={"heads": 3}, decoder={"heads": 1, "cross_heads": 3}),
         "decoder",
@@ -193,6 +198,7 @@ FREE = {"Shape", "Slice", "Concat", "Squeeze", "Unsqueeze", "Transpose", "Reshap
 UNPRICED = {
     "float32": {"BiasGelu"},
     "float16": {"BiasGelu"},
+    "low rank": {"BiasGelu"},
     "float16, int8": {"BiasGelu"},
     "mixed": {"BiasGelu"},
     "8 bits, int8": {"MatMulIntegerToFloat", "DynamicQuantizeLinear"},
