@@ -3,7 +3,7 @@
     python benchmarks/compression_techniques.py --data MANIFEST --calibration MANIFEST --out FILE.jsonl [--limit N]
         [--only NAME...] [--recovered FOLDER...] [--json]
 
-Each technique (`techniques.py`) is applied alone to the original. --recovered takes folders that
+Each technique (`techniques.py`) is applied alone to the original, at a window of 15 s. --recovered takes folders that
 `benchmarks/recovery.py` made: their recipes are scored before and after the training. A row is added to --out when it
 is measured; the same command goes on after the last one. Rows of another model, speech, limit or calibration may be
 in the file, they are left alone. At the end all rows go to stdout, as Markdown or, with --json, one object a line.
@@ -183,7 +183,7 @@ def markdown(rows: list[Row]) -> list[str]:
 
 def parse() -> argparse.Namespace:
     parser = parser_of(__doc__)
-    parser.set_defaults(calibration_utterances=32)
+    parser.set_defaults(calibration_utterances=32, window=15.0)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines; kept and gone on with")
     parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help="rows whose names match one of these")
     parser.add_argument("--recovered", type=Path, nargs="*", default=(), metavar="FOLDER")

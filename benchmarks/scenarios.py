@@ -151,20 +151,19 @@ class Bench:
         )
 
 
-def by_hand(scenario: Scenario, session: Session, folder: Path, recovered: Path | None) -> tuple[Session, Recipe]:
-    """The scenario's recipe, written to the folder, and the session that has its trained weights, if there are any."""
-    dimensions = session.model.dimensions
-    recipe = scenario.recipe(session.original, session.calibration).canonical(dimensions)
+def by_hand(name: str, options: argparse.Namespace) -> tuple[Session, Recipe]:
+    """A scenario's session and recipe, trained if --recovered was made of it; the untrained one goes to its folder."""
+    scenario, folder = SCENARIOS[name], options.out / name
+    session = open_session(SearchConfig.build(None, flags_of(scenario, options)), Console(stderr=True).print)
+    recipe = scenario.recipe(session.original, session.calibration).canonical(session.model.dimensions)
     folder.mkdir(parents=True, exist_ok=True)
     write_text_whole(folder / RECIPE_FILE, recipe.to_json() + "\n")
-    if recovered is None:
-        return session, recipe
-    trained = read_recipe(recovered / RECIPE_FILE)
+    trained = read_recipe(options.recovered / RECIPE_FILE) if options.recovered else recipe
     if replace(trained, recovery=None) != recipe:
         return session, recipe
-    weights = load_recovered(trained, recovered)
+    weights = load_recovered(trained, options.recovered)
     if weights is None:
-        raise InputError(f"{recovered} holds no trained weights: make them with benchmarks/recovery.py")
+        return session, recipe
     kept = folder / "recovered"
     save_recovered(kept / trained.id, trained, weights)
     return replace(session, recovered=kept), trained
@@ -235,15 +234,13 @@ def found_by(outcome: Outcome, by_hand: Figures) -> tuple[Trial, bool]:
     return outcome.recommended or outcome.baseline, False
 
 
-def result_of(name: str, bench: Bench, options: argparse.Namespace) -> Result:
+def result_of(name: str, session: Session, recipe: Recipe, bench: Bench, options: argparse.Namespace) -> Result:
     """Measure one scenario."""
-    scenario, folder, say = SCENARIOS[name], options.out / name, Console(stderr=True).print
-    session = open_session(SearchConfig.build(None, flags_of(scenario, options)), say)
-    session, recipe = by_hand(scenario, session, folder, options.recovered)
-    say(f"{name}, {scenario.device}: {recipe.summary()}", highlight=False, markup=False)
-    original, hand = bench.figures(session, session.original), bench.figures(session, recipe)
-    run = run_of(scenario, folder, options)
+    scenario = SCENARIOS[name]
+    run = run_of(scenario, options.out / name, options)
     outcome = outcome_of(run, session)
+    Console(stderr=True).print(f"{name}, {scenario.device}: {recipe.summary()}", highlight=False, markup=False)
+    original, hand = bench.figures(session, session.original), bench.figures(session, recipe)
     trial, is_dominated = found_by(outcome, hand)
     return Result(
         name=name,
@@ -312,11 +309,12 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    bench = Bench(options.out / "models")
     try:
-        results = [result_of(name, bench, options) for name in options.only]
-        if options.recovered and not any(result.is_trained for result in results):
+        recipes = {name: by_hand(name, options) for name in options.only}
+        if options.recovered and not any(recipe.recovery for _, recipe in recipes.values()):
             raise InputError(f"--recovered {options.recovered}: was not made of any of these recipes")
+        bench = Bench(options.out / "models")
+        results = [result_of(name, session, recipe, bench, options) for name, (session, recipe) in recipes.items()]
     except WhisperfitError as error:
         print(f"scenarios: {error}", file=sys.stderr)
         return 2

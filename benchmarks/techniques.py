@@ -17,7 +17,7 @@ BITS = (8, 6, 4, 3, 2)
 HEAD_SHARES, CHANNEL_SHARES = (1 / 6, 1 / 3, 1 / 2), (0.15, 0.3, 0.5)
 VOCABULARIES = {False: (40960, 32768, 16384), True: (32768, 16384, 8192)}
 """Text tokens that stay in an English-only and in a multilingual model."""
-WINDOWS_S = (20.0, 15.0, 10.0)
+WINDOWS_S = (30.0, 20.0, 10.0)
 
 
 def each_layer(recipe: Recipe, **changes: int) -> Recipe:

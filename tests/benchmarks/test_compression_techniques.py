@@ -15,7 +15,7 @@ from compression.dimensions import published_dimensions
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
 
 DIMENSIONS = published_dimensions("tiny.en")
-ORIGINAL = Recipe.original(DIMENSIONS)
+ORIGINAL = replace(Recipe.original(DIMENSIONS), window_s=15.0)
 TECHNIQUES = techniques(DIMENSIONS, "en")
 HEADS, CHANNELS = 72, 2 * 4 * 1536
 
@@ -41,7 +41,7 @@ def test_a_technique_fits_and_changes_one_thing(name: str, calibration: Calibrat
         "channels": len(layers_of(made)) == 8 and sum(layer.ffn_channels for layer in layers_of(made)) < CHANNELS,
         "layers": len(layers_of(made)) < 8,
         "vocabulary": made.vocabulary > 0,
-        "window": made.window_s < 30,
+        "window": made.window_s != 15,
     }
     assert [kind for kind, is_changed in changes.items() if is_changed] == [
         next(kind for kind in changes if kind in name.split())
