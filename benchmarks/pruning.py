@@ -12,28 +12,22 @@ original's own transcripts of the data, in nats a token, teacher forced; it tell
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 
 import torch
+from comparison import Comparison, parser_of
+from techniques import BLOCK, of_units, with_counts
 from whisper.model import Whisper
 
 from compression.calibration import Calibration, CalibrationSample, calibration_loss
 from compression.compress import compress
 from compression.importance import allocate
-from compression.models import LoadedModel, load_model
 from compression.recipe import ImportanceMeasure, Recipe
-from evaluators.accuracy import paired_difference
-from evaluators.calibration_speech import calibrate, calibration_samples
-from evaluators.evaluator import Evaluation, Evaluator
-from evaluators.features import CachedFeatures
-from search.session import load_speech, use_threads
+from evaluators.calibration_speech import calibration_samples
 
 MEASURES: tuple[ImportanceMeasure, ...] = ("norm", "activation", "taylor", "iterative")
-CHANNEL_BLOCK = 32
 
 
 def recipes(original: Recipe, calibration: Calibration, share: float) -> Iterator[tuple[str, Recipe]]:
@@ -57,87 +51,42 @@ def kept_counts(
     calibration: Calibration, measure: ImportanceMeasure, units: str, share: float, *, spread: str
 ) -> dict[str, int]:
     """Units kept by site key; heads leave over the whole model, channels over each stack."""
-    block = CHANNEL_BLOCK if units == "ffn_channels" else 1
-    scores = {key: s for key, s in calibration.importance(measure).items() if key.endswith(units)}
-    if spread == "even":
-        return {key: len(s) - round(len(s) * share / block) * block for key, s in scores.items()}
-    if units == "heads":
-        return allocate(scores, round(sum(map(len, scores.values())) * share))
+    is_heads = units == "heads"
+    block, names = (1, ("heads", "cross_heads")) if is_heads else (BLOCK, (units,))
     kept: dict[str, int] = {}
-    for stack in ("encoder", "decoder"):
-        of_stack = {key: s for key, s in scores.items() if key.startswith(stack)}
-        kept |= allocate(of_stack, round(sum(map(len, of_stack.values())) * share), block=block)
+    for stack in ("",) if is_heads else ("encoder", "decoder"):
+        scores = of_units(calibration.importance(measure), *names, stack=stack)
+        if spread == "even":
+            kept |= {key: len(s) - round(len(s) * share / block) * block for key, s in scores.items()}
+        else:
+            kept |= allocate(scores, round(sum(map(len, scores.values())) * share), block=block)
     return kept
 
 
-def with_counts(recipe: Recipe, kept: dict[str, int]) -> Recipe:
-    """The recipe with these units kept."""
-    stacks = {}
-    for stack in ("encoder", "decoder"):
-        layers = []
-        for index, layer in enumerate(getattr(recipe, stack)):
-            counts = {key.rpartition(".")[2]: n for key, n in kept.items() if key.startswith(f"{stack}.{index}.")}
-            layers.append(replace(layer, **counts))
-        stacks[stack] = tuple(layers)
-    return replace(recipe, **stacks)
-
-
-def row(name: str, evaluation: Evaluation, baseline: Evaluation, loss_rise: float) -> dict[str, object]:
-    difference = paired_difference(baseline.counts, evaluation.counts, seed=0)
-    accuracy = evaluation.accuracy
-    return {
-        "recipe": name,
-        "wer": round(accuracy.wer, 4),
-        "wer_low": round(accuracy.wer_low, 4),
-        "wer_high": round(accuracy.wer_high, 4),
-        "difference": round(difference.difference, 4),
-        "difference_low": round(difference.low, 4),
-        "difference_high": round(difference.high, 4),
-        "loss_rise": round(loss_rise, 4),
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny.en")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="only the first N utterances")
-    parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=64)
+    parser = parser_of(__doc__)
+    parser.set_defaults(window=15.0)
     parser.add_argument("--share", type=float, default=1 / 6)
-    parser.add_argument("--window", type=float, default=15.0, help="shortest encoder window in seconds")
-    parser.add_argument("--threads", type=int, help="torch's; default: all cores")
     parser.add_argument("--only", default="", help="only recipes whose name matches this regular expression")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    use_threads(options.threads)
-    model = load_model(options.model)
-    for one in measured(model, options):
+    for one in measured(options):
         if options.json:
             print(json.dumps(one), flush=True)
         else:
             print("  ".join(f"{value!s:>8}" for value in one.values()), flush=True)
 
 
-def measured(model: LoadedModel, options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    speech = load_speech(options.data, model, language=None, skip_broken=False)
-    speech = replace(speech, utterances=speech.utterances[: options.limit])
-    spoken = load_speech(options.calibration, model, language=None, skip_broken=False)
-    calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
-    samples = calibration_samples(model, speech.utterances, features)
-    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    original = replace(Recipe.original(model.dimensions, stored_bits=model.stored_bits), window_s=options.window)
-    print(f"{speech.name}, {evaluator.normaliser}, window {options.window:g} s", file=sys.stderr)
-    baseline = evaluator.evaluate(compress(model, original), window_s=options.window)
+def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    comparison = Comparison.open(options)
+    original, calibration, model = comparison.original, comparison.calibration, comparison.model
+    samples = calibration_samples(model, comparison.evaluator.speech.utterances, comparison.features)
     whole = mean_loss(model.network, samples)
-    yield row("original", baseline, baseline, 0.0)
+    yield {"recipe": "original", **comparison.figures(comparison.baseline), "loss_rise": 0.0}
     for name, recipe in recipes(original, calibration, options.share):
-        if not re.search(options.only, name):
-            continue
-        network = compress(model, recipe, calibration)
-        evaluation = evaluator.evaluate(network, window_s=options.window, drafts=baseline)
-        yield row(name, evaluation, baseline, mean_loss(network, samples) - whole)
+        if re.search(options.only, name):
+            network = compress(model, recipe, calibration)
+            figures = comparison.figures(comparison.evaluate(network, recipe))
+            yield {"recipe": name, **figures, "loss_rise": round(mean_loss(network, samples) - whole, 4)}
 
 
 def mean_loss(network: Whisper, samples: Sequence[CalibrationSample]) -> float:

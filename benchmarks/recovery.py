@@ -5,7 +5,7 @@
 Trains on --speech (default: the shared calibration clips) and scores on --data (default: the shared search clips)
 before, after every --score-every minutes of training, and at the end. Scoring is not counted as training. The same
 command goes on where it was interrupted. FOLDER then holds recipe.json and weights.pt, which `whisperfit baseline
---recipe` and `whisperfit export --recipe` take, and curve.json. Recipes that have a name: see RECIPES.
+--recipe` and `whisperfit export --recipe` take, and curve.json. Names of recipes: see RECIPES and techniques.py.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+from techniques import BLOCK, Technique, each_layer, heads, of_units, techniques, without_least
 from whisper.model import Whisper
 
 from common.files import write_text_whole
 from compression.calibration import Calibration
 from compression.compress import compress
-from compression.importance import allocate
 from compression.models import LoadedModel, load_model
-from compression.recipe import EncoderLayer, Recipe
+from compression.recipe import Recipe
 from compression.recovered import save_recovered
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.reconstruction import reconstruct
@@ -48,53 +48,26 @@ def without_decoder_layer(original: Recipe, _: Calibration) -> Recipe:
     return replace(original, decoder=(original.decoder[0], None, *original.decoder[2:]))
 
 
-def heads_pruned(original: Recipe, calibration: Calibration) -> Recipe:
-    """A sixth of all heads: 12 of tiny's 72, the least important wherever they are."""
-    return _pruned(original, calibration, block=1, share=1 / 6, units=("heads", "cross_heads"))
-
-
 def channels_pruned(original: Recipe, calibration: Calibration) -> Recipe:
-    """15 % of the FFN channels, the least important blocks of 32."""
-    return _pruned(original, calibration, block=32, share=0.15, units=("ffn_channels",))
-
-
-def _pruned(original: Recipe, calibration: Calibration, *, block: int, share: float, units: tuple[str, ...]) -> Recipe:
-    scores = {
-        key: values
-        for key, values in calibration.importance(original.importance).items()
-        if key.rpartition(".")[2] in units
-    }
-    kept = allocate(scores, round(share * sum(map(len, scores.values()))), block=block)
-    stacks: dict[str, list[EncoderLayer | None]] = {"encoder": [*original.encoder], "decoder": [*original.decoder]}
-    for key, count in kept.items():
-        stack, index, unit = key.split(".")
-        layer = stacks[stack][int(index)]
-        stacks[stack][int(index)] = layer and replace(layer, **{unit: count})
-    return replace(original, **{stack: tuple(layers) for stack, layers in stacks.items()})
+    """15 % of the FFN channels, the least important blocks of 32 wherever they are."""
+    scores = of_units(calibration.importance(original.importance), "ffn_channels")
+    return without_least(original, scores, 0.15, block=BLOCK)
 
 
 def four_bits(original: Recipe, _: Calibration) -> Recipe:
     """Weights at 4 bits in groups of 32, embedding and convolutions at 8."""
-    recipe = _each_layer(original, attention_bits=4, ffn_bits=4)
+    recipe = each_layer(original, attention_bits=4, ffn_bits=4)
     return replace(recipe, embedding_bits=8, convolution_bits=8, group_size=32)
 
 
 def two_bits(original: Recipe, calibration: Calibration) -> Recipe:
     """FFN at 2 bits in groups of 32, the rest as in `four_bits`."""
-    return _each_layer(four_bits(original, calibration), ffn_bits=2)
+    return each_layer(four_bits(original, calibration), ffn_bits=2)
 
 
-def _each_layer(recipe: Recipe, **changes: int) -> Recipe:
-    return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, **changes) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, **changes) for layer in recipe.decoder),
-    )
-
-
-RECIPES = {
+RECIPES: dict[str, Technique] = {
     "layer": without_decoder_layer,
-    "heads": heads_pruned,
+    "heads": heads(1 / 6, refit=False),
     "channels": channels_pruned,
     "4bit": four_bits,
     "2bit": two_bits,
@@ -147,7 +120,7 @@ def main() -> None:
         method=options.method, settings=settings, speech=load_speech_set(options.speech, language="en")
     )
     calibration = calibrate(model, recovery.speech, limit=32, features=features)
-    make = RECIPES.get(options.recipe)
+    make = (techniques(model.dimensions, "en") | RECIPES).get(options.recipe)
     named = make(original, calibration) if make else read_recipe(Path(options.recipe))
     recipe = replace(named, window_s=options.window).canonical(model.dimensions)
     subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=None)
@@ -208,7 +181,8 @@ def improve(
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny.en")
-    parser.add_argument("--recipe", default="layer", help=f"a JSON file or one of {', '.join(RECIPES)}")
+    names = f"a JSON file, the name of a technique, or one of {', '.join(RECIPES)}"
+    parser.add_argument("--recipe", default="layer", help=names)
     parser.add_argument("--method", choices=("reconstruct", "distill", "qat"), default="distill")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--score-every", type=float, default=5.0, metavar="MINUTES")

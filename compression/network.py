@@ -36,8 +36,8 @@ def encoder_states(network: Whisper, mel: Tensor) -> list[Tensor]:
 def decoder_states(network: Whisper, tokens: Tensor, encoded: Tensor) -> list[Tensor]:
     """What leaves each decoder block, and at last what is multiplied by the embedding to give logits.
 
-    `tokens` (batch, length) int64, `encoded` (batch, positions, n_audio_state); each state is (batch, length,
-    n_text_state). The operations are those of `network.decoder`.
+    `tokens` (batch, length) int64 are rows of its embedding, `encoded` is (batch, positions, n_audio_state); each state
+    is (batch, length, n_text_state). The operations are those of `network.decoder`.
     """
     decoder = network.decoder
     x = decoder.token_embedding(tokens) + decoder.positional_embedding[: tokens.shape[-1]]

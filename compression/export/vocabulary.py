@@ -1,5 +1,6 @@
 """Whisper's vocabulary in the forms that other runtimes want it; openai-whisper ships it, so no network is needed."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -69,14 +70,25 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+def byte_pair_pieces(text: bytes, ranks: Mapping[bytes, int], *, below: float = inf) -> list[bytes]:
+    """Byte pair encoding of one text: of two neighbours that have a rank together, the lowest are merged first.
+
+    Ends where no pair has a rank under `below`. As in tiktoken (Sennrich et al. 2016, on bytes).
+    """
+    parts = [bytes([byte]) for byte in text]
+    while len(parts) > 1:
+        pairs = [ranks.get(left + right, inf) for left, right in pairwise(parts)]
+        lowest = min(pairs)
+        if lowest >= below:
+            break
+        first = pairs.index(lowest)
+        parts[first : first + 2] = [parts[first] + parts[first + 1]]
+    return parts
+
+
+def _halves(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """The two tokens that byte pair encoding merges last when it makes `token`.
 
     tiktoken stores only the ranks of the results; the merges follow by encoding each token with lower ranks.
     """
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:
-        pairs = [ranks.get(left + right, inf) for left, right in pairwise(parts)]
-        first = pairs.index(min(pairs))
-        parts[first : first + 2] = [parts[first] + parts[first + 1]]
-    return parts
+    return byte_pair_pieces(token, ranks, below=ranks[token])

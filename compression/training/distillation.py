@@ -12,6 +12,7 @@ from compression.training.batches import Batch
 from compression.training.losses import SoftTargets, projection, relative_error, soft_loss
 from compression.training.memory import ClipMemory, Tensors
 from compression.training.settings import TrainingSettings
+from compression.training.spelling import Spelling
 from compression.training.whisper_student import EncodedClips, Heard, Parts, heard_by_teacher
 
 KEPT_LOGITS = 64
@@ -45,16 +46,17 @@ class _Taught:
 class Teacher:
     """The original model, whose answers to a clip are kept; it hears the same audio as the student.
 
-    `encoded`: its encoder's outputs, where the student keeps them.
+    `encoded`: its encoder's outputs, where the student keeps them. `spelling`: the student's, if it has its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is asked, and what is known
         self,
         network: Whisper,
         part: Parts,
         matching: Matching,
         settings: TrainingSettings,
         encoded: EncodedClips | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
         on_cpu = settings.torch_device == "cpu"
         self._network = network if on_cpu else copy.deepcopy(network).to(settings.torch_device)
@@ -62,6 +64,7 @@ class Teacher:
         self._matching = matching if settings.hidden else Matching()
         self._encoded = encoded
         self._temperature = settings.temperature
+        self._spelling = spelling
         self._memory = ClipMemory()
 
     def taught(self, batch: Batch) -> _Taught:
@@ -93,7 +96,8 @@ class Teacher:
             answers.append(heard.encoded[0])
         answers += [heard.encoder_states[theirs][0] for _, theirs in self._matching.encoder]
         if heard.logits is not None:
-            targets = SoftTargets.of(heard.logits, temperature=self._temperature, k=KEPT_LOGITS)
+            logits = self._spelling.folded(heard.logits) if self._spelling else heard.logits
+            targets = SoftTargets.of(logits, temperature=self._temperature, k=KEPT_LOGITS)
             answers += [targets.tokens, targets.logits, targets.others]
         return (*answers, *(heard.decoder_states[theirs] for _, theirs in self._matching.decoder))
 

@@ -7,7 +7,7 @@ and rounded layer, so errors do not add up.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812, torch's own abbreviation
@@ -20,8 +20,10 @@ from compression.compress import grids, has_half_vectors
 from compression.network import encoder_states
 from compression.quantisation import stored
 from compression.recipe import Recipe
+from compression.training.spelling import Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, absorbed_layers, changed_part
+from compression.vocabulary import rows_of
 
 RIDGE = 0.01
 """Pull towards the weights as they were, as a share of the mean square of the inputs."""
@@ -53,6 +55,8 @@ def reconstruct(
     """
     original = subject.model.network
     refit = _Refit(subject)
+    spelling = Spelling(refit.network)
+    samples = [replace(sample, tokens=spelling.of(sample.tokens)) for sample in samples]
     with torch.no_grad():
         encoder_is_whole = _compressed_part(subject) == "decoder"
         enter = _behind_encoder if encoder_is_whole else _enter_encoder
@@ -212,6 +216,6 @@ def _enter_decoder(network: Whisper, original: Whisper, stream: _Stream, sample:
     tokens = sample.tokens[:-1].unsqueeze(0)
     positions = tokens.shape[1]
     stream.ours, stream.theirs = (
-        one.decoder.token_embedding(tokens) + one.decoder.positional_embedding[:positions]
+        one.decoder.token_embedding(rows_of(one)[tokens]) + one.decoder.positional_embedding[:positions]
         for one in (network, original)
     )

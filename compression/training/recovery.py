@@ -12,6 +12,7 @@ from compression.training.batches import Batches
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.settings import TrainingSettings
+from compression.training.spelling import SpelledBatches, Spelling
 from compression.training.subject import Subject
 from compression.training.trainer import Clock, Trainer, Training
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
@@ -47,9 +48,10 @@ class WhisperTraining:
         )
         encoded = self.student.encoded if self.student.has_original_encoder else None
         dimensions = model.dimensions
+        self._spelling = Spelling(self.student.network) if recipe.vocabulary else None
         self._loss = Distillation(
             self.student,
-            Teacher(model.network, part, matching, settings, encoded),
+            Teacher(model.network, part, matching, settings, encoded, self._spelling),
             settings,
             matching=matching,
             encoder=Widths(student=dimensions.n_audio_state, teacher=dimensions.n_audio_state),
@@ -63,7 +65,7 @@ class WhisperTraining:
         trainer = Trainer(
             self._loss,
             self._loss,
-            batches,
+            SpelledBatches(batches=batches, spelling=self._spelling) if self._spelling else batches,
             self._settings,
             seconds=limits.seconds,
             clock=limits.clock,

@@ -16,8 +16,7 @@ from compression.recovered import Weights
 class Subject:
     """`calibration`, `recovered`: as for `compress`; None where the recipe needs none.
 
-    Raises InputError for a recipe that smooths, since that comes after the weights that training gives, and for one
-    with a shorter vocabulary, since transcripts name tokens that it lacks.
+    Raises InputError for a recipe that smooths, since that comes after the weights that training gives.
     """
 
     model: LoadedModel
@@ -26,9 +25,8 @@ class Subject:
     recovered: Weights | None
 
     def __post_init__(self) -> None:
-        reasons = {"smooths activations": self.recipe.smoothing, "shortens the vocabulary": self.recipe.vocabulary}
-        for reason in (reason for reason, holds in reasons.items() if holds):
-            raise InputError(f"recipe {self.recipe.id} cannot be trained: it {reason}; choose another trial")
+        if self.recipe.smoothing:
+            raise InputError(f"recipe {self.recipe.id} cannot be trained: it smooths activations; choose another trial")
 
     def compressed(self) -> Whisper:
         """The network of the artifact."""

@@ -18,6 +18,7 @@ from compression.training.memory import ClipMemory
 from compression.training.qat import plain_name, round_while_training
 from compression.training.settings import Part, TrainingSettings
 from compression.training.subject import Subject
+from compression.vocabulary import rows_of, token_ids
 
 Parts = Literal["encoder", "decoder", "both"]
 _EMBEDDING = "decoder.token_embedding"
@@ -27,9 +28,9 @@ _EMBEDDING = "decoder.token_embedding"
 class Heard:
     """What a network makes of a batch, as far as it was asked to.
 
-    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary): of
-    the tokens to predict, None where the decoder is not trained. `encoder_states`, `decoder_states`: what leaves each
-    block, (B, positions, width) and (R, width).
+    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary) by the
+    original's ids: of the tokens to predict, -inf for what the network cannot say, None where the decoder is not
+    trained. `encoder_states`, `decoder_states`: what leaves each block, (B, positions, width) and (R, width).
     """
 
     encoded: Tensor | None = None
@@ -43,7 +44,8 @@ def changed_part(recipe: Recipe, original: Recipe, part: Part) -> Parts:
     if part != "auto":
         return part
     encoder = recipe.encoder != original.encoder or recipe.convolution_bits != original.convolution_bits
-    decoder = recipe.decoder != original.decoder or recipe.embedding_bits != original.embedding_bits
+    decoder = recipe.decoder != original.decoder or recipe.vocabulary != original.vocabulary
+    decoder = decoder or recipe.embedding_bits != original.embedding_bits
     if recipe.activation_bits < 32:
         encoder = decoder = True
     return "both" if encoder and decoder else "encoder" if encoder else "decoder"
@@ -124,9 +126,18 @@ class WhisperStudent(nn.Module):
 
 def heard_by_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> Heard:
     """Logits and states of the tokens to predict; the rest, half of them, is not multiplied by the embedding."""
-    *states, last = (state[batch.rows] for state in decoder_states(network, batch.inputs, encoded))
+    inputs = rows_of(network).to(batch.tokens.device)[batch.inputs]
+    *states, last = (state[batch.rows] for state in decoder_states(network, inputs, encoded))
     logits = last @ network.decoder.token_embedding.weight.T
-    return Heard(logits=logits, decoder_states=tuple(states))
+    return Heard(logits=_of_all_tokens(logits, network), decoder_states=tuple(states))
+
+
+def _of_all_tokens(logits: Tensor, network: Whisper) -> Tensor:
+    """Logits (R, rows) of the tokens that a network has as (R, vocabulary) by the original's ids."""
+    ids, vocabulary = token_ids(network).to(logits.device), network.dims.n_vocab
+    if len(ids) == vocabulary:
+        return logits
+    return logits.new_full((len(logits), vocabulary), -torch.inf).index_copy(1, ids, logits)
 
 
 def _same(ours: nn.Module, theirs: nn.Module) -> bool:

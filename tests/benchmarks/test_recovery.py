@@ -1,38 +1,14 @@
 """The named recipes of benchmarks/recovery.py, on tiny's shape."""
 
-import numpy as np
 import pytest
+from recovery import RECIPES
 
-from benchmarks.recovery import RECIPES
 from compression.calibration import Calibration
 from compression.dimensions import published_dimensions
-from compression.recipe import IMPORTANCE_MEASURES, Recipe
+from compression.recipe import Recipe
 
 DIMENSIONS = published_dimensions("tiny.en")
 ORIGINAL = Recipe.original(DIMENSIONS)
-
-
-@pytest.fixture(scope="module")
-def calibration() -> Calibration:
-    """Random importance."""
-    rng = np.random.default_rng(0)
-    counts = {"heads": 6, "cross_heads": 6, "ffn_channels": 1536}
-    importances = {
-        f"{stack}.{layer}.{units}": {
-            measure: rng.random(counts[units], dtype=np.float32) for measure in IMPORTANCE_MEASURES
-        }
-        for stack in ("encoder", "decoder")
-        for layer in range(4)
-        for units in counts
-        if stack == "decoder" or units != "cross_heads"
-    }
-    return Calibration(
-        inputs={},
-        importances=importances,
-        gradient_squares={},
-        layer_importance={},
-        token_counts=np.zeros(51864, np.int64),
-    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
