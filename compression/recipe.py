@@ -8,7 +8,6 @@ reproducible from the recipe, the model and the calibration speech alone.
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf
 from typing import Any, Literal, Self, get_args
 
 from common.errors import InputError
@@ -345,44 +344,6 @@ class Recipe:
         for name in (*decoder, "embedding_bits", "vocabulary", "vocabulary_language"):
             del values[name]
         return sha256_of_text(json.dumps(values, sort_keys=True))
-
-    def at_least_as_compressed_as(self, other: "Recipe") -> bool:
-        """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
-
-        Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window and fewer
-        tokens are more compressed; recipes that choose or repair differently are incomparable, and so are shorter
-        vocabularies for different languages.
-        """
-        if len(self.encoder) != len(other.encoder) or len(self.decoder) != len(other.decoder):
-            return False
-        if self._choices() != other._choices():
-            return False
-        if self.vocabulary and other.vocabulary and self.vocabulary_language != other.vocabulary_language:
-            return False
-        return all(ours <= theirs for ours, theirs in zip(self._amounts(), other._amounts(), strict=True))
-
-    def _choices(self) -> tuple[object, ...]:
-        choices = (self.activation_ranges, self.importance, self.refit, self.recovery)
-        return (*choices, self.rounding, self.range_estimator, self.smoothing)
-
-    def _amounts(self) -> tuple[float, ...]:
-        """One number per gene, smaller where more compressed."""
-        layers: list[float] = []
-        for stack, kind in ((self.encoder, EncoderLayer), (self.decoder, DecoderLayer)):
-            for layer in stack:
-                # only a rank can be 0: then it is the whole matrix's
-                layers += [getattr(layer, field.name) or inf if layer else 0 for field in fields(kind)]
-        group = -(self.group_size or inf) if self.has_groups else 0.0
-        grid = (group, -float(self.symmetric) if self.is_quantised else 0.0)
-        return (
-            *layers,
-            self.embedding_bits,
-            self.convolution_bits,
-            self.activation_bits,
-            self.window_s,
-            self.vocabulary or inf,
-            *grid,
-        )
 
     def summary(self) -> str:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.

@@ -12,6 +12,7 @@ import numpy as np
 from common.errors import CompressionError, InputError
 from compression.allocation import Sensitivity
 from compression.dimensions import VOCABULARIES, Dimensions
+from compression.order import at_least_as_compressed
 from compression.recipe import ImportanceMeasure, RangeEstimator, Recipe
 from devices.facts import RuntimeSupport
 from devices.operation import FLOAT_BITS
@@ -105,7 +106,7 @@ class Space:
         def chosen(one: Recipe) -> Recipe:
             return one if one.is_pruned(self.dimensions) else replace(one, importance=MEASURE)
 
-        return chosen(recipe).at_least_as_compressed_as(chosen(hopeless))
+        return at_least_as_compressed(chosen(recipe), chosen(hopeless))
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Every gene uniformly over its values, independently."""

@@ -10,6 +10,7 @@ import torch
 from common.errors import CompressionError, InputError
 from compression.compress import compress
 from compression.models import LoadedModel, load_model
+from compression.order import at_least_as_compressed
 from compression.quantisation import Grid, stored
 from compression.recipe import Recipe, Recovery
 from compression.recovered import WEIGHTS_FILE, load_recovered, save_recovered, weights_digest
@@ -51,10 +52,10 @@ def test_a_recovered_recipe_survives_json_and_has_an_id_of_its_own() -> None:
 
 def test_recovered_recipes_are_not_compared_with_others() -> None:
     smaller = replace(ORIGINAL, embedding_bits=8)
-    assert smaller.at_least_as_compressed_as(ORIGINAL)
-    assert not smaller.at_least_as_compressed_as(RECOVERED)
-    assert not replace(smaller, recovery=RECOVERED.recovery).at_least_as_compressed_as(ORIGINAL)
-    assert replace(smaller, recovery=RECOVERED.recovery).at_least_as_compressed_as(RECOVERED)
+    assert at_least_as_compressed(smaller, ORIGINAL)
+    assert not at_least_as_compressed(smaller, RECOVERED)
+    assert not at_least_as_compressed(replace(smaller, recovery=RECOVERED.recovery), ORIGINAL)
+    assert at_least_as_compressed(replace(smaller, recovery=RECOVERED.recovery), RECOVERED)
 
 
 @pytest.mark.parametrize(

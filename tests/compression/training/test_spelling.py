@@ -38,7 +38,9 @@ DIMENSIONS = small_dimensions(layers=1, state=64, vocabulary=51864)
 TOKENIZER = get_tokenizer(False)
 TEXTS = text_tokens(TOKENIZER)
 LIMITS = Limits(seconds=None, clock=lambda: 0.0, should_stop=lambda: False)
-CALIBRATION = Calibration(inputs={}, importances={}, token_counts=np.zeros(51864, np.int64))
+CALIBRATION = Calibration(
+    inputs={}, importances={}, gradient_squares={}, layer_importance={}, token_counts=np.zeros(51864, np.int64)
+)
 BATCHES = RandomBatches(vocabulary=len(TEXTS))
 """Of the clips' random tokens nearly all are gone."""
 
