@@ -9,13 +9,14 @@ from whisper.model import Linear, Whisper
 from common.errors import CompressionError, InputError
 from compression.activations import DynamicLinear, StaticLinear
 from compression.calibration import Calibration, CalibrationSample, calibration_loss, measure
-from compression.compress import compress
+from compression.compress import compress, unrounded
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.pruning import repaired_projection
 from compression.quantisation import Grid, stored
 from compression.recipe import Recipe
-from compression.sites import output_projection, sites
+from compression.sites import output_projection, sites, unit_count
+from compression.surgeon import departures, ridged
 
 
 def original(model: LoadedModel) -> Recipe:
@@ -111,6 +112,25 @@ def test_refit_is_the_least_squares_solution(model: LoadedModel, samples: list[C
 
     assert best <= error(refit=True) <= 1.03 * best
     assert error(refit=True) < error(refit=False)
+
+
+def test_the_error_of_an_iterative_recipe_is_what_the_departures_add_up_to(
+    model: LoadedModel, calibration: Calibration
+) -> None:
+    recipe = replace(pruned(model, heads=1, ffn_channels=96), importance="iterative")
+    network = unrounded(model, recipe, calibration)
+    for site in sites(model.network):
+        weight = output_projection(model.network, site).weight.detach().double()
+        covariance = torch.from_numpy(calibration.inputs[site.projection].covariance)
+        units = unit_count(model.network, site)
+        order, rises = departures(weight, covariance, units=units)
+        left = units - (96 if site.units == "ffn_channels" else 1)
+        stays = torch.ones(units, dtype=torch.bool)
+        stays[order[:left]] = False
+        change = weight.clone()
+        change[:, stays.repeat_interleave(weight.shape[1] // units)] -= output_projection(network, site).weight.detach()
+        error = float((change @ ridged(covariance) @ change.T).trace())
+        assert error == pytest.approx(float(rises[:left].sum()), rel=1e-3)
 
 
 def test_taylor_importance_is_the_slope_of_the_loss(
