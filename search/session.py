@@ -166,7 +166,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
 
 
 def _first_grid(original: Recipe, choices: Choices) -> Recipe:
-    """The original with the first value of all that decides how weights are rounded; others rank the groups alike."""
+    """The original with the first value of all that decides how weights are rounded, which stands for the others."""
     grid: dict[str, Any] = {name: choices[name][0] for name in GRID_FIELDS if name in choices}
     return replace(original, **grid)
 
