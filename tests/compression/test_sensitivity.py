@@ -10,7 +10,7 @@ from whisper.model import Linear
 
 from common.errors import CompressionError
 from compression.allocation import group_weights
-from compression.calibration import DRAWING_SEED, Calibration, CalibrationSample
+from compression.calibration import DRAWING_SEED, CalibrationSample
 from compression.compress import EMBEDDING, compress, grids
 from compression.models import LoadedModel
 from compression.network import encode
@@ -103,6 +103,6 @@ def test_calibrated_rounding_loses_less(model, calibration):
 
 
 def test_it_needs_calibration(model, calibration):
-    silent = Calibration(inputs={}, importances={}, gradient_squares={}, token_counts=calibration.token_counts)
+    silent = replace(calibration, inputs={}, gradient_squares={})
     with pytest.raises(CompressionError, match="needs calibration speech"):
         sensitivity(model, silent, grid_of(model), bits=(4,))
