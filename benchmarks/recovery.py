@@ -24,7 +24,7 @@ from compression.calibration import Calibration
 from compression.compress import compress
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
-from compression.recovered import save_recovered
+from compression.recovered import load_recovered, save_recovered
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.reconstruction import reconstruct
 from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
@@ -123,7 +123,8 @@ def main() -> None:
     make = (techniques(model.dimensions, "en") | RECIPES).get(options.recipe)
     named = make(original, calibration) if make else read_recipe(Path(options.recipe))
     recipe = replace(named, window_s=options.window).canonical(model.dimensions)
-    subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=None)
+    trained = None if make else load_recovered(recipe, Path(options.recipe).parent)
+    subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=trained)
     scoring = Scoring(model, options.data, options.clips, features)
     scores = {
         "original": scoring.wer(model.network, options.window),
