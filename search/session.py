@@ -131,7 +131,7 @@ def open_session(config: SearchConfig, say: Say) -> Session:
     complete = with_original(choices, original, model.dimensions)
     sensitivity: Sensitivity = {}
     if MEAN_BITS in complete:
-        say("Profiling how sensitive each group of matrices is to rounding (once: the result is cached)")
+        say("Profiling what rounding costs each matrix (once: the result is cached)")
         sensitivity = sensitivity_profile(
             model,
             calibration_speech,

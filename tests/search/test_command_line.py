@@ -424,7 +424,7 @@ def refused(ended: Ended, *complaints: str) -> None:
     *progress, last = ended.err.splitlines()
     assert last.startswith("whisperfit: ")
     assert all(complaint in last for complaint in complaints), last
-    assert all(line.startswith(("Loading", "Calibrating", "Exporting", "Verifying")) for line in progress)
+    assert all(line.startswith(("Loading", "Calibrating", "Profiling", "Exporting", "Verifying")) for line in progress)
 
 
 @pytest.mark.parametrize(
