@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from techniques import Technique, activations, channels, each_layer, heads, layers
+from techniques import Technique, activations, channels, heads, layers
 
 from compression.calibration import Calibration
 from compression.recipe import Recipe
@@ -36,7 +36,7 @@ def phone(original: Recipe, calibration: Calibration) -> Recipe:
 
 def camera(original: Recipe, calibration: Calibration) -> Recipe:
     """Weights at 4 bits (convolutions at 8, as few as run), activations static at 8, 70 % of the FFN channels."""
-    recipe = each_layer(original, attention_bits=4, ffn_bits=4)
+    recipe = original.with_each_layer(attention_bits=4, ffn_bits=4)
     recipe = replace(recipe, embedding_bits=4, convolution_bits=8, group_size=32, symmetric=False)
     recipe = channels(0.3, refit=False)(recipe, calibration)
     return activations(8, "static")(recipe, calibration)
@@ -50,7 +50,7 @@ def car(original: Recipe, calibration: Calibration) -> Recipe:
 
 def eight_bits(original: Recipe) -> Recipe:
     """Every matrix at 8 bits per channel."""
-    recipe = each_layer(original, attention_bits=8, ffn_bits=8)
+    recipe = original.with_each_layer(attention_bits=8, ffn_bits=8)
     return replace(recipe, embedding_bits=8, convolution_bits=8)
 
 

@@ -97,11 +97,7 @@ def measured(model: LoadedModel, speech: SpeechSet, bits: int) -> tuple[list[Run
 def quantised(model: LoadedModel, bits: int) -> Recipe:
     """All linear layers at these bits per channel, the rest as it is stored."""
     original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    return replace(
-        original,
-        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in original.encoder),
-        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in original.decoder),
-    )
+    return original.with_each_layer(attention_bits=bits, ffn_bits=bits)
 
 
 @torch.inference_mode()

@@ -123,9 +123,7 @@ def _at(model: LoadedModel, bits: int) -> Recipe:
     """All matrices at so many bits, convolutions at 8."""
     recipe = Recipe.original(model.dimensions)
     return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.decoder),
+        recipe.with_each_layer(attention_bits=bits, ffn_bits=bits),
         embedding_bits=bits,
         convolution_bits=8,
     )

@@ -48,9 +48,7 @@ def integers(model: LoadedModel, bits: int, *, group_size: int, activation_bits:
     """The whole model with all matrices at these bits, convolutions at 8."""
     recipe = original(model, model.stored_bits, window_s=OUR_WINDOW_S)
     return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.decoder),
+        recipe.with_each_layer(attention_bits=bits, ffn_bits=bits),
         embedding_bits=bits,
         convolution_bits=8,
         group_size=group_size,

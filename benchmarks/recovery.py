@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from techniques import BLOCK, Technique, each_layer, heads, of_units, techniques, without_least
+from techniques import BLOCK, Technique, heads, of_units, techniques, without_least
 from whisper.model import Whisper
 
 from common.files import write_text_whole
@@ -56,13 +56,13 @@ def channels_pruned(original: Recipe, calibration: Calibration) -> Recipe:
 
 def four_bits(original: Recipe, _: Calibration) -> Recipe:
     """Weights at 4 bits in groups of 32, embedding and convolutions at 8."""
-    recipe = each_layer(original, attention_bits=4, ffn_bits=4)
+    recipe = original.with_each_layer(attention_bits=4, ffn_bits=4)
     return replace(recipe, embedding_bits=8, convolution_bits=8, group_size=32)
 
 
 def two_bits(original: Recipe, calibration: Calibration) -> Recipe:
     """FFN at 2 bits in groups of 32, the rest as in `four_bits`."""
-    return each_layer(four_bits(original, calibration), ffn_bits=2)
+    return four_bits(original, calibration).with_each_layer(ffn_bits=2)
 
 
 RECIPES: dict[str, Technique] = {

@@ -23,15 +23,6 @@ VOCABULARIES = {False: (40960, 32768, 16384), True: (32768, 16384, 8192)}
 WINDOWS_S = (30.0, 20.0, 10.0)
 
 
-def each_layer(recipe: Recipe, **changes: int) -> Recipe:
-    """The recipe with these fields in every layer that it keeps."""
-    return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, **changes) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, **changes) for layer in recipe.decoder),
-    )
-
-
 def with_counts(recipe: Recipe, kept: Mapping[str, int]) -> Recipe:
     """The recipe with so many units kept, by site key such as `encoder.0.heads`."""
     stacks: dict[str, list[EncoderLayer | DecoderLayer | None]] = {
@@ -59,7 +50,7 @@ def weights(bits: int, rounding: Rounding) -> Technique:
     """All matrices in groups of 32 with zero points; embedding and convolutions at 8 bits."""
 
     def technique(original: Recipe, _: Calibration) -> Recipe:
-        recipe = each_layer(original, attention_bits=bits, ffn_bits=bits)
+        recipe = original.with_each_layer(attention_bits=bits, ffn_bits=bits)
         eight = {"embedding_bits": 8, "convolution_bits": 8}
         return replace(recipe, **eight, group_size=32, symmetric=False, rounding=rounding)
 

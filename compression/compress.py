@@ -10,7 +10,7 @@ from whisper.model import Linear, Whisper
 
 from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.calibration import Calibration
-from compression.inputs import LOGITS_INPUT, KeptInputs
+from compression.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
 from compression.low_rank import factored, factorise
 from compression.models import LoadedModel
 from compression.pruning import prune
@@ -122,9 +122,6 @@ def _with_regard(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInpu
 def has_half_vectors(recipe: Recipe) -> bool:
     """Whether biases, normalisations and positions are float16."""
     return min(recipe.weight_bits) < 32
-
-
-EMBEDDING = "decoder.token_embedding"
 
 
 def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
-from compression.inputs import Array
-
-LOGITS = "decoder.token_embedding"
-"""The name under which the gradient at the logits is kept: that of the matrix that they come from."""
+from compression.inputs import EMBEDDING, Array
 
 
 class GradientRecorder:
@@ -30,11 +27,11 @@ class GradientRecorder:
 
 @contextmanager
 def recording_gradients(network: Whisper) -> Iterator[dict[str, GradientRecorder]]:
-    """Recorders by linear layer, and for the logits, which record while a loss runs backward."""
+    """Recorders by linear layer, that of the logits by the embedding's name; they record while a loss runs backward."""
     recorders: dict[str, GradientRecorder] = {}
     outputs = [(name, module) for name, module in network.named_modules() if isinstance(module, Linear)]
     with ExitStack() as hooks:
-        for name, module in (*outputs, (LOGITS, network.decoder)):
+        for name, module in (*outputs, (EMBEDDING, network.decoder)):
             recorder = recorders[name] = GradientRecorder()
             hooks.callback(module.register_forward_hook(_behind(recorder)).remove)
         yield recorders

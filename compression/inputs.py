@@ -16,8 +16,10 @@ Array = NDArray[np.float32]
 
 ROWS_PER_CLIP = 16
 """Rows of each clip that are kept, evenly spread over it."""
+EMBEDDING = "decoder.token_embedding"
+"""The name of the logits' matrix."""
 LOGITS_INPUT = "decoder.ln"
-"""The name of what the logits' matrix, the embedding, multiplies."""
+"""The name of what it multiplies."""
 
 
 def input_name(linear: str) -> str:

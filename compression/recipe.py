@@ -200,6 +200,14 @@ class Recipe:
             convolution_bits=stored_bits,
         ).canonical(dimensions)
 
+    def with_each_layer(self, **changes: Any) -> Self:
+        """The recipe with these fields in every layer that it keeps."""
+        return replace(
+            self,
+            encoder=tuple(layer and replace(layer, **changes) for layer in self.encoder),
+            decoder=tuple(layer and replace(layer, **changes) for layer in self.decoder),
+        )
+
     @property
     def weight_bits(self) -> tuple[int, ...]:
         """Every weight precision in the recipe: kept layers first, then embedding and convolutions."""

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from compression.allocation import EMBEDDING_GROUP, Sensitivity
 from compression.calibration import Calibration
-from compression.compress import EMBEDDING, grids, multiplied, quantiser
-from compression.inputs import KeptInputs
+from compression.compress import grids, multiplied, quantiser
+from compression.inputs import EMBEDDING, KeptInputs
 from compression.models import LoadedModel
 from compression.quantisation import stored
 from compression.recipe import Recipe
@@ -34,21 +34,12 @@ def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, b
     )
     profile: dict[str, dict[int, float]] = {}
     for one in sorted(bits):
-        for name, change, moment in _changes(model, _all_at(grid, one), inputs):
+        all_at = replace(grid.with_each_layer(attention_bits=one, ffn_bits=one), embedding_bits=one)
+        for name, change, moment in _changes(model, all_at, inputs):
             divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
             group = profile.setdefault(_group(name), {})
             group[one] = group.get(one, 0.0) + divergence
     return profile
-
-
-def _all_at(recipe: Recipe, bits: int) -> Recipe:
-    """The recipe with every group at these bits."""
-    return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, attention_bits=bits, ffn_bits=bits) for layer in recipe.decoder),
-        embedding_bits=bits,
-    )
 
 
 def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -192,15 +192,8 @@ def model_rows(description: DeviceDescription) -> Iterator[TableRow]:
     """The whole latency table of a device by the model."""
     model = Roofline.of(description)
     for operation in table_operations(description):
-        yield TableRow(
-            op=operation.kind,
-            heads=operation.heads,
-            m=operation.m,
-            k=operation.k,
-            n=operation.n,
-            weight_bits=operation.weight_bits,
-            activation_bits=operation.activation_bits,
-            group_size=operation.group_size,
+        yield TableRow.of(
+            operation,
             threads=description.threads,
             core_set=description.execution.core_set,
             repeats=0,

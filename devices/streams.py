@@ -42,21 +42,16 @@ def stream_of(operation: Operation) -> Operation | None:
 
 
 def streamed_bytes(operation: Operation) -> float:
-    """What one execution for a row reads once: weights, or keys and values; 0 for what is bound by other things."""
-    match operation.kind:
+    """What one execution for a row reads once: weights with their scales, or keys and values; 0 for all else."""
+    o = operation
+    match o.kind:
         case "gemv":
-            return weight_bytes(operation)
+            scales = 4 / o.group_size if o.group_size else 0.0
+            return o.k * o.n * (o.weight_bits / 8 + scales)
         case "cross_attention":
-            return 8 * operation.heads * operation.n * operation.k
+            return 8 * o.heads * o.n * o.k
         case _:
             return 0
-
-
-def weight_bytes(operation: Operation) -> float:
-    """Of a product's matrix in memory, scales included."""
-    o = operation
-    scales = 4 / o.group_size if o.group_size else 0.0
-    return o.k * o.n * (o.weight_bits / 8 + scales)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from common.errors import InputError
 from devices.operation import OPERATION_KINDS, Operation, OperationKind
@@ -67,6 +67,12 @@ class TableRow:
         _require_time("min_ms", self.min_ms, above_zero=True)
         if self.min_ms > min(self.median_ms, self.mean_ms):
             raise ValueError(f"min_ms ({self.min_ms:g}) must not exceed median_ms and mean_ms")
+
+    @classmethod
+    def of(cls, operation: Operation, **time: Any) -> Self:
+        """A row of this operation; `time`: the other fields."""
+        shape = asdict(operation)
+        return cls(op=shape.pop("kind"), **shape, **time)
 
     @property
     def operation(self) -> Operation:

@@ -64,9 +64,7 @@ def eight_bits(model: LoadedModel) -> Recipe:
     """Every matrix at 8 bits per channel."""
     recipe = Recipe.original(model.dimensions, stored_bits=16)
     return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, attention_bits=8, ffn_bits=8) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, attention_bits=8, ffn_bits=8) for layer in recipe.decoder),
+        recipe.with_each_layer(attention_bits=8, ffn_bits=8),
         embedding_bits=8,
         convolution_bits=8,
         window_s=15.0,

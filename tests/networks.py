@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 
+import torch
 from torch import nn
 from whisper.model import Linear, ModelDimensions, MultiHeadAttention, ResidualAttentionBlock, Whisper
 
@@ -14,6 +16,12 @@ def random_network(dimensions: Dimensions) -> Whisper:
     network = Whisper(ModelDimensions(**asdict(dimensions))).eval()
     nn.init.normal_(network.decoder.positional_embedding)  # whisper leaves it uninitialised
     return network
+
+
+def save_checkpoint(network: Whisper, path: Path) -> None:
+    """In float16 and openai-whisper's format."""
+    state = {name: value.half() for name, value in network.state_dict().items()}
+    torch.save({"dims": asdict(network.dims), "model_state_dict": state}, path)
 
 
 def narrowed_attention(state: int, heads: int, head_width: int) -> MultiHeadAttention:

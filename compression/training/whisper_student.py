@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.activations import RoundingLinear
+from compression.inputs import EMBEDDING
 from compression.network import decoder_states, encode, encoder_states
 from compression.recipe import Recipe, RecoveryMethod
 from compression.training.batches import Batch
@@ -21,7 +22,6 @@ from compression.training.subject import Subject
 from compression.vocabulary import rows_of, token_ids
 
 Parts = Literal["encoder", "decoder", "both"]
-_EMBEDDING = "decoder.token_embedding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class WhisperStudent(nn.Module):
         floats = subject.unrounded().get_parameter
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
-            trained = trained and (settings.train_embedding or not name.startswith(_EMBEDDING))
+            trained = trained and (settings.train_embedding or not name.startswith(EMBEDDING))
             parameter.requires_grad_(trained)
             if trained:
                 parameter.data = floats(name).data

@@ -130,15 +130,8 @@ class TableMaker:
         return tuple(found)
 
     def _row(self, operation: Operation, timing: Timing, factor: float) -> TableRow:
-        return TableRow(
-            op=operation.kind,
-            heads=operation.heads,
-            m=operation.m,
-            k=operation.k,
-            n=operation.n,
-            weight_bits=operation.weight_bits,
-            activation_bits=operation.activation_bits,
-            group_size=operation.group_size,
+        return TableRow.of(
+            operation,
             threads=self._bench.settings.threads,
             core_set=self._bench.core_set,
             repeats=timing.repeats,
@@ -178,7 +171,7 @@ class _Certainty:
         groups: dict[KernelClass, list[TableRow]] = {}
         for row in self.rows:
             groups.setdefault(kernel_of(row.operation), []).append(row)
-        return {kernel: KernelPredictor.fit(group) for kernel, group in groups.items()}
+        return {kernel: KernelPredictor.fit(group) for kernel, group in groups.items() if kernel.op not in STREAMS}
 
     @cached_property
     def _known(self) -> dict[Operation, UncertainTime]:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from compression.recovered import RECIPE_FILE, save_recovered, weights_digest
 from evaluators.sample_speech import sample_speech
 from search.cli import main
 from tests.evaluators.conftest import talkative
-from tests.networks import random_network
+from tests.networks import random_network, save_checkpoint
 from tests.strategies import small_dimensions
 
 # openai-whisper leaves its normaliser's files open
@@ -37,8 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = talkative(random_network(DIMENSIONS), seed=0)
-    state = {name: value.half() for name, value in network.state_dict().items()}
-    torch.save({"dims": asdict(DIMENSIONS), "model_state_dict": state}, folder / "model.pt")
+    save_checkpoint(network, folder / "model.pt")
     manifest = sample_speech("search")
     lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
     text = "".join(json.dumps(line | {"audio": str(manifest.parent / line["audio"])}) + "\n" for line in lines)

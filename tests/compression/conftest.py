@@ -10,6 +10,7 @@ from whisper.model import ModelDimensions, Whisper
 from compression.calibration import Calibration, CalibrationSample, measure
 from compression.dimensions import Dimensions
 from compression.models import LoadedModel, load_model
+from tests.networks import save_checkpoint
 
 SMALL = Dimensions(
     n_mels=80,
@@ -42,8 +43,7 @@ def small_network() -> Whisper:
 def small_checkpoint(small_network: Whisper, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`small_network` as a float16 checkpoint in openai-whisper's format."""
     path = tmp_path_factory.mktemp("checkpoint") / "small.pt"
-    state = {name: value.half() for name, value in small_network.state_dict().items()}
-    torch.save({"dims": asdict(SMALL), "model_state_dict": state}, path)
+    save_checkpoint(small_network, path)
     return path
 
 

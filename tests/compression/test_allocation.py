@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from common.errors import CompressionError
 from compression.allocation import allocate_bits, group_weights
-from compression.compress import EMBEDDING, grids
+from compression.compress import grids
 from compression.dimensions import Dimensions
+from compression.inputs import EMBEDDING
 from compression.recipe import Recipe
 from tests.networks import network_of_shape
 from tests.strategies import small_dimensions

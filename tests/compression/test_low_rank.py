@@ -97,11 +97,7 @@ def test_inputs_that_never_change_do_no_harm() -> None:
 
 
 def with_rank(recipe: Recipe, rank: int, **changes: object) -> Recipe:
-    return replace(
-        recipe,
-        encoder=tuple(layer and replace(layer, ffn_rank=rank, **changes) for layer in recipe.encoder),
-        decoder=tuple(layer and replace(layer, ffn_rank=rank, **changes) for layer in recipe.decoder),
-    )
+    return recipe.with_each_layer(ffn_rank=rank, **changes)
 
 
 def original(model: LoadedModel, bits: int = 32) -> Recipe:

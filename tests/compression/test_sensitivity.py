@@ -11,7 +11,8 @@ from whisper.model import Linear
 from common.errors import CompressionError
 from compression.allocation import group_weights
 from compression.calibration import DRAWING_SEED, CalibrationSample
-from compression.compress import EMBEDDING, compress, grids
+from compression.compress import compress, grids
+from compression.inputs import EMBEDDING
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import Recipe
@@ -64,13 +65,7 @@ def test_the_profile_is_its_definition(model, samples, calibration, changes):
     generator = torch.Generator().manual_seed(DRAWING_SEED)
     clips = [inputs_and_gradients(model, sample, generator) for sample in samples]
     tokens = sum(len(sample.tokens) - sample.prompt_length for sample in samples)
-    layers = {"attention_bits": 4, "ffn_bits": 4}
-    four = replace(
-        grid,
-        encoder=tuple(layer and replace(layer, **layers) for layer in grid.encoder),
-        decoder=tuple(layer and replace(layer, **layers) for layer in grid.decoder),
-        embedding_bits=4,
-    )
+    four = replace(grid.with_each_layer(attention_bits=4, ffn_bits=4), embedding_bits=4)
     rounded = compress(model, four, calibration)
     expected = dict.fromkeys(profile, 0.0)
     for name, module, _ in grids(model.network, four):

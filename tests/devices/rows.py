@@ -5,15 +5,8 @@ from devices.table import TableRow
 
 
 def timed(operation: Operation, ms: float, *, spread: float = 0.0, repeats: int = 32) -> TableRow:
-    return TableRow(
-        op=operation.kind,
-        heads=operation.heads,
-        m=operation.m,
-        k=operation.k,
-        n=operation.n,
-        weight_bits=operation.weight_bits,
-        activation_bits=operation.activation_bits,
-        group_size=operation.group_size,
+    return TableRow.of(
+        operation,
         threads=1,
         core_set="a72",
         repeats=repeats,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from search.cli import main
 from search.engines.memory import Memory
 from search.space import runtime_violation
 from tests.evaluators.conftest import talkative
-from tests.networks import random_network
+from tests.networks import random_network, save_checkpoint
 from tests.search.test_results import CONTRACT
 from tests.strategies import small_dimensions
 
@@ -54,8 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = talkative(random_network(DIMENSIONS), seed=0)
-    state = {name: value.half() for name, value in network.state_dict().items()}
-    torch.save({"dims": asdict(DIMENSIONS), "model_state_dict": state}, folder / "model.pt")
+    save_checkpoint(network, folder / "model.pt")
     write_speech(folder / "speech.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHISPERFIT_CACHE", str(folder / "cache"))

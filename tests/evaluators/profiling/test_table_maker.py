@@ -15,7 +15,7 @@ import pytest
 from devices.operation import Operation
 from devices.predictor import KernelPredictor, work_terms
 from devices.profiler.measuring import Job, Settings, Timing, artifact_job
-from devices.streams import STREAMS, weight_bytes
+from devices.streams import STREAMS, streamed_bytes
 from devices.table import LatencyTable, TableRow
 from evaluators.profiling import operation_models, table_maker
 from evaluators.profiling.operation_models import operation_model
@@ -263,4 +263,4 @@ def test_the_canary_is_one_load_of_arithmetic_and_one_of_memory(monkeypatch: pyt
     assert (first.kind, second.kind) == ("gemm", "gemv")
     assert first.m * first.k * first.n / (first.k * first.n) > 100  # uses every weight many times
     monkeypatch.undo()
-    assert operation_model(second).copies * weight_bytes(second) >= 32e6
+    assert operation_model(second).copies * streamed_bytes(second) >= 32e6
