@@ -113,12 +113,11 @@ def candidates(comparison: Comparison, options: argparse.Namespace) -> Iterator[
 def recovered(comparison: Comparison, folder: Path, recipe: Recipe) -> Candidate:
     """What training made of a recipe; `curve.json` is `benchmarks/recovery.py`'s."""
     course = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
-    training = course["training"]
     return Candidate(
         name=f"{folder.name}, {course['method']}",
         recipe=recipe,
         network=lambda: compress(comparison.model, recipe, comparison.calibration, load_recovered(recipe, folder)),
-        training_s=training and training["seconds"],
+        training_s=course["seconds"],
     )
 
 
@@ -174,7 +173,7 @@ def markdown(rows: list[Row]) -> list[str]:
             "" if row["technique"] == ORIGINAL else f"{100 * row['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
             f"{row['ran_on']}",
             f"{row['compress_cpu_s']:.1f}{'*' if row['calibrated'] else ''}",
-            "" if row["training_s"] is None else f"{row['training_s'] / 60:.0f}",
+            "" if row["training_s"] is None else f"{row['training_s'] / 60:.1f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     spent = [row for row in rows if row["technique"] == CALIBRATION]

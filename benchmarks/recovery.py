@@ -3,9 +3,10 @@
     python benchmarks/recovery.py --recipe FILE.json|NAME --method reconstruct|distill|qat --minutes 10 --out FOLDER
 
 Trains on --speech (default: the shared calibration clips) and scores on --data (default: the shared search clips)
-before, after every --score-every minutes of training, and at the end. Scoring is not counted as training. The same
-command goes on where it was interrupted. FOLDER then holds recipe.json and weights.pt, which `whisperfit baseline
---recipe` and `whisperfit export --recipe` take, and curve.json. Names of recipes: see RECIPES and techniques.py.
+before, after every --score-every minutes of training, and at the end. Scoring is not counted as training; of a
+reconstruction the CPU's seconds are counted. The same command goes on where it was interrupted. FOLDER then holds
+recipe.json and weights.pt, which `whisperfit baseline --recipe`, `whisperfit export --recipe` and --recipe take, and
+curve.json. Names of recipes: see RECIPES and techniques.py.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 
 from techniques import BLOCK, Technique, heads, of_units, techniques, without_least
 from whisper.model import Whisper
@@ -131,11 +132,14 @@ def main() -> None:
         "before": scoring.wer(subject.compressed(), options.window),
     }
     say(f"{recipe.summary()}\noriginal {scores['original']:.4f}, compressed {scores['before']:.4f}")
+    began = process_time()
     recovered, curve = improve(subject, recovery, scoring, options)
+    seconds = recovered.training.seconds if recovered.training else process_time() - began
     better, weights = recovered_recipe(subject, options.method, recovered.weights)
     save_recovered(options.out, better, weights)
     scores["after"] = scoring.wer(compress(model, better, calibration, weights), options.window)
-    result = {"recipe_id": better.id, **scores, "curve": curve, **course(recipe, recovery, recovered)}
+    result = {"recipe_id": better.id, **scores, "seconds": seconds, "curve": curve}
+    result |= course(recipe, recovery, recovered)
     write_text_whole(options.out / "curve.json", json.dumps(result, indent=1) + "\n")
     say(f"recovered {scores['after']:.4f}")
     if options.json:

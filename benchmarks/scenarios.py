@@ -1,7 +1,7 @@
 """An article's three recipes, made by hand for a phone, a camera and a car: measured, and beside what the search finds.
 
     python benchmarks/scenarios.py --data MANIFEST --calibration MANIFEST [--confirm MANIFEST] [--model base]
-        [--search RUN... | --minutes N] [--recovered FOLDER] [--only NAME...] --out FOLDER [--json]
+        [--search RUN... | --minutes N] [--recovered FOLDER...] [--only NAME...] --out FOLDER [--json]
 
 Each recipe (`article.py`) is compressed, scored, exported to ONNX Runtime and verified as a search does it with its
 front, and priced on the device beside the original and the article's claim. The search's trials are those of --search,
@@ -9,8 +9,8 @@ runs of the same model and speech, priced for the device (the run made for it, o
 run of N minutes is made in FOLDER/NAME/search, and gone on with by the same command. A trial of the front dominates a
 recipe when size, FLOPs, latency and WER on --data are all no higher.
 
-FOLDER/NAME/recipe.json is the recipe by hand. --recovered is what `benchmarks/recovery.py --recipe
-FOLDER/camera/recipe.json --window 30` made of one: it takes that recipe's place.
+FOLDER/NAME/recipe.json is the recipe by hand. --recovered takes what `benchmarks/recovery.py --recipe
+FOLDER/camera/recipe.json --window 30` makes of one: it takes that recipe's place.
 """
 
 import argparse
@@ -158,15 +158,14 @@ def by_hand(name: str, options: argparse.Namespace) -> tuple[Session, Recipe]:
     recipe = scenario.recipe(session.original, session.calibration).canonical(session.model.dimensions)
     folder.mkdir(parents=True, exist_ok=True)
     write_text_whole(folder / RECIPE_FILE, recipe.to_json() + "\n")
-    trained = read_recipe(options.recovered / RECIPE_FILE) if options.recovered else recipe
-    if replace(trained, recovery=None) != recipe:
-        return session, recipe
-    weights = load_recovered(trained, options.recovered)
-    if weights is None:
-        return session, recipe
-    kept = folder / "recovered"
-    save_recovered(kept / trained.id, trained, weights)
-    return replace(session, recovered=kept), trained
+    for trained in options.recovered:
+        better = read_recipe(trained / RECIPE_FILE)
+        weights = load_recovered(better, trained)
+        if weights is not None and replace(better, recovery=None) == recipe:
+            kept = folder / "recovered"
+            save_recovered(kept / better.id, better, weights)
+            return replace(session, recovered=kept), better
+    return session, recipe
 
 
 def run_of(scenario: Scenario, folder: Path, options: argparse.Namespace) -> RunFolder:
@@ -299,7 +298,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--language", help="where the speech sets do not state it")
     parser.add_argument("--search", type=Path, nargs="*", default=(), metavar="RUN")
     parser.add_argument("--minutes", type=float, default=60.0, help="of a search of the scenario's own")
-    parser.add_argument("--recovered", type=Path, metavar="FOLDER")
+    parser.add_argument("--recovered", type=Path, nargs="*", default=(), metavar="FOLDER")
     parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=tuple(SCENARIOS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, required=True)
@@ -311,8 +310,8 @@ def main() -> int:
     options = parse()
     try:
         recipes = {name: by_hand(name, options) for name in options.only}
-        if options.recovered and not any(recipe.recovery for _, recipe in recipes.values()):
-            raise InputError(f"--recovered {options.recovered}: was not made of any of these recipes")
+        if sum(recipe.recovery is not None for _, recipe in recipes.values()) < len(options.recovered):
+            raise InputError("--recovered: a folder was not made of any of these recipes")
         bench = Bench(options.out / "models")
         results = [result_of(name, session, recipe, bench, options) for name, (session, recipe) in recipes.items()]
     except WhisperfitError as error:

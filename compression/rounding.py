@@ -5,7 +5,11 @@ that is the sum over the rows d of W - Q of d^T M d, with the second moment M = 
 minimises |d|^2 instead, as if all inputs were equally large and independent.
 """
 
+import hashlib
+from collections.abc import Hashable
+
 import torch
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from compression.quantisation import Grid, QuantisedMatrix, Steps, in_groups, packed
@@ -18,6 +22,8 @@ ROWS = 1024
 """Rows that are rounded together: so many stay in the processor's caches."""
 BLOCK = 128
 """Columns whose errors are passed on together, as in Frantar et al., section 3.3; it changes nothing but the time."""
+REMEMBERED_BYTES = 2**29
+"""Of roundings: two dozen of tiny's or base's embedding."""
 
 
 def quantise_clipped(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMatrix:
@@ -48,6 +54,18 @@ def _loss(groups: Tensor, steps: Steps, importance: Tensor) -> Tensor:
     return (errors.square() * importance).sum(-1, keepdim=True)
 
 
+def _contents(weight: Tensor, grid: Grid, moment: Tensor) -> Hashable:
+    """What tells calls apart: the numbers, not the tensors that hold them."""
+    digests = (hashlib.sha256(part.detach().contiguous().numpy().data).digest() for part in (weight, moment))
+    return (weight.shape, grid, *digests)
+
+
+def _bytes(matrix: QuantisedMatrix) -> int:
+    parts = (matrix.codes, matrix.scales, matrix.zero_points)
+    return sum(part.nbytes for part in parts if part is not None)
+
+
+@cached(LRUCache(maxsize=REMEMBERED_BYTES, getsizeof=_bytes), key=_contents)
 def quantise_calibrated(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMatrix:
     """Round column by column; the columns that are left make up for each one's error.
 
@@ -57,7 +75,8 @@ def quantise_calibrated(weight: Tensor, grid: Grid, moment: Tensor) -> Quantised
     by -e U_ij / U_ii, where U is the upper Cholesky factor of M^-1 (M damped). Columns go by falling M_ii
     ("act-order"), on grids that span the original groups, since a group's columns must stay together in memory.
 
-    `weight`: (N, K). `moment`: (K, K), any positive scale.
+    `weight`: (N, K). `moment`: (K, K), any positive scale. Most recipes of a search round most matrices as others did:
+    what was rounded lately is remembered.
     """
     columns = weight.shape[1]
     groups = in_groups(weight, grid)

@@ -1,5 +1,6 @@
 """Rounding with regard to inputs: against brute force, the plain algorithm, and what each promises to minimise."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -99,3 +100,19 @@ def test_a_useless_outlier_is_clipped_and_a_useful_one_is_kept() -> None:
     assert float(clipped.dequantised()[0, 0]) == pytest.approx(-8 * min(CLIPS), rel=0.1)
     kept = quantise_clipped(weight, grid, torch.diag(useful))
     assert np.allclose(kept.dequantised()[0, 0], -8.0, rtol=0.05)
+
+
+def test_what_was_rounded_is_remembered_by_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, of, grid = matrix(7, 48, seed=5), moment(48, seed=6), Grid(bits=4, group_size=16)
+    first = quantise_calibrated(weight, grid, of)
+    others = (
+        (matrix(7, 48, seed=7), grid, of),
+        (weight.view(14, 24), grid, of[:24, :24]),
+        (weight, replace(grid, symmetric=False), of),
+        (weight, grid, moment(48, seed=8)),
+    )
+    assert all(not torch.equal(first.codes, quantise_calibrated(*other).codes) for other in others)
+    monkeypatch.setattr("compression.rounding._round", None)
+    assert torch.equal(first.codes, quantise_calibrated(weight.clone(), grid, of.clone()).codes)
+    with pytest.raises(TypeError):
+        quantise_calibrated(weight + 1, grid, of)
