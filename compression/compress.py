@@ -44,7 +44,7 @@ def compress(
     the mel spectrogram. `recovered`: the weights that the recipe's `recovery` names. Raises InputError when the recipe
     does not fit the model, CompressionError when it needs calibration or weights that are not there.
     """
-    network, inputs = _kept(model, recipe, calibration, recovered)
+    network, inputs = unrounded(model, recipe, calibration, recovered)
     with torch.no_grad():
         if recipe.smoothing:
             smooth(network, inputs, recipe.smoothing)
@@ -56,20 +56,13 @@ def compress(
 
 def unrounded(
     model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None = None
-) -> Whisper:
+) -> tuple[Whisper, KeptInputs]:
     """What of the model the recipe keeps, with recovered weights in place, before anything is rounded.
 
-    Where training begins. Parameters as for `compress`.
+    Where training begins. With it what its linear layers read. Parameters as for `compress`.
     """
-    return _kept(model, recipe, calibration, recovered)[0].eval()
-
-
-def _kept(
-    model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None
-) -> tuple[Whisper, KeptInputs]:
-    """The unrounded network, and what its linear layers read."""
     recipe.check(model.dimensions)
-    network = copy.deepcopy(model.network)
+    network = copy.deepcopy(model.network).eval()
     with torch.no_grad():
         columns = prune(network, recipe, calibration)
         inputs = KeptInputs(

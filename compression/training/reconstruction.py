@@ -16,7 +16,7 @@ from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
 
 from compression.activations import RoundingLinear
 from compression.calibration import CalibrationSample
-from compression.compress import grids, has_half_vectors
+from compression.compress import grids, has_half_vectors, quantiser
 from compression.network import encoder_states
 from compression.quantisation import stored
 from compression.recipe import Recipe
@@ -118,7 +118,7 @@ class _Refit:
     def __init__(self, subject: Subject) -> None:
         self.network, self.recipe = subject.compressed(), subject.recipe
         self.weights: dict[str, Tensor] = {}
-        self._floats = subject.unrounded()
+        self._floats, self._inputs = subject.unrounded()
         self._names = {module: name for name, module in self.network.named_modules()}
         self._grids = {module: grid for _, module, grid in grids(self.network, self.recipe)}
 
@@ -141,7 +141,7 @@ class _Refit:
 
     def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
         self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
-        layer.weight.data = stored(weight, self._grids[layer])[0]
+        layer.weight.data = stored(weight, self._grids[layer], quantiser(self.recipe, self._inputs, name))[0]
         layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
 
 

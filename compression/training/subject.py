@@ -7,6 +7,7 @@ from whisper.model import Whisper
 from common.errors import InputError
 from compression.calibration import Calibration
 from compression.compress import compress, unrounded
+from compression.inputs import KeptInputs
 from compression.models import LoadedModel
 from compression.recipe import Recipe
 from compression.recovered import Weights
@@ -32,6 +33,6 @@ class Subject:
         """The network of the artifact."""
         return compress(self.model, self.recipe, self.calibration, self.recovered)
 
-    def unrounded(self) -> Whisper:
-        """The same before rounding."""
+    def unrounded(self) -> tuple[Whisper, KeptInputs]:
+        """The same before rounding, and what its linear layers read, which rounding may regard."""
         return unrounded(self.model, self.recipe, self.calibration, self.recovered)

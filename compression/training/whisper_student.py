@@ -88,7 +88,7 @@ class WhisperStudent(nn.Module):
         super().__init__()
         self.part = part
         self.network = subject.compressed()
-        floats = subject.unrounded().get_parameter
+        floats = subject.unrounded()[0].get_parameter
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
             trained = trained and (settings.train_embedding or not name.startswith(EMBEDDING))

@@ -118,7 +118,7 @@ def test_the_error_of_an_iterative_recipe_is_what_the_departures_add_up_to(
     model: LoadedModel, calibration: Calibration
 ) -> None:
     recipe = replace(pruned(model, heads=1, ffn_channels=96), importance="iterative")
-    network = unrounded(model, recipe, calibration)
+    network, _ = unrounded(model, recipe, calibration)
     for site in sites(model.network):
         weight = output_projection(model.network, site).weight.detach().double()
         covariance = torch.from_numpy(calibration.inputs[site.projection].covariance)

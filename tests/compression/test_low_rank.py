@@ -159,7 +159,7 @@ def test_what_second_factors_read(
     model: LoadedModel, calibration: Calibration, samples: list[CalibrationSample]
 ) -> None:
     """Told from what the whole layer read, against what is recorded; nothing before this layer was changed."""
-    network = unrounded(model, with_rank(original(model), 24), calibration)
+    network, _ = unrounded(model, with_rank(original(model), 24), calibration)
     kept, recorder = kept_inputs(calibration, network), InputRecorder(24)
     second = network.encoder.blocks[0].mlp[0][1]
     with torch.no_grad(), second.register_forward_pre_hook(lambda _, x: recorder.add(x[0])):
@@ -176,7 +176,7 @@ def test_what_second_factors_read(
 
 def test_both_factors_are_rounded_with_regard_to_what_they_read(model: LoadedModel, calibration: Calibration) -> None:
     recipe = replace(with_rank(original(model), 24, ffn_bits=4), group_size=16, rounding="calibrated")
-    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)
+    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)[0]
     first, second = before.decoder.blocks[1].mlp[2]
     moment = calibration.inputs["decoder.blocks.1.mlp.2"].moment
     weight = first.weight.detach().double()
@@ -193,7 +193,7 @@ def test_static_ranges_of_second_factors_are_those_of_the_kept_rows(
     model: LoadedModel, calibration: Calibration
 ) -> None:
     recipe = replace(with_rank(original(model), 24), activation_bits=8, activation_ranges="static")
-    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)
+    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)[0]
     first, second = network.decoder.blocks[0].mlp[2]
     assert isinstance(first, StaticLinear)
     assert isinstance(second, StaticLinear)
@@ -206,7 +206,7 @@ def test_static_ranges_of_second_factors_are_those_of_the_kept_rows(
 def test_smoothing_between_factors_changes_nothing_else(
     model: LoadedModel, calibration: Calibration, samples: list[CalibrationSample]
 ) -> None:
-    network = unrounded(model, with_rank(original(model), 24), calibration)
+    network, _ = unrounded(model, with_rank(original(model), 24), calibration)
     kept = kept_inputs(calibration, network)
     before = [logits(network, sample) for sample in samples]
     weights = {name: second.weight.detach().clone() for name, (_, second) in factored(network)}

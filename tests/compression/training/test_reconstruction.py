@@ -1,6 +1,7 @@
 """The refit against numpy's least squares, and what it does to a network."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from compression.calibration import CalibrationSample, measure
 from compression.compress import compress
 from compression.models import LoadedModel
 from compression.network import decoder_states, encode
-from compression.recipe import Recipe
+from compression.recipe import Recipe, Rounding
 from compression.recovered import weights_digest
 from compression.training import reconstruction
 from compression.training.reconstruction import reconstruct
@@ -107,3 +108,21 @@ def test_it_ends_where_it_is_told_to(small_model: LoadedModel) -> None:
     weights = reconstruct(bits(small_model, 4, group_size=32), SAMPLES, go_on=go_on)
     assert told == [f"encoder layer 0, sub-layer {n} of 2" for n in (1, 2)] + ["decoder layer 0, sub-layer 1 of 3"]
     assert all(name.startswith("encoder") for name in weights)
+
+
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+def test_what_follows_sees_what_the_artifact_will_have(
+    small_model: LoadedModel, rounding: Rounding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refits: list[reconstruction._Refit] = []
+
+    class Kept(reconstruction._Refit):
+        def __init__(self, subject: Subject) -> None:
+            super().__init__(subject)
+            refits.append(self)
+
+    monkeypatch.setattr(reconstruction, "_Refit", Kept)
+    before = bits(small_model, 4, group_size=32, rounding=rounding)
+    after = refitted(replace(before, calibration=measure(small_model, SAMPLES)))
+    seen = dict(refits[0].network.named_parameters())
+    assert all(torch.equal(seen[name], values) for name, values in after.compressed().named_parameters())
