@@ -1,7 +1,7 @@
 """compress(model, recipe, calibration) -> network: a pure function."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -46,9 +46,7 @@ def compress(
     """
     network, inputs = unrounded(model, recipe, calibration, recovered)
     with torch.no_grad():
-        if recipe.smoothing:
-            smooth(network, inputs, recipe.smoothing)
-        _store_weights(network, recipe, inputs)
+        _store_weights(network, recipe, inputs, as_trained=_as_trained(recipe, recovered))
     if recipe.activation_bits < 32:
         _quantise_activations(network, recipe, inputs)
     return network.eval()
@@ -57,9 +55,10 @@ def compress(
 def unrounded(
     model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None = None
 ) -> tuple[Whisper, KeptInputs]:
-    """What of the model the recipe keeps, with recovered weights in place, before anything is rounded.
+    """What of the model the recipe keeps, before anything is rounded, and what its linear layers read.
 
-    Where training begins. With it what its linear layers read. Parameters as for `compress`.
+    Where training begins. Recovered weights are in place; of a recipe that smooths they are those of the network that
+    was smoothed as its original weights want it. Parameters as for `compress`.
     """
     recipe.check(model.dimensions)
     network = copy.deepcopy(model.network).eval()
@@ -71,26 +70,39 @@ def unrounded(
             columns=columns,
         )
         factorise(network, recipe, inputs)
+        _tell_factors(network, inputs)
         shorten(network, recipe, calibration)
+        if recipe.smoothing:
+            smooth(network, inputs, recipe.smoothing)
         if recipe.recovery:
             take_weights(network, recipe, recovered)
-        for name, (first, _) in factored(network):
-            inputs.factorise(name, first.get_parameter("weight"))
+            _tell_factors(network, inputs)
     return network, inputs
+
+
+def _tell_factors(network: Whisper, inputs: KeptInputs) -> None:
+    for name, (first, _) in factored(network):
+        inputs.factorise(name, first.get_parameter("weight"))
 
 
 def _kept_layers(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
     return tuple(index for index, layer in enumerate(layers) if layer)
 
 
-def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
+def _as_trained(recipe: Recipe, recovered: Weights | None) -> Collection[str]:
+    """The parameters that go to the nearest points because quantisation-aware training read them so."""
+    return recovered or () if recipe.recovery and recipe.recovery.method == "qat" else ()
+
+
+def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]) -> None:
     """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
     if has_half_vectors(recipe):
         for module, name in vectors(network):
             parameter = module.get_parameter(name)
             parameter.copy_(parameter.half().float())
     for name, module, grid in grids(network, recipe):
-        values, quantised = stored(module.get_parameter("weight").detach(), grid, quantiser(recipe, inputs, name))
+        how = quantise if f"{name}.weight" in as_trained else quantiser(recipe, inputs, name)
+        values, quantised = stored(module.get_parameter("weight").detach(), grid, how)
         module.register_parameter("weight", nn.Parameter(values))
         keep_quantised(module, quantised)
 

@@ -20,6 +20,8 @@ EMBEDDING = "decoder.token_embedding"
 """The name of the logits' matrix."""
 LOGITS_INPUT = "decoder.ln"
 """The name of what it multiplies."""
+ENCODER_READER = "decoder.blocks.0.cross_attn.key"
+"""The name of the encoder's output: of the first layer that reads it."""
 
 
 def input_name(linear: str) -> str:
@@ -31,7 +33,7 @@ def input_name(linear: str) -> str:
     block, _, name = linear.rpartition(".")
     if name not in {"key", "value"}:
         return linear
-    return "decoder.blocks.0.cross_attn.key" if block.endswith("cross_attn") else f"{block}.query"
+    return ENCODER_READER if block.endswith("cross_attn") else f"{block}.query"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,10 @@ class KeptInputs:
     def divide(self, linear: str, divisors: Tensor) -> None:
         """From now on the layer's input is divided by these, column by column."""
         self._divisors[linear] = divisors
+
+    def divisors(self, linear: str) -> Tensor | None:
+        """What the layer's input is divided by, (K,), if it is."""
+        return self._divisors.get(linear)
 
     def factorise(self, linear: str, first: Tensor) -> None:
         """From now on the layer is two, `.0` with this weight (rank, K) and `.1`, which reads what that gives."""

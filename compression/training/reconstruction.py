@@ -54,7 +54,7 @@ def reconstruct(
     `go_on` is told each sub-layer's name before its turn and may end it there.
     """
     original = subject.model.network
-    refit = _Refit(subject)
+    refit = _Refit(subject.before("reconstruct"))
     spelling = Spelling(refit.network)
     samples = [replace(sample, tokens=spelling.of(sample.tokens)) for sample in samples]
     with torch.no_grad():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from common.errors import InputError
-from compression.recipe import Recipe, Recovery, RecoveryMethod, Rounding
+from compression.recipe import Recipe, Recovery, RecoveryMethod
 from compression.recovered import Weights, weights_digest
 from compression.training.batches import Batches
 from compression.training.checkpoint import Checkpoint, Point
@@ -91,5 +91,4 @@ def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights)
     """The recipe that names the new weights, and all that belong to it: those that were not trained now as before."""
     complete = {**(subject.recovered or {}), **weights}
     recovery = Recovery(method=method, weights_sha256=weights_digest(complete))
-    rounding: Rounding = "nearest" if method == "qat" else subject.recipe.rounding  # what training saw
-    return replace(subject.recipe, recovery=recovery, rounding=rounding), complete
+    return replace(subject.recipe, recovery=recovery), complete

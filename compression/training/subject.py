@@ -1,6 +1,7 @@
 """A compressed Whisper that is to be made better."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from whisper.model import Whisper
 
@@ -9,7 +10,7 @@ from compression.calibration import Calibration
 from compression.compress import compress, unrounded
 from compression.inputs import KeptInputs
 from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.recipe import Recipe, RecoveryMethod
 from compression.recovered import Weights
 
 
@@ -17,7 +18,7 @@ from compression.recovered import Weights
 class Subject:
     """`calibration`, `recovered`: as for `compress`; None where the recipe needs none.
 
-    Raises InputError for a recipe that smooths, since that comes after the weights that training gives.
+    Raises InputError for a recipe that smooths what low-rank factors read: that is not known of trained factors.
     """
 
     model: LoadedModel
@@ -26,8 +27,20 @@ class Subject:
     recovered: Weights | None
 
     def __post_init__(self) -> None:
-        if self.recipe.smoothing:
-            raise InputError(f"recipe {self.recipe.id} cannot be trained: it smooths activations; choose another trial")
+        layers = (*self.recipe.encoder, *self.recipe.decoder)
+        if self.recipe.smoothing and any(layer and layer.ffn_rank for layer in layers):
+            raise InputError(
+                f"recipe {self.recipe.id} cannot be trained: it smooths low-rank layers; choose another trial"
+            )
+
+    def before(self, method: RecoveryMethod) -> Self:
+        """The same with what was recovered already rounded as it will be after a recovery by this method."""
+        recovery = self.recipe.recovery
+        return (
+            self
+            if recovery is None
+            else replace(self, recipe=replace(self.recipe, recovery=replace(recovery, method=method)))
+        )
 
     def compressed(self) -> Whisper:
         """The network of the artifact."""

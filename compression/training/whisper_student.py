@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.activations import RoundingLinear
-from compression.inputs import EMBEDDING
+from compression.inputs import EMBEDDING, ENCODER_READER
 from compression.network import decoder_states, encode, encoder_states
 from compression.recipe import Recipe, RecoveryMethod
 from compression.training.batches import Batch
@@ -28,9 +28,10 @@ Parts = Literal["encoder", "decoder", "both"]
 class Heard:
     """What a network makes of a batch, as far as it was asked to.
 
-    `encoded` (B, positions, width): the encoder's output, None where it is not trained. `logits` (R, vocabulary) by the
-    original's ids: of the tokens to predict, -inf for what the network cannot say, None where the decoder is not
-    trained. `encoder_states`, `decoder_states`: what leaves each block, (B, positions, width) and (R, width).
+    `encoded` (B, positions, width): the encoder's output as it is without smoothing, None where it is not trained.
+    `logits` (R, vocabulary) by the original's ids: of the tokens to predict, -inf for what the network cannot say, None
+    where the decoder is not trained. `encoder_states`, `decoder_states`: what leaves each block, (B, positions, width)
+    and (R, width).
     """
 
     encoded: Tensor | None = None
@@ -84,11 +85,15 @@ class WhisperStudent(nn.Module):
     reads as well.
     """
 
+    _divisors: Tensor | None
+
     def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
         super().__init__()
         self.part = part
+        subject = subject.before(method)
         self.network = subject.compressed()
-        floats = subject.unrounded()[0].get_parameter
+        unrounded, inputs = subject.unrounded()
+        floats = unrounded.get_parameter
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
             trained = trained and (settings.train_embedding or not name.startswith(EMBEDDING))
@@ -98,6 +103,7 @@ class WhisperStudent(nn.Module):
         if method == "qat":
             round_while_training(self.network, subject.recipe)
         self.encoded = EncodedClips(self.network)
+        self.register_buffer("_divisors", inputs.divisors(ENCODER_READER), persistent=False)
         self.has_original_encoder = _same(self.network.encoder, subject.model.network.encoder)
         self.to(settings.torch_device)
 
@@ -109,11 +115,13 @@ class WhisperStudent(nn.Module):
         if self.part == "decoder":
             return heard_by_decoder(self.network, batch, self.encoded.of(batch))
         *states, encoded = encoder_states(self.network, batch.mel)
+        divisors = self._divisors
+        undivided = encoded if divisors is None else encoded * divisors
         if self.part == "encoder":
-            return Heard(encoded=encoded, encoder_states=tuple(states))
+            return Heard(encoded=undivided, encoder_states=tuple(states))
         decoded = heard_by_decoder(self.network, batch, encoded)
         return Heard(
-            encoded=encoded,
+            encoded=undivided,
             logits=decoded.logits,
             encoder_states=tuple(states),
             decoder_states=decoded.decoder_states,

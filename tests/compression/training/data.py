@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from compression.calibration import CalibrationSample
 from compression.models import LoadedModel
 from compression.recipe import Recipe
 from compression.training.batches import Batch, Clip, batch_of
@@ -37,6 +38,13 @@ class RandomBatches:
 
     def held_out(self) -> Sequence[Batch]:
         return [batch_of(self.clips[6:])]
+
+
+SAMPLES = [
+    CalibrationSample(mel=clip.mel, tokens=clip.tokens, prompt_length=clip.prompt_length)
+    for clip in RandomBatches().clips
+]
+"""The clips as calibration speech."""
 
 
 def subject(model: LoadedModel, **changes: object) -> Subject:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from common.errors import InputError
+from compression.calibration import measure
 from compression.models import LoadedModel
 from compression.network import decoder_states, encode
 from compression.recipe import Recipe
@@ -20,7 +21,7 @@ from compression.training.losses import SoftTargets, relative_error, soft_loss
 from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
-from tests.compression.training.data import RandomBatches, bits, subject
+from tests.compression.training.data import SAMPLES, RandomBatches, bits, subject
 
 SETTINGS = TrainingSettings(steps=40, evaluate_every=10, learning_rate=3e-3, hidden=1.0)
 LIMITS = Limits(seconds=None, clock=lambda: 0.0, should_stop=lambda: False)
@@ -60,6 +61,25 @@ def test_the_original_has_nothing_to_learn_from_itself(small_model: LoadedModel)
     with torch.no_grad():
         loss = loss_of(small_model, student, SETTINGS.model_copy(update={"hard": 0.0}))(BATCH)
     assert float(loss) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_smoothed_network_says_what_its_teacher_says(small_model: LoadedModel) -> None:
+    """Until something is rounded: the encoder's output is compared before smoothing divides it."""
+    calibration = measure(small_model, SAMPLES)
+    smoothed = replace(subject(small_model, activation_bits=16, smoothing=0.5), calibration=calibration)
+    student = WhisperStudent(smoothed, "both", "distill", SETTINGS)
+    divisors = smoothed.unrounded()[1].divisors("decoder.blocks.0.cross_attn.key")
+    assert divisors is not None
+    assert float((divisors - 1).abs().mean()) > 0.1
+    with torch.no_grad():
+        loss = loss_of(small_model, student, SETTINGS.model_copy(update={"hard": 0.0}))(BATCH)
+    assert float(loss) == pytest.approx(0, abs=1e-3)
+
+
+def test_recipes_that_smooth_low_rank_layers_are_refused(small_model: LoadedModel) -> None:
+    layer = replace(Recipe.original(small_model.dimensions).decoder[0], ffn_rank=24)  # type: ignore[type-var]
+    with pytest.raises(InputError, match="cannot be trained: it smooths low-rank layers"):
+        subject(small_model, activation_bits=8, smoothing=0.5, decoder=(layer, layer))
 
 
 @pytest.mark.parametrize("part", ["both", "decoder"])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from compression.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
-from compression.calibration import CalibrationSample, measure
+from compression.calibration import measure
 from compression.compress import compress
 from compression.models import LoadedModel
 from compression.quantisation import Grid, quantised_weight, stored
@@ -15,10 +15,11 @@ from compression.recipe import Recovery, RecoveryMethod
 from compression.recovered import weights_digest
 from compression.straight_through import straight_through
 from compression.training.batches import batch_of
+from compression.training.recovery import recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, WhisperStudent
-from tests.compression.training.data import RandomBatches, bits
+from tests.compression.training.data import SAMPLES, RandomBatches, bits
 
 SETTINGS = TrainingSettings(train_embedding=True)
 BATCH = batch_of(RandomBatches().clips[:3])
@@ -52,13 +53,14 @@ def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
         {"bits": 8, "activation_bits": 8},
         {"bits": 4, "activation_bits": 8, "group_size": 32},
         {"bits": 8, "activation_bits": 16},
+        {"bits": 8, "activation_bits": 8, "activation_ranges": "static", "smoothing": 0.5, "rounding": "calibrated"},
     ],
     ids=str,
 )
 def test_the_network_in_training_computes_what_the_exported_one_computes(
     small_model: LoadedModel, part: Parts, changes: dict[str, int]
 ) -> None:
-    subject = bits(small_model, **changes)  # type: ignore[arg-type]
+    subject = replace(bits(small_model, **changes), calibration=measure(small_model, SAMPLES))  # type: ignore[arg-type]
     student = trained(subject, part)
     with torch.no_grad():
         seen = student(BATCH)
@@ -69,6 +71,18 @@ def test_the_network_in_training_computes_what_the_exported_one_computes(
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert torch.equal(ours, theirs)
+
+
+def test_what_an_earlier_training_made_is_read_as_it_will_be_stored(small_model: LoadedModel) -> None:
+    calibration = measure(small_model, SAMPLES)
+    first = replace(bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=calibration)
+    recipe, weights = recovered_recipe(first, "distill", trained(first, "decoder", "distill").weights())
+    second = replace(first, recipe=recipe, recovered=weights)
+    student = trained(second, "encoder")
+    recipe, weights = recovered_recipe(second, "qat", student.weights())
+    artifact = compress(small_model, recipe, calibration, weights)
+    for name, values in artifact.decoder.named_parameters():
+        assert torch.equal(values, student.network.decoder.get_parameter(name)), name
 
 
 def test_training_moves_the_codes(small_model: LoadedModel) -> None:
@@ -103,12 +117,8 @@ def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, metho
         tuple(layer and replace(layer, ffn_rank=24) for layer in layers)
         for layers in (whole.recipe.encoder, whole.recipe.decoder)
     )
-    clips = [
-        CalibrationSample(mel=clip.mel, tokens=clip.tokens, prompt_length=clip.prompt_length)
-        for clip in RandomBatches().clips
-    ]
     recipe = replace(whole.recipe, encoder=encoder, decoder=decoder)
-    subject = replace(whole, recipe=recipe, calibration=measure(small_model, clips))
+    subject = replace(whole, recipe=recipe, calibration=measure(small_model, SAMPLES))
     student = trained(subject, method=method)
     name = "encoder.blocks.0.mlp.2.0.weight"
     assert student.weights()[name].shape == (24, 256)

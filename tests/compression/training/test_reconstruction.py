@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from compression.calibration import CalibrationSample, measure
+from compression.calibration import measure
 from compression.compress import compress
 from compression.models import LoadedModel
 from compression.network import decoder_states, encode
@@ -17,12 +17,7 @@ from compression.training import reconstruction
 from compression.training.reconstruction import reconstruct
 from compression.training.recovery import recovered_recipe
 from compression.training.subject import Subject
-from tests.compression.training.data import RandomBatches, bits, subject
-
-SAMPLES = [
-    CalibrationSample(mel=clip.mel, tokens=clip.tokens, prompt_length=clip.prompt_length)
-    for clip in RandomBatches().clips
-]
+from tests.compression.training.data import SAMPLES, bits, subject
 
 
 def error(subject: Subject) -> float:
@@ -66,9 +61,17 @@ def test_an_uncompressed_network_is_left_as_it_is(small_model: LoadedModel) -> N
         torch.testing.assert_close(values, small_model.network.get_parameter(name).detach(), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{"bits": 3, "group_size": 32}, {"bits": 4, "activation_bits": 8}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 3, "group_size": 32},
+        {"bits": 4, "activation_bits": 8},
+        {"bits": 4, "activation_bits": 8, "smoothing": 0.5},
+    ],
+    ids=str,
+)
 def test_a_quantised_network_comes_nearer_to_its_original(small_model: LoadedModel, changes: dict[str, int]) -> None:
-    before = bits(small_model, **changes)  # type: ignore[arg-type]
+    before = replace(bits(small_model, **changes), calibration=measure(small_model, SAMPLES))  # type: ignore[arg-type]
     assert error(refitted(before)) < 0.8 * error(before)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from whisper.tokenizer import get_tokenizer
 
-from common.errors import InputError
 from compression.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
 from compression.export.vocabulary import text_tokens
@@ -187,11 +186,6 @@ def _last(network: torch.nn.Module, tokens: Tensor, mel: Tensor) -> Tensor:
 
 def test_a_shorter_vocabulary_changes_the_decoder(short: Subject) -> None:
     assert changed_part(short.recipe, Recipe.original(DIMENSIONS), "auto") == "decoder"
-
-
-def test_recipes_that_smooth_are_refused(model: LoadedModel) -> None:
-    with pytest.raises(InputError, match="cannot be trained: it smooths activations"):
-        subject(model, activation_bits=8, smoothing=0.5)
 
 
 def test_batches_keep_clips_mels_and_rows(spelling: Spelling) -> None:
