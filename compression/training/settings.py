@@ -36,7 +36,7 @@ class TrainingSettings(BaseModel):
     encoded: Weight = 1.0
     hidden: Weight = 0.0
     train_embedding: bool = False
-    learning_rate: Positive = 1e-4
+    learning_rate: Positive = 3e-5
     schedule: Literal["cosine", "linear"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Weight = 0.0
@@ -49,7 +49,7 @@ class TrainingSettings(BaseModel):
     checkpoint_minutes: Positive = 5.0
     copies: Annotated[int, Field(ge=1)] = 3
     speeds: tuple[Positive, Positive] = (0.9, 1.1)
-    snr_db: tuple[float, float] = (10.0, 30.0)
+    snr_db: tuple[float, float] = (20.0, 40.0)
     noise: Path | None = None
     window_s: Annotated[float, Field(ge=1, le=30)] = 15.0
     torch_device: Literal["cpu", "cuda"] = "cpu"
