@@ -21,6 +21,7 @@ import numpy as np
 
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
+from compression.recovery import STACKS
 from devices.profile import DeviceProfile, load_profile
 from search.config import SearchConfig
 from search.engines.memory import Memory
@@ -28,7 +29,7 @@ from search.engines.optuna_engine import OptunaEngine
 from search.findings import RunFacts, remember_confirmation, remember_facts
 from search.folder import RunFolder
 from search.front import front
-from search.genes import STACKS, units_of
+from search.genes import units_of
 from search.outcome import Confirmation
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.space import Space, fine

@@ -91,7 +91,8 @@ def _kept_layers(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
 
 def _as_trained(recipe: Recipe, recovered: Weights | None) -> Collection[str]:
     """The parameters that go to the nearest points because quantisation-aware training read them so."""
-    return recovered or () if recipe.recovery and recipe.recovery.method == "qat" else ()
+    nearest = recipe.recovery.nearest if recipe.recovery else ()
+    return {name for name in recovered or () if name.partition(".")[0] in nearest}
 
 
 def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]) -> None:

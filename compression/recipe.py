@@ -6,13 +6,13 @@ reproducible from the recipe, the model and the calibration speech alone.
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from common.errors import InputError
 from common.files import sha256_of_text
 from compression.dimensions import VOCABULARIES, Dimensions
+from compression.recovery import Recovery
 
 FORMAT_VERSION = 1
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
@@ -24,7 +24,7 @@ MIN_VOCABULARY = 1024
 """Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
 YOUNGER_FIELDS = frozenset(
-    {"rounding", "range_estimator", "smoothing", "recovery", "vocabulary", "vocabulary_language", "ffn_rank"}
+    {"rounding", "range_estimator", "smoothing", "recovery", "nearest", "vocabulary", "vocabulary_language", "ffn_rank"}
 )
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 
@@ -33,8 +33,6 @@ RangeEstimator = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "clipped", "calibrated"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined", "iterative"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
-RecoveryMethod = Literal["reconstruct", "distill", "qat"]
-RECOVERY_METHODS: tuple[RecoveryMethod, ...] = get_args(RecoveryMethod)
 
 
 def _require(holds: bool, rule: str, value: object) -> None:
@@ -78,23 +76,6 @@ class DecoderLayer(EncoderLayer):
     """What stays of a decoder layer; `heads` are those of self-attention."""
 
     cross_heads: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recovery:
-    """Weights that were made better after units left or bits went; see docs/training.md.
-
-    `weights_sha256`: digest of the parameters that came out (`compression.recovered`), which are no function of the
-    rest of the recipe and lie in a file beside it.
-    """
-
-    method: RecoveryMethod
-    weights_sha256: str
-
-    def __post_init__(self) -> None:
-        _require(self.method in RECOVERY_METHODS, f"recovery method in {RECOVERY_METHODS}", self.method)
-        is_digest = isinstance(self.weights_sha256, str) and re.fullmatch("[0-9a-f]{64}", self.weights_sha256)
-        _require(bool(is_digest), "weights_sha256 of 64 hexadecimal digits", self.weights_sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -332,7 +313,8 @@ class Recipe:
             encoder = tuple(None if layer is None else EncoderLayer(**layer) for layer in values.pop("encoder"))
             decoder = tuple(None if layer is None else DecoderLayer(**layer) for layer in values.pop("decoder"))
             recovery = values.pop("recovery", None)
-            return cls(encoder=encoder, decoder=decoder, recovery=recovery and Recovery(**recovery), **values)
+            recovered = recovery and Recovery(**recovery | {"nearest": tuple(recovery.get("nearest", ()))})
+            return cls(encoder=encoder, decoder=decoder, recovery=recovered, **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"recipe: not a valid recipe ({error})") from error
 

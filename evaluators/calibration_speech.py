@@ -21,7 +21,7 @@ from evaluators.language import language_of
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
-CALIBRATION_VERSION = 5
+CALIBRATION_VERSION = 6
 """To be raised whenever the same speech would give other statistics, or these another sensitivity profile."""
 WINDOW_S = 15.0
 """Shortest window of calibration clips: half the time of 30 s, and no worse (see feasibility on windows)."""
@@ -29,12 +29,11 @@ _BATCH = 16
 
 
 def calibrate(model: LoadedModel, speech: SpeechSet, *, limit: int, features: CachedFeatures) -> Calibration:
-    """Statistics of the model on the first `limit` utterances; cached under the digests of both.
+    """Statistics of the model on the first `limit` utterances; cached under the digests of both and the languages.
 
     The tokens are the model's own greedy transcripts, so that the set needs no transcripts in Whisper's spelling.
     """
-    identity = f"{model.digest}/{speech.digest}/{limit}/{CALIBRATION_VERSION}"
-    file = cache_folder("calibration") / f"{sha256_of_text(identity)}.npz"
+    file = cache_folder("calibration") / f"{identity_of(model, speech, limit)}.npz"
     cached = _load(file)
     if cached is None:
         cached = measure(model, calibration_samples(model, speech.utterances[:limit], features))
@@ -52,8 +51,7 @@ def sensitivity_profile(  # noqa: PLR0913 - what it depends on
     bits: tuple[int, ...],
 ) -> Sensitivity:
     """The profile (see `compression.sensitivity`) by the statistics that `calibrate` gives; cached like them."""
-    identity = f"{model.digest}/{speech.digest}/{limit}/{CALIBRATION_VERSION}/{grid.id}/{bits}"
-    file = cache_folder("sensitivity") / f"{sha256_of_text(identity)}.json"
+    file = cache_folder("sensitivity") / f"{identity_of(model, speech, limit, grid.id, bits)}.json"
     try:
         saved: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
         return {group: {int(bits): loss for bits, loss in losses.items()} for group, losses in saved.items()}
@@ -62,6 +60,12 @@ def sensitivity_profile(  # noqa: PLR0913 - what it depends on
         profile = sensitivity(model, calibration, grid, bits=bits)
         write_text_whole(file, json.dumps(profile))
         return profile
+
+
+def identity_of(model: LoadedModel, speech: SpeechSet, *details: object) -> str:
+    """A digest of what the model says of the speech depends on, the languages included, and of the details."""
+    languages = [utterance.language for utterance in speech.utterances]
+    return sha256_of_text(f"{model.digest}/{speech.digest}/{languages}/{CALIBRATION_VERSION}/{details}")
 
 
 def _load(file: Path) -> Calibration | None:
@@ -75,8 +79,18 @@ def _load(file: Path) -> Calibration | None:
 def calibration_samples(
     model: LoadedModel, utterances: Sequence[Utterance], features: CachedFeatures
 ) -> list[CalibrationSample]:
-    """One sample per utterance: its mel features at a short window and the model's own transcript."""
-    samples = []
+    """One sample per utterance: its mel features at a short window and the model's own transcript.
+
+    Utterances whose transcript runs on or is cut off are left out: nothing should be fitted to a loop.
+    """
+    return [sample for sample in transcribed(model, utterances, features) if sample]
+
+
+def transcribed(
+    model: LoadedModel, utterances: Sequence[Utterance], features: CachedFeatures
+) -> list[CalibrationSample | None]:
+    """The sample of each utterance; None where its transcript has no end, unless none of them has."""
+    samples, are_whole = [], []
     for first in range(0, len(utterances), _BATCH):
         batch = utterances[first : first + _BATCH]
         mels = [features.mel(u)[:, : encoder_frames(WINDOW_S, u.duration_s)] for u in batch]
@@ -97,4 +111,6 @@ def calibration_samples(
             prompt = tokenizer.sot_sequence_including_notimestamps
             tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
             samples.append(CalibrationSample(mel=mel, tokens=tokens, prompt_length=len(prompt)))
-    return samples
+            are_whole.append(said.ending == "complete")
+    is_any = any(are_whole)
+    return [sample if is_whole or not is_any else None for sample, is_whole in zip(samples, are_whole, strict=True)]

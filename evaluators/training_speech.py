@@ -13,13 +13,13 @@ from whisper.audio import log_mel_spectrogram, pad_or_trim
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
-from common.files import cache_folder, sha256_of_text, write_text_whole
+from common.files import cache_folder, write_text_whole
 from compression.models import LoadedModel
 from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
 from evaluators.audio import read_audio
 from evaluators.augmentation import Conditions, generator_of
-from evaluators.calibration_speech import CALIBRATION_VERSION, calibration_samples
+from evaluators.calibration_speech import identity_of, transcribed
 from evaluators.features import CachedFeatures
 from evaluators.language import check_languages, language_of
 from evaluators.noise import Samples
@@ -50,7 +50,7 @@ class TrainingSpeech:
         """The teacher's transcripts are made here. Raises InputError when there is too little speech."""
         check_languages(speech, model.dimensions)
         self._settings, self._features = settings, features
-        examples = [e for e in _examples(model, speech, settings, features) if len(e.tokens) > e.prompt_length]
+        examples = _examples(model, speech, settings, features)
         shuffled = random.Random(settings.seed).sample(examples, len(examples))
         held_out = max(1, round(settings.held_out * len(shuffled)))
         if len(shuffled) <= held_out:
@@ -121,16 +121,19 @@ def _examples(
     return [
         _Example(utterance=utterance, tokens=tokens[:limit], prompt_length=prompt_length)
         for utterance, (tokens, prompt_length) in zip(speech.utterances, said, strict=True)
+        if len(tokens) > prompt_length
     ]
 
 
 def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> list[tuple[Tensor, int]]:
-    """The model's own transcripts as tokens with prompt and end, and the prompt's length; kept in the cache folder."""
-    identity = f"{model.digest}/{speech.digest}/{CALIBRATION_VERSION}"
-    file = cache_folder("transcripts") / f"{sha256_of_text(identity)}.json"
+    """The model's own transcripts as tokens with prompt and end, and the prompt's length; kept in the cache folder.
+
+    No tokens where the transcript has no end: a loop is nothing to learn.
+    """
+    file = cache_folder("transcripts") / f"{identity_of(model, speech)}.json"
     if not file.is_file():
-        samples = calibration_samples(model, speech.utterances, features)
-        write_text_whole(file, json.dumps([[s.tokens.tolist(), s.prompt_length] for s in samples]))
+        samples = transcribed(model, speech.utterances, features)
+        write_text_whole(file, json.dumps([(s.tokens.tolist(), s.prompt_length) if s else ([], 0) for s in samples]))
     return [(torch.tensor(tokens), length) for tokens, length in json.loads(file.read_text(encoding="utf-8"))]
 
 

@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,12 @@ from compression.allocation import EMBEDDING_GROUP, Sensitivity, allocate_bits, 
 from compression.dimensions import Dimensions
 from compression.importance import allocate
 from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from compression.recovery import STACKS, Stack
 from devices.operation import FLOAT_BITS
 
 Value = int | float | bool | str
 Importance = Mapping[str, NDArray[np.float32]]
 """Importance of each unit by site key, such as `encoder.0.heads` (see `compression.calibration`)."""
-Stack = Literal["encoder", "decoder"]
-STACKS: tuple[Stack, ...] = get_args(Stack)
 
 MODEL_FIELDS = (
     "embedding_bits",

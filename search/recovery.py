@@ -9,8 +9,9 @@ from torch import Tensor
 
 from common.errors import InputError
 from common.files import sha256_of_file, sha256_of_text, write_text_whole
-from compression.recipe import Recipe, RecoveryMethod
+from compression.recipe import Recipe
 from compression.recovered import save_recovered
+from compression.recovery import RecoveryMethod
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.reconstruction import reconstruct
 from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
@@ -41,7 +42,8 @@ class RecoveryPlan:
 
     def identity(self, recipe: Recipe) -> str:
         """Digest of all that a training depends on but its time."""
-        values = [self.method, self.settings.model_dump(mode="json"), self.speech.digest, recipe.id]
+        languages = [utterance.language for utterance in self.speech.utterances]
+        values = [self.method, self.settings.model_dump(mode="json"), self.speech.digest, languages, recipe.id]
         return sha256_of_text(json.dumps(values))
 
 

@@ -14,20 +14,10 @@ from compression.allocation import Sensitivity
 from compression.dimensions import VOCABULARIES, Dimensions
 from compression.order import at_least_as_compressed
 from compression.recipe import ImportanceMeasure, RangeEstimator, Recipe
+from compression.recovery import STACKS, Stack
 from devices.facts import RuntimeSupport
 from devices.operation import FLOAT_BITS
-from search.genes import (
-    MEAN_BITS,
-    NAMED_FIELDS,
-    STACKS,
-    VOCABULARY,
-    Draft,
-    Importance,
-    Stack,
-    Value,
-    gene,
-    units_of,
-)
+from search.genes import MEAN_BITS, NAMED_FIELDS, VOCABULARY, Draft, Importance, Value, gene, units_of
 
 Genes = Mapping[str, Value]
 

@@ -20,6 +20,7 @@ from compression.compress import grids, has_half_vectors, quantiser
 from compression.network import encoder_states
 from compression.quantisation import stored
 from compression.recipe import Recipe
+from compression.recovery import STACKS
 from compression.training.spelling import Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, absorbed_layers, changed_part
@@ -54,7 +55,7 @@ def reconstruct(
     `go_on` is told each sub-layer's name before its turn and may end it there.
     """
     original = subject.model.network
-    refit = _Refit(subject.before("reconstruct"))
+    refit = _Refit(subject.before("reconstruct", STACKS))
     spelling = Spelling(refit.network)
     samples = [replace(sample, tokens=spelling.of(sample.tokens)) for sample in samples]
     with torch.no_grad():

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from common.errors import InputError
-from compression.recipe import Recipe, Recovery, RecoveryMethod
+from compression.recipe import Recipe
 from compression.recovered import Weights, weights_digest
+from compression.recovery import Recovery, RecoveryMethod
 from compression.training.batches import Batches
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
@@ -61,7 +62,7 @@ class WhisperTraining:
     def run(
         self, batches: Batches, limits: Limits, *, checkpoint: Checkpoint | None, watch: Callable[[Point], None]
     ) -> Training:
-        """Train until an end; the student then has the weights of the lowest held-out loss."""
+        """Train until an end; see `Trainer` for which weights the student then has."""
         trainer = Trainer(
             self._loss,
             self._loss,
@@ -90,5 +91,6 @@ def _check_losses(settings: TrainingSettings, part: str) -> None:
 def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights) -> tuple[Recipe, dict[str, Tensor]]:
     """The recipe that names the new weights, and all that belong to it: those that were not trained now as before."""
     complete = {**(subject.recovered or {}), **weights}
-    recovery = Recovery(method=method, weights_sha256=weights_digest(complete))
+    nearest = subject.nearest_after(method, {name.partition(".")[0] for name in weights})
+    recovery = Recovery(method=method, weights_sha256=weights_digest(complete), nearest=nearest)
     return replace(subject.recipe, recovery=recovery), complete

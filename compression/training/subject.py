@@ -1,5 +1,6 @@
 """A compressed Whisper that is to be made better."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,8 +11,9 @@ from compression.calibration import Calibration
 from compression.compress import compress, unrounded
 from compression.inputs import KeptInputs
 from compression.models import LoadedModel
-from compression.recipe import Recipe, RecoveryMethod
+from compression.recipe import Recipe
 from compression.recovered import Weights
+from compression.recovery import STACKS, RecoveryMethod, Stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,19 @@ class Subject:
                 f"recipe {self.recipe.id} cannot be trained: it smooths low-rank layers; choose another trial"
             )
 
-    def before(self, method: RecoveryMethod) -> Self:
-        """The same with what was recovered already rounded as it will be after a recovery by this method."""
-        recovery = self.recipe.recovery
-        return (
-            self
-            if recovery is None
-            else replace(self, recipe=replace(self.recipe, recovery=replace(recovery, method=method)))
-        )
+    def nearest_after(self, method: RecoveryMethod, stacks: Collection[str]) -> tuple[Stack, ...]:
+        """`Recovery.nearest` when the method has trained these stacks."""
+        if self.recipe.rounding == "nearest":
+            return ()
+        before = self.recipe.recovery.nearest if self.recipe.recovery else ()
+        return tuple(one for one in STACKS if (method == "qat" if one in stacks else one in before))
+
+    def before(self, method: RecoveryMethod, stacks: Collection[str]) -> Self:
+        """The same with what was recovered earlier rounded as it will be when the method has trained these stacks."""
+        if self.recipe.recovery is None:
+            return self
+        recovery = replace(self.recipe.recovery, nearest=self.nearest_after(method, stacks))
+        return replace(self, recipe=replace(self.recipe, recovery=recovery))
 
     def compressed(self) -> Whisper:
         """The network of the artifact."""

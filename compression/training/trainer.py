@@ -15,11 +15,12 @@ from compression.training.settings import TrainingSettings
 Loss = Callable[[Batch], Tensor]
 """The mean loss of a batch, a scalar."""
 Clock = Callable[[], float]
+OUT_OF_PATIENCE = "held-out loss stopped falling"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What came out. `ended`: why; None when it was interrupted and can go on. The module has its best parameters."""
+    """What came out. `ended`: why; None when it was interrupted and can go on."""
 
     points: tuple[Point, ...]
     steps: int
@@ -38,6 +39,9 @@ def learning_rate(progress: float, settings: TrainingSettings) -> float:
 
 class Trainer:
     """Trains what of a module has gradients, until its steps, its time or its patience are used up.
+
+    The module then has the parameters of the end, or those of the lowest held-out loss where patience ended it or the
+    end is no better than the beginning.
 
     `seconds`: of training, earlier sessions included; None is no limit, then the settings must say `steps`. With
     `steps` alone, the same seed and data give the same weights bit for bit on a CPU, with as many interruptions as one
@@ -77,7 +81,7 @@ class Trainer:
             restored = self._checkpoint.restore(self._module, self._optimiser) if self._checkpoint else None
             self._at = restored or self._at
             self._run()
-        if self._at.ended:
+        if self._at.ended and not self._ends_well():
             put_back(self._module, self._at.best)
         at = self._at
         return Training(points=tuple(at.points), steps=at.step, seconds=at.seconds, ended=at.ended)
@@ -103,6 +107,14 @@ class Trainer:
                 saved_at = at.seconds
             if stops:
                 return
+
+    def _ends_well(self) -> bool:
+        """Whether the rate came all the way down, to a lower held-out loss than before the training.
+
+        Then the end is what the schedule was for: differences between evaluations, of a few clips, are mostly chance.
+        """
+        points = self._at.points
+        return self._at.ended != OUT_OF_PATIENCE and points[-1].held_out_loss < points[0].held_out_loss
 
     def _progress(self) -> float:
         """The share of the training that is done, by steps or by time, whichever is more."""
@@ -158,7 +170,7 @@ class Trainer:
 
     def _out_of_patience(self) -> str | None:
         since_best = len(self._at.points) - 1 - self._at.points.index(self._at.best_point)
-        return "held-out loss stopped falling" if since_best >= self._settings.patience else None
+        return OUT_OF_PATIENCE if since_best >= self._settings.patience else None
 
 
 @contextmanager

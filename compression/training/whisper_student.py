@@ -12,7 +12,8 @@ from whisper.model import Whisper
 from compression.activations import RoundingLinear
 from compression.inputs import EMBEDDING, ENCODER_READER
 from compression.network import decoder_states, encode, encoder_states
-from compression.recipe import Recipe, RecoveryMethod
+from compression.recipe import Recipe
+from compression.recovery import STACKS, RecoveryMethod
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
 from compression.training.memory import ClipMemory
@@ -90,7 +91,7 @@ class WhisperStudent(nn.Module):
     def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
         super().__init__()
         self.part = part
-        subject = subject.before(method)
+        subject = subject.before(method, STACKS if part == "both" else (part,))
         self.network = subject.compressed()
         unrounded, inputs = subject.unrounded()
         floats = unrounded.get_parameter

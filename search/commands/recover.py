@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from common.errors import InputError, UnknownNameError
-from compression.recipe import RecoveryMethod
+from compression.recovery import RecoveryMethod
 from compression.training.checkpoint import Point
 from compression.training.recovery import Limits
 from compression.training.settings import TrainingSettings

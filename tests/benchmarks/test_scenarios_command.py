@@ -15,8 +15,9 @@ import scenarios
 import torch
 
 from compression.export.manifest import artifact_bytes
-from compression.recipe import Recipe, Recovery
+from compression.recipe import Recipe
 from compression.recovered import RECIPE_FILE, save_recovered, weights_digest
+from compression.recovery import Recovery
 from evaluators.sample_speech import sample_speech
 from search.cli import main
 from tests.evaluators.conftest import talkative

@@ -12,8 +12,9 @@ from compression.compress import compress
 from compression.models import LoadedModel, load_model
 from compression.order import at_least_as_compressed
 from compression.quantisation import Grid, stored
-from compression.recipe import Recipe, Recovery
+from compression.recipe import Recipe
 from compression.recovered import WEIGHTS_FILE, load_recovered, save_recovered, weights_digest
+from compression.recovery import Recovery
 from tests.strategies import small_dimensions
 
 NAME = "decoder.blocks.1.mlp.2.weight"

@@ -7,8 +7,9 @@ import numpy as np
 from compression.allocation import group_weights
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
+from compression.recovery import STACKS
 from devices.profile import load_profile
-from search.genes import STACKS, Value, units_of
+from search.genes import Value, units_of
 from search.space import PRESETS, Space
 
 RUNTIME = load_profile("imx8mplus").runtime

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.recipe import Recovery
+from compression.recovery import Recovery
 from search.front import front
 from search.proposals import HOPELESS, neighbours, starting_genes
 from search.space import Space

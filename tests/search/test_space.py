@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from common.errors import CompressionError, InputError, UnknownNameError
 from compression.dimensions import Dimensions
 from compression.recipe import Recipe
-from search.genes import STACKS, units_of
+from compression.recovery import STACKS
+from search.genes import units_of
 from search.space import Space, check_choices, load_choices, runtime_violation, with_original
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 from tests.search.spaces import RUNTIME, make_space

@@ -11,8 +11,8 @@ from compression.calibration import measure
 from compression.compress import compress
 from compression.models import LoadedModel
 from compression.quantisation import Grid, quantised_weight, stored
-from compression.recipe import Recovery, RecoveryMethod
-from compression.recovered import weights_digest
+from compression.recipe import Recipe
+from compression.recovery import RecoveryMethod
 from compression.straight_through import straight_through
 from compression.training.batches import batch_of
 from compression.training.recovery import recovered_recipe
@@ -40,8 +40,8 @@ def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qa
 
 def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
     weights = student.weights()
-    recovery = Recovery(method="qat", weights_sha256=weights_digest(weights))
-    return compress(subject.model, replace(subject.recipe, recovery=recovery), subject.calibration, weights)
+    recipe, weights = recovered_recipe(subject, "qat", weights)
+    return compress(subject.model, recipe, subject.calibration, weights)
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
@@ -73,16 +73,32 @@ def test_the_network_in_training_computes_what_the_exported_one_computes(
             assert torch.equal(ours, theirs)
 
 
-def test_what_an_earlier_training_made_is_read_as_it_will_be_stored(small_model: LoadedModel) -> None:
-    calibration = measure(small_model, SAMPLES)
-    first = replace(bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=calibration)
-    recipe, weights = recovered_recipe(first, "distill", trained(first, "decoder", "distill").weights())
-    second = replace(first, recipe=recipe, recovered=weights)
-    student = trained(second, "encoder")
-    recipe, weights = recovered_recipe(second, "qat", student.weights())
-    artifact = compress(small_model, recipe, calibration, weights)
-    for name, values in artifact.decoder.named_parameters():
-        assert torch.equal(values, student.network.decoder.get_parameter(name)), name
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("distill", "decoder"), ("qat", "encoder")),
+        (("qat", "encoder"), ("distill", "decoder")),
+        (("qat", "decoder"), ("qat", "encoder")),
+    ],
+    ids=str,
+)
+def test_what_a_second_training_leaves_alone_is_stored_as_it_was(
+    small_model: LoadedModel, first: tuple[RecoveryMethod, Parts], second: tuple[RecoveryMethod, Parts]
+) -> None:
+    subject = replace(
+        bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=measure(small_model, SAMPLES)
+    )
+    for method, part in (first, second):
+        before = subject.compressed()
+        student = trained(subject, part, method)
+        recipe, weights = recovered_recipe(subject, method, student.weights())
+        assert Recipe.from_json(recipe.to_json()) == recipe
+        subject = replace(subject, recipe=recipe, recovered=weights)
+        after, other = subject.compressed(), "encoder" if part == "decoder" else "decoder"
+        for name, values in after.named_parameters():
+            if name.startswith(other):
+                assert torch.equal(values, before.get_parameter(name)), name
+                assert torch.equal(values, student.network.get_parameter(name)), name
 
 
 def test_training_moves_the_codes(small_model: LoadedModel) -> None:

@@ -122,6 +122,21 @@ def test_early_stopping_keeps_the_weights_of_the_best_evaluation() -> None:
     assert torch.equal(module.weight, seen[2])
 
 
+@pytest.mark.parametrize(("held_out", "kept"), [([5.0, 2.0, 3.0], 2), ([5.0, 2.0, 6.0], 1), ([5.0, 6.0, 7.0], 0)])
+def test_the_end_is_kept_where_it_is_better_than_the_beginning(held_out: list[float], kept: int) -> None:
+    module, losses = Toy(), iter(held_out)
+    seen: list[Tensor] = []
+
+    def loss(batch: Batch) -> Tensor:
+        return module.loss(batch) if torch.is_grad_enabled() else torch.tensor(next(losses))
+
+    settings = SETTINGS.model_copy(update={"steps": 2, "evaluate_every": 1, "warmup": 0.0})
+    done = trainer(module, settings, loss=loss, watch=lambda _: seen.append(module.weight.detach().clone())).train()
+    assert done.ended == "steps"
+    assert torch.equal(module.weight, seen[kept])
+    assert len({tuple(weights.flatten().tolist()) for weights in seen}) == 3
+
+
 def test_losses_that_are_not_finite_never_count_as_the_best() -> None:
     module = Toy()
     before = module.weight.detach().clone()
