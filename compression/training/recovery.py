@@ -43,6 +43,8 @@ class WhisperTraining:
         part = changed_part(recipe, original, settings.part)
         _check_losses(settings, part)
         self.student = WhisperStudent(subject, part, method, settings)
+        if self.student.is_original:
+            raise InputError(f"recipe {recipe.id} only rounds weights, which distillation does not see: --method qat")
         matching = Matching(
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),

@@ -83,7 +83,7 @@ class WhisperStudent(nn.Module):
     the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
 
     `encoded`: what its decoder reads where its encoder is not trained; with `has_original_encoder`, what the teacher's
-    reads as well.
+    reads as well. `is_original`: whether it has nothing to learn.
     """
 
     _divisors: Tensor | None
@@ -105,7 +105,11 @@ class WhisperStudent(nn.Module):
             round_while_training(self.network, subject.recipe)
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", inputs.divisors(ENCODER_READER), persistent=False)
-        self.has_original_encoder = _same(self.network.encoder, subject.model.network.encoder)
+        original = subject.model.network
+        self.has_original_encoder = _same(self.network.encoder, original.encoder)
+        self.is_original = self.has_original_encoder and (
+            part == "encoder" or _same(self.network.decoder, original.decoder)
+        )
         self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Heard:
