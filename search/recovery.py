@@ -99,9 +99,11 @@ def _reconstructed(
     started = limits.clock()
 
     def go_on(name: str) -> bool:
+        if limits.seconds is not None and limits.clock() - started >= limits.seconds:
+            listener.say(f"The time is over: {name} and what comes after it stay as they were")
+            return False
         listener.say(f"Refitting {name}")
-        in_time = limits.seconds is None or limits.clock() - started < limits.seconds
-        return in_time and not limits.should_stop()
+        return not limits.should_stop()
 
     weights = reconstruct(subject, samples, go_on=go_on)
     return None if limits.should_stop() else Recovered(weights=weights, training=None)

@@ -5,13 +5,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import get_args
 
 import torch
 from rich.console import Console
 
 from common.errors import InputError, UnknownNameError
-from compression.recovery import RecoveryMethod
+from compression.recovery import RECOVERY_METHODS, RecoveryMethod
 from compression.training.checkpoint import Point
 from compression.training.recovery import Limits
 from compression.training.settings import TrainingSettings
@@ -29,8 +28,6 @@ from search.recovery import Listener, Recovered, RecoveryPlan, add_trial, check_
 from search.run import End, Run
 from search.session import Session, load_speech, reopen_session
 from search.trial import Trial
-
-METHODS = get_args(RecoveryMethod)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +57,10 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
     checkpoint = folder.recovered / f"{trial.recipe.id}-{method}.checkpoint"
     recovered = _improved(options, session, trial, recovery, checkpoint, console)
     if recovered is None:
-        sys.stderr.write("Interrupted; the same command goes on from here\n")
+        goes_on = (
+            "begins anew, since a reconstruction keeps nothing" if method == "reconstruct" else "goes on from here"
+        )
+        sys.stderr.write(f"Interrupted; the same command {goes_on}\n")
         sys.exit(INTERRUPTED_EXIT)
     console.print("Scoring the recovered recipe", highlight=False)
     better = add_trial(session, memory, trial.recipe, recovery, recovered)
@@ -73,8 +73,8 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
 
 
 def _settings(options: RecoverOptions) -> TrainingSettings:
-    if options.method not in METHODS:
-        raise UnknownNameError("method", options.method, METHODS)
+    if options.method not in RECOVERY_METHODS:
+        raise UnknownNameError("method", options.method, RECOVERY_METHODS)
     if options.hours is not None and not options.hours > 0:
         raise InputError(f"--hours must be above 0, but got {options.hours:g}")
     settings = TrainingSettings.read(options.training, torch_device=options.torch_device)
