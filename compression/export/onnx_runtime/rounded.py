@@ -1,4 +1,8 @@
-"""Linear layers whose input is rounded to 8 or 16 bits, exactly as `compression.activations` does it in torch."""
+"""Linear layers whose input is rounded to 8 or 16 bits as `compression.activations` does it in torch.
+
+But for one thing: a dynamic range is that of all rows of a call, in torch that of each token. In a decoder that differs
+where a call has several, in the prompt of a multilingual model and with beams.
+"""
 
 from collections.abc import Sequence
 
