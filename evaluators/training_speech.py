@@ -86,7 +86,7 @@ class TrainingSpeech:
 
     def _augmented(self, utterance: Utterance, copy: int) -> Tensor:
         rng = generator_of(self._settings.seed, copy, utterance.id)
-        samples = self._conditions.applied(read_audio(utterance.audio), rng)
+        samples = self._conditions.applied(utterance.samples(), rng)
         return log_mel_spectrogram(pad_or_trim(torch.from_numpy(samples)), self._features.n_mels)
 
 
