@@ -128,7 +128,7 @@ def test_noise_comes_from_the_folder(model, speech, features, tmp_path):
     batches = [epoch(TrainingSpeech(model, speech, settings, features), 1) for settings in (SETTINGS, hum)]
     assert not torch.equal(batches[0][0].mel, batches[1][0].mel)
     (tmp_path / "hum.wav").unlink()
-    with pytest.raises(InputError, match="is no folder with audio files"):
+    with pytest.raises(InputError, match="training: noise .* has no audio"):
         TrainingSpeech(model, speech, hum, features)
 
 
