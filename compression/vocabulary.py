@@ -22,6 +22,7 @@ from common.errors import CompressionError, InputError
 from compression.calibration import Calibration
 from compression.export.vocabulary import text_tokens, tokenizer_of
 from compression.recipe import Recipe
+from compression.spaceless import SPACELESS
 
 Needs = NDArray[np.float64]
 
@@ -29,8 +30,6 @@ RAREST = 1e-7
 """Words that are rarer than once in ten million words say nothing about which tokens are needed."""
 CAPITALISED = 0.2
 """How often a word is capitalised, against once in small letters, unless it is a name."""
-SPACELESS = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Languages that are written without spaces (as in `whisper.tokenizer`)."""
 _LISTS = {"no": "nb", "tl": "fil", "hr": "sh", "bs": "sh"}
 """wordfreq's names for lists of Whisper's languages, where they differ."""
 

@@ -1,7 +1,9 @@
 """Languages whose errors are counted in characters. Not in `accuracy`, which imports whisper: reports need it too."""
 
-CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
-"""Chinese, Cantonese, Japanese, Thai, Lao, Burmese, Khmer: no spaces between words, so characters are counted."""
+from compression.spaceless import SPACELESS
+
+CHARACTER_LANGUAGES = SPACELESS
+"""No spaces between words, so characters are counted."""
 CHARACTER_NORMALISER = "whisper-characters"
 """The name of their normaliser, without its version."""
 

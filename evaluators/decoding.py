@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecoder, Whisper
-from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from common.errors import EvaluationError
+from compression.export.vocabulary import suppressed_tokens
 from compression.vocabulary import rows_of, token_ids
+from evaluators.language import tokenizer_for
 from runtime.repetition import is_loop
 
 Ending = Literal["complete", "limit", "loop"]
@@ -108,7 +109,9 @@ class _Stream:
     """
 
     def __init__(self, network: Whisper, clip: Clip, vocabulary: _Vocabulary) -> None:
-        self.tokenizer = _tokenizer(network, clip.language)
+        self.tokenizer = tokenizer_for(
+            clip.language, multilingual=network.is_multilingual, languages=network.num_languages
+        )
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
         self.ending: Ending | None = None
@@ -257,7 +260,7 @@ def _greedy_choices(
     lengths = [len(part) for part in parts]
     x = decoder.ln(torch.cat(parts))
     tokenizer = streams[0].tokenizer
-    suppressed = vocabulary.kept_rows(_suppressed_tokens(tokenizer))
+    suppressed = vocabulary.kept_rows(suppressed_tokens(tokenizer))
     # a transcript does not begin with a blank or end before it began
     blanks = vocabulary.kept_rows([*tokenizer.encode(" "), tokenizer.eot])
     begins = torch.cat([torch.arange(n) + len(s.tokens) == 0 for s, n in zip(streams, lengths, strict=True)])
@@ -271,15 +274,3 @@ def _greedy_choices(
             raise EvaluationError("the network's logits are not finite: it computes no transcript")
         chosen.append(vocabulary.ids[best])
     return [part.tolist() for part in torch.cat(chosen).split(lengths)]
-
-
-def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
-    """What `whisper.decode` never emits: symbols that are not spoken, and special tokens other than the end."""
-    special = (tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm)
-    return [*tokenizer.non_speech_tokens, *special, tokenizer.no_speech]
-
-
-def _tokenizer(network: Whisper, language: str) -> Tokenizer:
-    """The tokenizer of `whisper.decode` for this model; openai-whisper caches it."""
-    multilingual, languages = network.is_multilingual, network.num_languages
-    return get_tokenizer(multilingual, num_languages=languages, language=language, task="transcribe")

@@ -50,7 +50,10 @@ def with_noise(speech: SpeechSet, mixing: Mixing | None) -> SpeechSet:
     """
     if mixing is None:
         return speech
-    files = tuple((file, sha256_of_file(file)) for file in noise_files(mixing.noise))
+    names = noise_files(mixing.noise, option="--noise")
+    for name in names:
+        read_noise(name)  # all of them, before any is drawn
+    files = tuple((file, sha256_of_file(file)) for file in names)
     utterances = tuple(_noisy(one, files, mixing) for one in speech.utterances)
     added = [[one.id, one.noise and one.noise.identity] for one in utterances]
     return replace(
@@ -61,29 +64,30 @@ def with_noise(speech: SpeechSet, mixing: Mixing | None) -> SpeechSet:
     )
 
 
-def noise_files(path: Path) -> list[Path]:
-    """The audio that a manifest names, that a folder holds, or the file itself. Raises InputError if there is none."""
+def noise_files(path: Path, *, option: str) -> list[Path]:
+    """The audio that a manifest names, that a folder holds, or the file itself; `option`: where a user said so.
+
+    Raises InputError if there is none.
+    """
     if not path.exists():
-        raise InputError(f"--noise {path} does not exist: give a manifest, a folder with audio, or an audio file")
+        raise InputError(f"{option} {path} does not exist: give a manifest, a folder with audio, or an audio file")
     if path.is_file() and path.suffix.lower() in AUDIO_ENDINGS:
         files = [path]
     elif path.is_dir() and not has_manifest(path):
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS)
     else:
-        files = _listed(path)
+        files = _listed(path, option)
     if not files:
-        raise InputError(f"--noise {path} has no audio ({', '.join(AUDIO_ENDINGS)})")
-    for file in files:
-        read_noise(file)
+        raise InputError(f"{option} {path} has no audio ({', '.join(AUDIO_ENDINGS)})")
     return files
 
 
-def _listed(manifest: Path) -> list[Path]:
+def _listed(manifest: Path, option: str) -> list[Path]:
     files = []
     for line in read_lines(manifest):
         if isinstance(line, BrokenLine) or not isinstance(line.audio, str):
             reason = line.reason if isinstance(line, BrokenLine) else "states no audio file"
-            raise InputError(f"--noise {manifest}, line {line.line}: {reason}")
+            raise InputError(f"{option} {manifest}, line {line.line}: {reason}")
         files.append(line.folder / line.audio)
     return files
 

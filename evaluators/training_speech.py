@@ -5,12 +5,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from whisper.audio import log_mel_spectrogram, pad_or_trim
-from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
 from common.files import cache_folder, write_text_whole
@@ -21,14 +19,13 @@ from evaluators.audio import read_audio
 from evaluators.augmentation import Conditions, generator_of
 from evaluators.calibration_speech import identity_of, transcribed
 from evaluators.features import CachedFeatures
-from evaluators.language import check_languages, language_of
-from evaluators.noise import Samples
+from evaluators.language import check_languages, language_of, tokenizer_for
+from evaluators.noisy_speech import noise_files
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import FRAMES_PER_S, WINDOW_LIMIT_S, encoder_window_s
 
 WINDOW_STEP_S = 5.0
 """Training windows are multiples of this, so that enough clips share one and can be a batch."""
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,8 @@ class TrainingSpeech:
         if len(shuffled) <= held_out:
             raise InputError(f"speech set {speech.name}: {len(shuffled)} utterances are too few to train on")
         self._held_out, self._trained = shuffled[:held_out], shuffled[held_out:]
-        noises = _noises(settings.noise) if settings.noise and settings.copies > 1 else ()
+        mixed_in = settings.noise if settings.copies > 1 else None
+        noises = tuple(map(read_audio, noise_files(mixed_in, option="training: noise") if mixed_in else ()))
         self._conditions = Conditions(speeds=settings.speeds, snr_db=settings.snr_db, noises=noises)
 
     def plan(self, epoch: int) -> Sequence[tuple[int, ...]]:
@@ -86,7 +84,7 @@ class TrainingSpeech:
 
     def _augmented(self, utterance: Utterance, copy: int) -> Tensor:
         rng = generator_of(self._settings.seed, copy, utterance.id)
-        samples = self._conditions.applied(read_audio(utterance.audio), rng)
+        samples = self._conditions.applied(utterance.samples(), rng)
         return log_mel_spectrogram(pad_or_trim(torch.from_numpy(samples)), self._features.n_mels)
 
 
@@ -139,18 +137,10 @@ def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> 
 
 def _written(model: LoadedModel, utterance: Utterance) -> tuple[Tensor, int]:
     """The speech set's own text as tokens with prompt and end, and the prompt's length."""
-    network, language = model.network, language_of(utterance)
-    tokenizer = get_tokenizer(
-        network.is_multilingual, num_languages=network.num_languages, language=language, task="transcribe"
+    network = model.network
+    tokenizer = tokenizer_for(
+        language_of(utterance), multilingual=network.is_multilingual, languages=network.num_languages
     )
     prompt = tokenizer.sot_sequence_including_notimestamps
     text = tokenizer.encode(f" {utterance.text.strip()}")
     return torch.tensor([*prompt, *text, tokenizer.eot]), len(prompt)
-
-
-def _noises(folder: Path) -> tuple[Samples, ...]:
-    """Every audio file in a folder. Raises InputError when there is none."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise InputError(f"training: noise {folder} is no folder with audio files ({', '.join(AUDIO_SUFFIXES)})")
-    return tuple(read_audio(file) for file in files)

@@ -99,69 +99,126 @@ class Session:
 
 def open_session(config: SearchConfig, say: Say) -> Session:
     """Load and check everything; the errors that a user can cause come from here, before any trial."""
+    loaded = _load(config, say)
+    calibration = _calibration(loaded, say)
+    return Session(
+        config=config,
+        profile=loaded.profile,
+        model=loaded.model,
+        original=loaded.original,
+        space=_space(loaded, calibration, say),
+        calibration=calibration,
+        calibration_digest=loaded.calibration_speech.digest,
+        limits=config.cost_limits(loaded.profile.ram_available_mb),
+        evaluator=loaded.evaluator,
+        confirm=loaded.confirm,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """What a session is made of before anything is computed. `own_choices`: of a space's file; None for a preset."""
+
+    config: SearchConfig
+    profile: DeviceProfile
+    own_choices: Choices | None
+    model: LoadedModel
+    features: CachedFeatures
+    calibration_speech: SpeechSet
+    evaluator: Evaluator
+    confirm: Evaluator | None
+
+    @property
+    def original(self) -> Recipe:
+        return Recipe.original(self.model.dimensions, stored_bits=self.model.stored_bits)
+
+    @property
+    def language(self) -> str:
+        """Of the speech that the run is scored on."""
+        return _languages(*(one.speech for one in (self.evaluator, self.confirm) if one))
+
+
+def _load(config: SearchConfig, say: Say) -> _Loaded:
     use_threads(config.threads)
-    profile = load_profile(config.device)
-    if config.space not in PRESETS and not Path(config.space).exists():
-        raise UnknownNameError("space (no preset and no file)", config.space, PRESETS)
-    space_choices = None if config.space in PRESETS else load_choices(Path(config.space))
+    profile, own_choices = load_profile(config.device), _own_choices(config.space)
     say(f"Loading {config.model}")
     model = load_model(config.model)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def load(path: Path) -> SpeechSet:
         return load_speech(path, model, language=config.language, skip_broken=config.skip_broken)
-
-    clean = load(config.data)
-    calibration_speech = load(config.calibration) if config.calibration else clean
-    features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def evaluator(speech: SpeechSet) -> Evaluator:
         noisy = with_noise(speech, config.mixing)
         return Evaluator(noisy, dimensions=model.dimensions, features=features, seed=config.seed)
 
+    clean = load(config.data)
+    calibration_speech = load(config.calibration) if config.calibration else clean
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
-    confirm = evaluator(load(config.confirm)) if config.confirm else None
-    count = min(config.calibration_utterances, len(calibration_speech.utterances))
-    say(f"Calibrating on {count} utterances of {calibration_speech.name} (once: the result is cached)")
-    calibration = calibrate(model, calibration_speech, limit=config.calibration_utterances, features=features)
-    original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    language = _languages(*(one.speech for one in (search_evaluator, confirm) if one))
-    choices: Choices = space_choices or PRESETS[config.space](model.dimensions, profile.runtime, model.stored_bits)
-    choices = _with_known_words(choices, language, space=config.space, say=say)
-    complete = with_original(choices, original, model.dimensions)
-    sensitivity: Sensitivity = {}
-    if MEAN_BITS in complete:
-        say("Profiling what rounding costs each matrix (once: the result is cached)")
-        sensitivity = sensitivity_profile(
-            model,
-            calibration_speech,
-            limit=config.calibration_utterances,
-            features=features,
-            grid=_first_grid(original, complete),
-            bits=common_bits(profile.runtime, model.stored_bits),
-        )
-    space = Space(
-        original=original,
-        dimensions=model.dimensions,
-        choices=complete,
-        importance=calibration.importance(MEASURE),
-        layer_importance=calibration.layer_importance,
-        sensitivity=sensitivity,
-        channel_block=profile.runtime.channel_multiple,
-        vocabulary_language=language,
-    )
-    check_choices(space, profile.runtime)
-    return Session(
+    return _Loaded(
         config=config,
         profile=profile,
+        own_choices=own_choices,
         model=model,
-        original=original,
-        space=space,
-        calibration=calibration,
-        calibration_digest=calibration_speech.digest,
-        limits=config.cost_limits(profile.ram_available_mb),
+        features=features,
+        calibration_speech=calibration_speech,
         evaluator=search_evaluator,
-        confirm=confirm,
+        confirm=evaluator(load(config.confirm)) if config.confirm else None,
+    )
+
+
+def _own_choices(space: str) -> Choices | None:
+    """Those of a space's file; None for a preset. Raises UnknownNameError when it is neither."""
+    if space in PRESETS:
+        return None
+    if not Path(space).exists():
+        raise UnknownNameError("space (no preset and no file)", space, PRESETS)
+    return load_choices(Path(space))
+
+
+def _calibration(loaded: _Loaded, say: Say) -> Calibration:
+    speech, limit = loaded.calibration_speech, loaded.config.calibration_utterances
+    count = min(limit, len(speech.utterances))
+    say(f"Calibrating on {count} utterances of {speech.name} (once: the result is cached)")
+    return calibrate(loaded.model, speech, limit=limit, features=loaded.features)
+
+
+def _space(loaded: _Loaded, calibration: Calibration, say: Say) -> Space:
+    choices = _choices(loaded, say)
+    space = Space(
+        original=loaded.original,
+        dimensions=loaded.model.dimensions,
+        choices=choices,
+        importance=calibration.importance(MEASURE),
+        layer_importance=calibration.layer_importance,
+        sensitivity=_sensitivity(loaded, choices, say) if MEAN_BITS in choices else {},
+        channel_block=loaded.profile.runtime.channel_multiple,
+        vocabulary_language=loaded.language,
+    )
+    check_choices(space, loaded.profile.runtime)
+    return space
+
+
+def _choices(loaded: _Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
+    """The preset's or the user's own, without what nobody could choose, with the original's values."""
+    model, space = loaded.model, loaded.config.space
+    choices = loaded.own_choices
+    if choices is None:
+        choices = PRESETS[space](model.dimensions, loaded.profile.runtime, model.stored_bits)
+    choices = _with_known_words(choices, loaded.language, space=space, say=say)
+    return with_original(choices, loaded.original, model.dimensions)
+
+
+def _sensitivity(loaded: _Loaded, choices: Choices, say: Say) -> Sensitivity:
+    say("Profiling what rounding costs each matrix (once: the result is cached)")
+    return sensitivity_profile(
+        loaded.model,
+        loaded.calibration_speech,
+        limit=loaded.config.calibration_utterances,
+        features=loaded.features,
+        grid=_first_grid(loaded.original, choices),
+        bits=common_bits(loaded.profile.runtime, loaded.model.stored_bits),
     )
 
 

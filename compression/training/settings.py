@@ -23,7 +23,7 @@ class TrainingSettings(BaseModel):
     `warmup`: share of the training in which the rate rises. `steps`: the end at the latest; None leaves it to the time.
     `patience`: evaluations without a better held-out loss before the end. `copies`: versions of each clip, of which
     the first is as recorded and the others are played at a speed within `speeds` and get noise at an SNR within
-    `snr_db`, from the audio files in `noise`, or white. `window_s`: shortest encoder window of training clips.
+    `snr_db`, from the audio of `noise`, or white. `window_s`: shortest encoder window of training clips.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -133,11 +133,11 @@ def test_features_of_noisy_speech_are_entries_of_their_own(sample: SpeechSet, no
 
 def test_noise_is_a_folder_a_manifest_or_a_file(noise: Path) -> None:
     found = [noise / "long.flac", noise / "short.wav"]
-    assert noise_files(noise) == found
-    assert noise_files(found[0]) == found[:1]
+    assert noise_files(noise, option="--noise") == found
+    assert noise_files(found[0], option="--noise") == found[:1]
     manifest = noise / "manifest.jsonl"
     manifest.write_text(json.dumps({"audio": "short.wav", "text": None}) + "\n", encoding="utf-8")
-    assert noise_files(manifest) == noise_files(noise) == found[1:]
+    assert noise_files(manifest, option="--noise") == noise_files(noise, option="--noise") == found[1:]
 
 
 def test_broken_noise_is_told(noise: Path, tmp_path: Path, sample: SpeechSet) -> None:

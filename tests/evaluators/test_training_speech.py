@@ -14,6 +14,7 @@ from compression.models import LoadedModel
 from compression.training.batches import Batch
 from compression.training.settings import TrainingSettings
 from evaluators.features import CachedFeatures
+from evaluators.noisy_speech import Mixing, with_noise
 from evaluators.speech_set import SpeechSet, load_speech_set
 from evaluators.training_speech import TrainingSpeech, training_window_s
 from runtime.window import encoder_window_s
@@ -127,8 +128,19 @@ def test_noise_comes_from_the_folder(model, speech, features, tmp_path):
     batches = [epoch(TrainingSpeech(model, speech, settings, features), 1) for settings in (SETTINGS, hum)]
     assert not torch.equal(batches[0][0].mel, batches[1][0].mel)
     (tmp_path / "hum.wav").unlink()
-    with pytest.raises(InputError, match="is no folder with audio files"):
+    with pytest.raises(InputError, match="training: noise .* has no audio"):
         TrainingSpeech(model, speech, hum, features)
+
+
+def test_copies_of_noisy_speech_have_its_noise(model, speech, features, tmp_path):
+    """A copy at the same speed, with noise too faint to be heard, is the noisy recording itself."""
+    soundfile.write(tmp_path / "hum.wav", np.sin(np.arange(16_000) / 5), 16_000)
+    noisy = with_noise(speech, Mixing(noise=tmp_path / "hum.wav", levels_db=(0.0,)))
+    settings = SETTINGS.model_copy(update={"speeds": (1.0, 1.0), "snr_db": (120.0, 120.0)})
+    by_id = {utterance.id: utterance for utterance in noisy.utterances}
+    for clip in (clip for batch in epoch(TrainingSpeech(model, noisy, settings, features), 1) for clip in batch.clips):
+        heard = features.mel(by_id[clip.key.partition("/")[0]])[:, : clip.mel.shape[1]]
+        torch.testing.assert_close(clip.mel, heard, rtol=0, atol=0.01)
 
 
 def test_one_utterance_is_too_few(model, speech, features):
