@@ -3,6 +3,7 @@
 # ruff: noqa: F811 - the fixtures of the command line's tests
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.search.test_command_line import (  # noqa: F401
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 SETTINGS = "steps = 6\nevaluate_every = 3\ncopies = 2\nbatch_size = 2\nlearning_rate = 1e-3\nheld_out = 0.25\n"
+LONG = 150
+"""Steps of a training that Ctrl-C surely reaches before its end."""
 
 
 @pytest.fixture(scope="module")
@@ -120,19 +123,38 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(
     run: Path, training: dict[str, Path], whisperfit: Whisperfit, tmp_path: Path
 ) -> None:
     long = tmp_path / "long.toml"
-    long.write_text(SETTINGS.replace("steps = 6", "steps = 100000") + "patience = 100000\n")
-    recipe_id = rows(run / "trials.csv")[1]["recipe_id"]
-    checkpoint = run / "recovered" / f"{recipe_id}-distill.checkpoint"
-    with start(recover(run, training | {"training": long})) as process:
+    long.write_text(SETTINGS.replace("steps = 6", f"steps = {LONG}") + f"patience = {LONG}\n")
+    before = rows(run / "trials.csv")
+    checkpoint = run / "recovered" / f"{before[1]['recipe_id']}-distill.checkpoint"
+    command = recover(run, training | {"training": long})
+    with start(command) as process:
         shown = b""
         while b"step      3" not in shown and process.poll() is None:
             shown += process.stderr.readline()  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
+        shown += process.stderr.read()  # type: ignore[union-attr]
         assert process.wait(30) == 130, shown
     assert checkpoint.is_file()
     other = whisperfit(*recover(run, training))
     assert other.code == 2
     assert "is of a training with other settings or speech" in other.err
+
+    ended = whisperfit(*command, "--json")
+    assert ended.code == 0, ended.err
+    assert not checkpoint.exists()
+    # a line in flight may be written twice when the signal comes
+    first, second = sorted(set(steps_shown(shown.decode()))), steps_shown(ended.err)
+    assert first + second == list(range(0, LONG + 1, 3)), "no step is trained twice, none is left out"
+    outcome = json.loads(ended.out)
+    assert (outcome["steps"], outcome["ended"]) == (LONG, "steps")
+    course = json.loads((run / "recovered" / outcome["recipe_id"] / "training.json").read_text())
+    assert [point["step"] for point in course["training"]["points"]] == first + second
+    assert len(rows(run / "trials.csv")) == len(before) + 1
+
+
+def steps_shown(text: str) -> list[int]:
+    """The steps of the evaluations that a training told."""
+    return [int(step) for step in re.findall(r"^step +(\d+) ", text, flags=re.MULTILINE)]
 
 
 @pytest.mark.parametrize(
