@@ -6,7 +6,6 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import torch
-from whisper.tokenizer import get_tokenizer
 
 from common.files import cache_folder, sha256_of_text, write_text_whole
 from compression.allocation import Sensitivity
@@ -17,7 +16,7 @@ from compression.recipe import Recipe
 from compression.sensitivity import sensitivity
 from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
-from evaluators.language import language_of
+from evaluators.language import language_of, tokenizer_for
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
@@ -102,11 +101,10 @@ def transcribed(
             for utterance, output in zip(batch, encoded, strict=True)
         ]
         for utterance, mel, said in zip(batch, mels, decode(model.network, clips), strict=True):
-            tokenizer = get_tokenizer(
-                model.network.is_multilingual,
-                num_languages=model.network.num_languages,
-                language=language_of(utterance),
-                task="transcribe",
+            tokenizer = tokenizer_for(
+                language_of(utterance),
+                multilingual=model.network.is_multilingual,
+                languages=model.network.num_languages,
             )
             prompt = tokenizer.sot_sequence_including_notimestamps
             tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
