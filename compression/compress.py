@@ -61,7 +61,7 @@ def unrounded(
     was smoothed as its original weights want it. Parameters as for `compress`.
     """
     recipe.check(model.dimensions)
-    network = copy.deepcopy(model.network).eval()
+    network = copy.deepcopy(model.network)
     with torch.no_grad():
         columns = prune(network, recipe, calibration)
         inputs = KeptInputs(
@@ -77,7 +77,7 @@ def unrounded(
         if recipe.recovery:
             take_weights(network, recipe, recovered)
             _tell_factors(network, inputs)
-    return network, inputs
+    return network.eval(), inputs
 
 
 def _tell_factors(network: Whisper, inputs: KeptInputs) -> None:

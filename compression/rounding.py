@@ -23,7 +23,7 @@ ROWS = 1024
 BLOCK = 128
 """Columns whose errors are passed on together, as in Frantar et al., section 3.3; it changes nothing but the time."""
 REMEMBERED_BYTES = 2**29
-"""Of roundings: two dozen of tiny's or base's embedding."""
+"""Of roundings: some twenty of tiny's or base's embedding."""
 
 
 def quantise_clipped(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMatrix:

@@ -1,4 +1,4 @@
-"""Languages that are written without spaces between words. Nothing is imported here: reports need it, too."""
+"""Languages that are written without spaces between words: their errors are counted in characters."""
 
 SPACELESS = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
 """Chinese, Cantonese, Japanese, Thai, Lao, Burmese, Khmer.

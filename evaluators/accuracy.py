@@ -16,7 +16,8 @@ import numpy.typing as npt
 from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 from whisper.version import __version__ as whisper_version
 
-from evaluators.characters import CHARACTER_LANGUAGES, CHARACTER_NORMALISER, counted_units
+from compression.spaceless import SPACELESS
+from evaluators.characters import CHARACTER_NORMALISER, counted_units
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -37,11 +38,11 @@ class Normaliser:
 def normaliser_for(language: str) -> Normaliser:
     """Whisper's normaliser: the English one for "en", the basic one for every other language.
 
-    For CHARACTER_LANGUAGES the basic one also puts spaces between all characters, so that each counts as a word.
+    For SPACELESS the basic one also puts spaces between all characters, so that each counts as a word.
     """
     if language == "en":
         return Normaliser(name=f"whisper-english-{whisper_version}", normalise=EnglishTextNormalizer())
-    if language in CHARACTER_LANGUAGES:
+    if language in SPACELESS:
         characters = BasicTextNormalizer(split_letters=True)
         return Normaliser(name=f"{CHARACTER_NORMALISER}-{whisper_version}", normalise=characters)
     return Normaliser(name=f"whisper-basic-{whisper_version}", normalise=BasicTextNormalizer())
@@ -49,7 +50,7 @@ def normaliser_for(language: str) -> Normaliser:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorCounts:
-    """Errors of one utterance against the `words` of its normalised reference; characters in CHARACTER_LANGUAGES."""
+    """Errors of one utterance against the `words` of its normalised reference; characters in SPACELESS."""
 
     utterance_id: str
     speaker: str

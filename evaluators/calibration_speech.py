@@ -10,13 +10,14 @@ import torch
 from common.files import cache_folder, sha256_of_text, write_text_whole
 from compression.allocation import Sensitivity
 from compression.calibration import Calibration, CalibrationSample, measure
+from compression.export.vocabulary import tokenizer_of
 from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import Recipe
 from compression.sensitivity import sensitivity
 from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
-from evaluators.language import language_of, tokenizer_for
+from evaluators.language import language_of
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
@@ -63,8 +64,7 @@ def sensitivity_profile(  # noqa: PLR0913 - what it depends on
 
 def identity_of(model: LoadedModel, speech: SpeechSet, *details: object) -> str:
     """A digest of what the model says of the speech depends on, the languages included, and of the details."""
-    languages = [utterance.language for utterance in speech.utterances]
-    return sha256_of_text(f"{model.digest}/{speech.digest}/{languages}/{CALIBRATION_VERSION}/{details}")
+    return sha256_of_text(f"{model.digest}/{speech.digest}/{speech.languages}/{CALIBRATION_VERSION}/{details}")
 
 
 def _load(file: Path) -> Calibration | None:
@@ -101,11 +101,7 @@ def transcribed(
             for utterance, output in zip(batch, encoded, strict=True)
         ]
         for utterance, mel, said in zip(batch, mels, decode(model.network, clips), strict=True):
-            tokenizer = tokenizer_for(
-                language_of(utterance),
-                multilingual=model.network.is_multilingual,
-                languages=model.network.num_languages,
-            )
+            tokenizer = tokenizer_of(model.network, language_of(utterance))
             prompt = tokenizer.sot_sequence_including_notimestamps
             tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
             samples.append(CalibrationSample(mel=mel, tokens=tokens, prompt_length=len(prompt)))

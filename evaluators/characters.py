@@ -1,9 +1,5 @@
-"""Languages whose errors are counted in characters. Not in `accuracy`, which imports whisper: reports need it too."""
+"""Errors counted in characters, as reports name them. Not in `accuracy`, which imports whisper."""
 
-from compression.spaceless import SPACELESS
-
-CHARACTER_LANGUAGES = SPACELESS
-"""No spaces between words, so characters are counted."""
 CHARACTER_NORMALISER = "whisper-characters"
 """The name of their normaliser, without its version."""
 

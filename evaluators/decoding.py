@@ -21,9 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecoder, Whisper
 
 from common.errors import EvaluationError
-from compression.export.vocabulary import suppressed_tokens
+from compression.export.vocabulary import suppressed_tokens, tokenizer_of
 from compression.vocabulary import rows_of, token_ids
-from evaluators.language import tokenizer_for
 from runtime.repetition import is_loop
 
 Ending = Literal["complete", "limit", "loop"]
@@ -109,9 +108,7 @@ class _Stream:
     """
 
     def __init__(self, network: Whisper, clip: Clip, vocabulary: _Vocabulary) -> None:
-        self.tokenizer = tokenizer_for(
-            clip.language, multilingual=network.is_multilingual, languages=network.num_languages
-        )
+        self.tokenizer = tokenizer_of(network, clip.language)
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
         self.ending: Ending | None = None

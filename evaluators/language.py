@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
+from whisper.tokenizer import LANGUAGES
 
 from common.errors import InputError
 from compression.dimensions import Dimensions
@@ -15,14 +15,6 @@ def language_of(utterance: Utterance) -> str:
     if utterance.language is None:
         raise InputError(f"utterance {utterance.id} states no language: give --language")
     return utterance.language
-
-
-def tokenizer_for(language: str, *, multilingual: bool, languages: int) -> Tokenizer:
-    """The tokenizer of `whisper.decode` for a model that knows so many languages; openai-whisper caches it.
-
-    Its `sot_sequence_including_notimestamps` is the prompt. English-only models ignore the language.
-    """
-    return get_tokenizer(multilingual, num_languages=languages, language=language, task="transcribe")
 
 
 def normaliser_of(utterances: Iterable[Utterance]) -> str:

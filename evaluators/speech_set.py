@@ -64,6 +64,11 @@ class SpeechSet:
     broken: tuple[BrokenLine, ...]
     digest: str
 
+    @property
+    def languages(self) -> list[str | None]:
+        """Of each utterance, as the set states it; not in `digest`, though what is heard depends on it."""
+        return [utterance.language for utterance in self.utterances]
+
 
 def load_speech_set(path: Path, *, language: str | None = None, skip_broken: bool = False) -> SpeechSet:
     """Read and check a manifest or a corpus folder (see `speech_formats`), or one of the built-in SAMPLES by its name.

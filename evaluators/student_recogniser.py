@@ -1,11 +1,12 @@
 """A student that is no Whisper, as the evaluator sees it (`Evaluator.evaluate_transcripts`)."""
 
 import torch
+from whisper.tokenizer import get_tokenizer
 
 from compression.training.students.lstm import LstmStudent
 from evaluators.decoding import Ending, Hypothesis
 from evaluators.features import CachedFeatures
-from evaluators.language import language_of, tokenizer_for
+from evaluators.language import language_of
 from evaluators.speech_set import Utterance
 from evaluators.training_speech import training_window_s
 from runtime.repetition import is_loop
@@ -24,7 +25,8 @@ class StudentRecogniser:
     @torch.inference_mode()
     def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
         """What the student says to an utterance."""
-        tokenizer = tokenizer_for(language_of(utterance), multilingual=self._multilingual, languages=self._languages)
+        language = language_of(utterance)
+        tokenizer = get_tokenizer(self._multilingual, num_languages=self._languages, language=language)
         frames = round(training_window_s(self._window_s, utterance.duration_s) * FRAMES_PER_S)
         encoded = self._student.encode(self._features.mel(utterance)[None, :, :frames])
         prompt, said = list(tokenizer.sot_sequence_including_notimestamps), list[int]()

@@ -12,6 +12,7 @@ from whisper.audio import log_mel_spectrogram, pad_or_trim
 
 from common.errors import InputError
 from common.files import cache_folder, write_text_whole
+from compression.export.vocabulary import tokenizer_of
 from compression.models import LoadedModel
 from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
@@ -19,7 +20,7 @@ from evaluators.audio import read_audio
 from evaluators.augmentation import Conditions, generator_of
 from evaluators.calibration_speech import identity_of, transcribed
 from evaluators.features import CachedFeatures
-from evaluators.language import check_languages, language_of, tokenizer_for
+from evaluators.language import check_languages, language_of
 from evaluators.noisy_speech import noise_files
 from evaluators.speech_set import SpeechSet, Utterance
 from runtime.window import FRAMES_PER_S, WINDOW_LIMIT_S, encoder_window_s
@@ -137,10 +138,7 @@ def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> 
 
 def _written(model: LoadedModel, utterance: Utterance) -> tuple[Tensor, int]:
     """The speech set's own text as tokens with prompt and end, and the prompt's length."""
-    network = model.network
-    tokenizer = tokenizer_for(
-        language_of(utterance), multilingual=network.is_multilingual, languages=network.num_languages
-    )
+    tokenizer = tokenizer_of(model.network, language_of(utterance))
     prompt = tokenizer.sot_sequence_including_notimestamps
     text = tokenizer.encode(f" {utterance.text.strip()}")
     return torch.tensor([*prompt, *text, tokenizer.eot]), len(prompt)

@@ -42,8 +42,8 @@ class RecoveryPlan:
 
     def identity(self, recipe: Recipe) -> str:
         """Digest of all that a training depends on but its time."""
-        languages = [utterance.language for utterance in self.speech.utterances]
-        values = [self.method, self.settings.model_dump(mode="json"), self.speech.digest, languages, recipe.id]
+        speech = self.speech
+        values = [self.method, self.settings.model_dump(mode="json"), speech.digest, speech.languages, recipe.id]
         return sha256_of_text(json.dumps(values))
 
 

@@ -14,9 +14,13 @@ _SPELLING = {byte: chr(256 + index) for index, byte in enumerate(_HIDDEN)}
 """GPT-2's characters for bytes that are not visible in Latin-1 (openai/gpt-2, src/encoder.py)."""
 
 
-def tokenizer_of(network: Whisper) -> Tokenizer:
-    """openai-whisper's own tokenizer for the network's vocabulary."""
-    return get_tokenizer(network.is_multilingual, num_languages=network.num_languages)
+def tokenizer_of(network: Whisper, language: str | None = None) -> Tokenizer:
+    """openai-whisper's own tokenizer for the network's vocabulary; it caches them.
+
+    `sot_sequence_including_notimestamps` is the prompt to transcribe the language, by default English. English-only
+    networks ignore it.
+    """
+    return get_tokenizer(network.is_multilingual, num_languages=network.num_languages, language=language)
 
 
 def text_tokens(tokenizer: Tokenizer) -> list[bytes]:
