@@ -44,7 +44,9 @@ class WhisperTraining:
         _check_losses(settings, part)
         self.student = WhisperStudent(subject, part, method, settings)
         if self.student.is_original:
-            raise InputError(f"recipe {recipe.id} only rounds weights, which distillation does not see: --method qat")
+            rounded = "only rounds weights, which distillation does not see: --method qat"
+            nothing = "has nothing to recover: it computes what the original does"
+            raise InputError(f"recipe {recipe.id} {rounded if recipe.is_quantised else nothing}")
         matching = Matching(
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),

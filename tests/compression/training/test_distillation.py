@@ -140,6 +140,14 @@ def test_distillation_of_weights_that_are_only_rounded_is_refused(
         WhisperTraining(bits(small_model, 4), "distill", settings.model_copy(update={"part": part}))
 
 
+@pytest.mark.parametrize("changes", [{}, {"window_s": 15.0}], ids=str)
+def test_what_computes_the_same_as_the_original_has_nothing_to_recover(
+    small_model: LoadedModel, changes: dict[str, float]
+) -> None:
+    with pytest.raises(InputError, match="has nothing to recover: it computes what the original does"):
+        WhisperTraining(subject(small_model, **changes), "distill", SETTINGS)
+
+
 def test_a_pruned_encoder_comes_nearer_to_its_original(small_model: LoadedModel) -> None:
     layer = Recipe.original(small_model.dimensions).encoder[0]
     assert layer
