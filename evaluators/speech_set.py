@@ -1,5 +1,6 @@
 """Speech sets: utterances with their transcripts, every one checked before anything is scored."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Utterance:
 
     `speaker` groups the utterances that an interval resamples together; the utterance's own id when unknown.
     `noise` is added to the clip when it is heard; `noise_level`, such as `10 dB`, is what it says or the manifest does.
+    `recording`: digest of the clip's 16 bit samples at 16 kHz, the same in every lossless file format.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Utterance:
     language: str | None
     duration_s: float
     speaker: str
+    recording: str
     noise_level: str | None = None
     noise: AddedNoise | None = None
 
@@ -68,6 +71,12 @@ class SpeechSet:
     def languages(self) -> list[str | None]:
         """Of each utterance, as the set states it; not in `digest`, though what is heard depends on it."""
         return [utterance.language for utterance in self.utterances]
+
+
+def shared_recordings(one: SpeechSet, other: SpeechSet) -> list[str]:
+    """The ids of the first set's utterances whose recordings the other one holds as well."""
+    known = {utterance.recording for utterance in other.utterances}
+    return [utterance.id for utterance in one.utterances if utterance.recording in known]
 
 
 def load_speech_set(path: Path, *, language: str | None = None, skip_broken: bool = False) -> SpeechSet:
@@ -122,13 +131,15 @@ def _utterance(entry: Entry, first_lines: dict[str, int], language: str | None) 
     if not isinstance(entry.text, str) or not any(character.isalnum() for character in entry.text):
         raise InputError(f"{identity!r} has no text")
     audio = entry.folder / entry.audio
+    samples = _checked_samples(audio, entry)
     return Utterance(
         id=identity,
         audio=audio,
         text=entry.text.strip(),
         language=_agreed_language(entry.language, language),
-        duration_s=_checked_duration_s(audio, entry),
+        duration_s=len(samples) / SAMPLE_RATE,
         speaker=_name(entry.speaker, "speaker") or identity,
+        recording=_recording(samples),
         noise_level=_noise_level(entry.noise),
     )
 
@@ -174,18 +185,23 @@ def _language_code(locale: str) -> str:
     return locale.strip().lower().replace("_", "-").partition("-")[0]
 
 
-def _checked_duration_s(audio: Path, entry: Entry) -> float:
-    """Seconds that really decode. Raises InputError when the audio is broken, too short, too long or not as stated."""
+def _checked_samples(audio: Path, entry: Entry) -> npt.NDArray[np.float32]:
+    """What the clip holds. Raises InputError when the audio is broken, too short, too long or not as stated."""
     if entry.offset_s not in (None, 0):
         raise InputError("it is a segment (`offset`) of a longer file: cut the file into one per utterance")
     stated_s = stated_duration_s(audio)
     if stated_s > MAX_DURATION_S:
         raise InputError(f"audio file {audio} lasts {stated_s:.1f} s, Whisper hears {MAX_DURATION_S:g} s: split it")
-    duration_s = len(read_audio(audio)) / SAMPLE_RATE
+    samples = read_audio(audio)
+    duration_s = len(samples) / SAMPLE_RATE
     if duration_s < MIN_DURATION_S:
         raise InputError(f"audio file {audio} lasts only {duration_s:.3f} s, at least {MIN_DURATION_S:g} s are needed")
     _check_stated_duration(entry.duration_s, duration_s)
-    return duration_s
+    return samples
+
+
+def _recording(samples: npt.NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.clip(np.rint(samples * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()).hexdigest()
 
 
 def _check_stated_duration(stated: object, duration_s: float) -> None:

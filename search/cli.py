@@ -31,6 +31,15 @@ Confidence = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
 
+FULL = "the disk is full: make room, then go on with whisperfit resume, or with the same recover"
+UNWRITABLE = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EACCES: "a file may not be written or read",
+    errno.EROFS: "a file may not be written",
+}
+"""What a user can mend, by the number of an OSError."""
+
 
 @app.command()
 def devices(
@@ -260,6 +269,9 @@ def verify(
     artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
     data: Data = Path("sample"),
     model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The speech that it was calibrated on; default: what the artifact names.")
+    ] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -275,6 +287,7 @@ def verify(
         artifact=artifact,
         data=data,
         model=model,
+        calibration=calibration,
         language=language,
         skip_broken=skip_broken,
         noise=noise,
@@ -320,9 +333,9 @@ def main() -> None:
         typer.echo(f"whisperfit: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in UNWRITABLE:
             raise
-        typer.echo(f"whisperfit: the disk is full ({error}): make room, then go on (whisperfit resume)", err=True)
+        typer.echo(f"whisperfit: {UNWRITABLE[error.errno]} ({error}); what was measured is kept", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("whisperfit: interrupted", err=True)

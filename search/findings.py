@@ -72,8 +72,10 @@ def remember_confirmation(memory: Memory, recipe: Recipe, confirmation: Confirma
 def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
     """What the confirm set said of a recipe, or None."""
     text = memory.recall(_CONFIRMATION + recipe.id)
-    if text is None:
-        return None
+    return None if text is None else _read_confirmation(text)
+
+
+def _read_confirmation(text: str) -> Confirmation:
     values: dict[str, Any] = json.loads(text)
     return Confirmation(**values | {"groups": read_groups(values.get("groups", ()))})
 
@@ -86,8 +88,10 @@ def remember_artifact(memory: Memory, recipe: Recipe, record: ArtifactRecord) ->
 def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
     """What came of exporting a recipe, or None."""
     text = memory.recall(_ARTIFACT + recipe.id)
-    if text is None:
-        return None
+    return None if text is None else _read_artifact(text)
+
+
+def _read_artifact(text: str) -> ArtifactRecord:
     values: dict[str, Any] = json.loads(text)
     figures = values["figures"]
     groups = read_groups(values.get("groups", ()))
@@ -118,10 +122,8 @@ def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Ou
     if trials[0].accuracy is None:
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
     found = front(trials)
-    pairs = [(trial.recipe.id, recall_confirmation(memory, trial.recipe)) for trial in (trials[0], *found)]
-    confirmations = {recipe_id: confirmation for recipe_id, confirmation in pairs if confirmation}
-    records = [(trial.recipe.id, recall_artifact(memory, trial.recipe)) for trial in (trials[0], *found)]
-    artifacts = {recipe_id: record for recipe_id, record in records if record}
+    confirmations = {one: _read_confirmation(text) for one, text in memory.texts(_CONFIRMATION).items()}
+    artifacts = {one: _read_artifact(text) for one, text in memory.texts(_ARTIFACT).items()}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(

@@ -95,6 +95,14 @@ class RunFolder:
             raise InputError(f"{path} holds no run (no config.toml and study.db): start one with whisperfit search")
         return folder
 
+    @classmethod
+    def open_to_write(cls, path: Path) -> "RunFolder":
+        """The same for what writes into it. Raises InputError also where that cannot be done."""
+        folder = cls.open(path)
+        if not os.access(path, os.W_OK):
+            raise InputError(f"{path} cannot be written (no permission, or a read-only disk): copy the run elsewhere")
+        return folder
+
     def config(self) -> SearchConfig:
         return SearchConfig.build(self.config_file, {})
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 
 
@@ -23,3 +24,8 @@ def catching_interrupts(first: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def say_beside(say: Callable[[str], None], text: str) -> None:
+    """Say it from a thread of its own: what a signal comes into may be in the middle of saying something."""
+    Thread(target=say, args=(text,)).start()

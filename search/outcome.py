@@ -63,7 +63,8 @@ class Outcome:
     """A run's trials and what was decided about them.
 
     `trials[0]` is the baseline: the original recipe. `wer_limit` is a fraction. `confirmations` and `artifacts` are by
-    recipe id; empty when the run has no confirm set or has not come to it. `limits`: on costs; None in runs from before
+    recipe id, also of trials that have left the front since; empty when the run has no confirm set or has not come to
+    it. `limits`: on costs; None in runs from before
     they were kept. `repriced_from`: the device that the run was made for, where it was priced anew for `device`.
     `artifacts_are_of_host`: whether the machine that measured the artifacts is what the profile `host` describes.
     """

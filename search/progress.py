@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.status import Status
 
 from search.comparison import percent
+from search.interrupts import say_beside
 from search.outcome import Outcome
 from search.run import SCORED, End
 from search.trial import Trial
@@ -73,7 +74,7 @@ class Progress:
         self.say(f"exporting trial {trial.number}: {trial.recipe.summary()}")
 
     def interrupted(self) -> None:
-        self.say("Interrupted: finishing the trial in flight; Ctrl-C again drops it.")
+        say_beside(self.say, "Interrupted: finishing the trial in flight; Ctrl-C again drops it.")
 
 
 def _clock(seconds: float) -> str:

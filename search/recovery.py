@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from common.errors import InputError
-from common.files import sha256_of_file, sha256_of_text, write_text_whole
+from common.files import sha256_of_text, write_text_whole
 from compression.recipe import Recipe
 from compression.recovered import save_recovered
 from compression.recovery import RecoveryMethod
@@ -20,7 +20,7 @@ from compression.training.subject import Subject
 from compression.training.trainer import Training
 from evaluators.calibration_speech import calibration_samples
 from evaluators.features import CachedFeatures
-from evaluators.speech_set import SpeechSet
+from evaluators.speech_set import SpeechSet, shared_recordings
 from evaluators.training_speech import TrainingSpeech
 from search.engines.memory import Memory
 from search.scorer import Scorer
@@ -54,6 +54,25 @@ class Recovered:
     weights: dict[str, Tensor]
     training: Training | None
 
+    @property
+    def flaw(self) -> str:
+        """Why the weights are still those of before; empty where they are not."""
+        if not self.weights:
+            return "the time was over before anything was refitted, so no trial is added: give more --hours"
+        if self.training is None or self.training.improved:
+            return ""
+        first, *others = (point.held_out_loss for point in self.training.points)
+        return (
+            f"the held-out loss never fell below that of before ({first:.4f}, at best {min(others):.4f}), so no trial "
+            "is added: try a lower learning_rate, or other speech"
+        )
+
+    @property
+    def effort(self) -> str:
+        """What it took, for people."""
+        training = self.training
+        return f": {training.steps} steps, {training.seconds / 60:.1f} min" if training else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
@@ -65,9 +84,8 @@ class Listener:
 
 def check_apart(training: SpeechSet, session: Session) -> None:
     """Raise InputError when speech that the run is scored on would be trained on."""
-    heard = {sha256_of_file(utterance.audio) for utterance in training.utterances}
     for evaluator in filter(None, (session.evaluator, session.confirm)):
-        shared = [one.id for one in evaluator.speech.utterances if sha256_of_file(one.audio) in heard]
+        shared = shared_recordings(evaluator.speech, training)
         if shared:
             raise InputError(
                 f"speech set {training.name} holds {len(shared)} recordings that this run is scored on "
@@ -116,23 +134,25 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
     )
 
 
-def add_trial(session: Session, memory: Memory, recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> Trial:
-    """Keep the weights in the run's folder, score them, and record the trial.
+def add_trial(session: Session, memory: Memory, source: Trial, recovery: RecoveryPlan, recovered: Recovered) -> Trial:
+    """Keep what was made of the source's recipe in the run's folder, score it, and record the trial.
 
-    A recovery that is there already, weight for weight, is not recorded again.
+    A recovery that is known already, weight for weight, is not recorded again; its weights are.
     """
+    recipe, trials = source.recipe, memory.trials()
     better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
-    trials = memory.trials()
-    known = next((trial for trial in trials if trial.recipe.id == better.id), None)
-    if known:
-        return known
     if session.recovered is None:
         raise InputError("a recovery needs a run's folder")
     folder = session.recovered / better.id
     save_recovered(folder, better, weights)
     write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
+    known = next((trial for trial in trials if trial.recipe.id == better.id), None)
+    if known:
+        return known
     scorer = Scorer(session)
-    return memory.add(scorer.score(len(trials), better, scorer.baseline(trials[0])))
+    scored = scorer.score(len(trials), better, scorer.baseline(trials[0]))
+    origin = f"trial {source.number} recovered by {recovery.method}{recovered.effort}"
+    return memory.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
 
 
 def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:

@@ -25,7 +25,7 @@ from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
 from evaluators.noisy_speech import Mixing, with_noise
-from evaluators.speech_set import SpeechSet, load_speech_set
+from evaluators.speech_set import SpeechSet, load_speech_set, shared_recordings
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
@@ -154,6 +154,9 @@ def _load(config: SearchConfig, say: Say) -> _Loaded:
 
     clean = load(config.data)
     calibration_speech = load(config.calibration) if config.calibration else clean
+    confirm_speech = load(config.confirm) if config.confirm else None
+    if confirm_speech:
+        check_unseen(confirm_speech, clean, calibration_speech)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
     return _Loaded(
@@ -164,7 +167,7 @@ def _load(config: SearchConfig, say: Say) -> _Loaded:
         features=features,
         calibration_speech=calibration_speech,
         evaluator=search_evaluator,
-        confirm=evaluator(load(config.confirm)) if config.confirm else None,
+        confirm=evaluator(confirm_speech) if confirm_speech else None,
     )
 
 
@@ -265,6 +268,17 @@ def load_speech(
     """A speech set for a model, with noise if asked; what states no language is English for an English-only model."""
     stated = language or (None if model.dimensions.is_multilingual else "en")
     return with_noise(load_speech_set(path, language=stated, skip_broken=skip_broken), mixing)
+
+
+def check_unseen(confirm: SpeechSet, *heard: SpeechSet) -> None:
+    """Raise InputError where the confirm set holds speech that the search is scored or calibrated on."""
+    for speech in heard:
+        shared = shared_recordings(confirm, speech)
+        if shared:
+            raise InputError(
+                f"--confirm {confirm.name} holds {len(shared)} recordings that the search hears in {speech.name} "
+                f"({shared[0]}): give speech that it never hears, or leave the option out"
+            )
 
 
 def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:

@@ -14,7 +14,7 @@ from compression.training.checkpoint import Checkpoint, Point
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
-from compression.training.subject import Subject
+from compression.training.subject import Subject, nothing_to_recover
 from compression.training.trainer import Clock, Trainer, Training
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
 
@@ -37,16 +37,16 @@ class WhisperTraining:
     def __init__(self, subject: Subject, method: RecoveryMethod, settings: TrainingSettings) -> None:
         model, recipe = subject.model, subject.recipe
         if method == "qat" and not recipe.is_quantised:
-            raise InputError(f"recipe {recipe.id} has no integer weights to train for: --method distill")
+            raise InputError(f"recipe {recipe.id} has no integer weights to train for; distill is for what was removed")
         self._settings = settings
         original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
         part = changed_part(recipe, original, settings.part)
         _check_losses(settings, part)
         self.student = WhisperStudent(subject, part, method, settings)
         if self.student.is_original:
-            rounded = "only rounds weights, which distillation does not see: --method qat"
-            nothing = "has nothing to recover: it computes what the original does"
-            raise InputError(f"recipe {recipe.id} {rounded if recipe.is_quantised else nothing}")
+            if not recipe.is_quantised:
+                raise nothing_to_recover(recipe)
+            raise InputError(f"recipe {recipe.id} only rounds weights, which distillation does not see: --method qat")
         matching = Matching(
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),
@@ -89,7 +89,8 @@ def _check_losses(settings: TrainingSettings, part: str) -> None:
     decoder = settings.soft + settings.hard if part != "encoder" else 0.0
     encoder = settings.encoded if part != "decoder" else 0.0
     if not decoder + encoder + settings.hidden:
-        raise InputError(f"training: every loss of the {part} has the weight 0")
+        trained = "encoder and decoder" if part == "both" else part
+        raise InputError(f"training: every loss of {trained} has the weight 0")
 
 
 def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights) -> tuple[Recipe, dict[str, Tensor]]:

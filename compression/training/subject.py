@@ -16,6 +16,11 @@ from compression.recovered import Weights
 from compression.recovery import STACKS, RecoveryMethod, Stack
 
 
+def nothing_to_recover(recipe: Recipe) -> InputError:
+    """Of a recipe whose weights and activations are the original's."""
+    return InputError(f"recipe {recipe.id} has nothing to recover: its weights are the original's")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """`calibration`, `recovered`: as for `compress`; None where the recipe needs none.

@@ -27,6 +27,11 @@ class Training:
     seconds: float
     ended: str | None
 
+    @property
+    def improved(self) -> bool:
+        """Whether the weights that were kept have a lower held-out loss than those before the training."""
+        return any(point.held_out_loss < self.points[0].held_out_loss for point in self.points[1:])
+
 
 def learning_rate(progress: float, settings: TrainingSettings) -> float:
     """The rate when the share `progress` of the training is done: up in a line, down to 0 in a cosine or a line."""

@@ -14,7 +14,7 @@ from compression.export.targets import check_exportable, check_replaceable, expo
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from evaluators.costs import stored_bytes
-from search.artifacts import compressed, sources_of
+from search.artifacts import compressed, sources_of, where
 from search.commands.baseline import read_recipe
 from search.engines.memory import Memory
 from search.findings import find_trial, read_outcome
@@ -85,8 +85,8 @@ def _from_file(options: ExportOptions) -> _Material:
     recipe = read_recipe(options.recipe_file)
     recipe.check(model.dimensions)
     sources = Sources(
-        model=options.model,
-        calibration=str(options.calibration.absolute()) if options.calibration else None,
+        model=where(options.model),
+        calibration=where(options.calibration) if options.calibration else None,
         calibration_utterances=options.calibration_utterances,
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,

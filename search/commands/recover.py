@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
@@ -18,11 +18,11 @@ from evaluators.speech_set import SpeechSet
 from search.commands.report import write_all
 from search.commands.search import INTERRUPTED_EXIT
 from search.comparison import percent
-from search.engines.memory import Memory
+from search.engines.memory import Memory, told_when_full
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import find_trial, read_outcome
 from search.folder import RunFolder
-from search.interrupts import catching_interrupts
+from search.interrupts import catching_interrupts, say_beside
 from search.progress import Progress
 from search.recovery import Listener, Recovered, RecoveryPlan, add_trial, check_apart, improve, subject_of
 from search.run import End, Run
@@ -45,31 +45,92 @@ class RecoverOptions:
 
 def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
     """Train, score, confirm, export, and print what came of it."""
-    console = Console(stderr=True)
-    folder = RunFolder.open(options.run)
+    work = _opened(options)
+    recovered = work.improved(None if options.hours is None else 3600 * options.hours)
+    if recovered is None:
+        anew = "begins anew, since a reconstruction keeps nothing"
+        goes_on = anew if work.recovery.method == "reconstruct" else "goes on from here"
+        sys.stderr.write(f"Interrupted; the same command {goes_on}\n")
+        sys.exit(INTERRUPTED_EXIT)
+    better = work.add(recovered)
+    if as_json:
+        print(json.dumps(_values(work.trial, better, recovered)))
+    else:
+        print(_line(work.trial, better))
+
+
+def _opened(options: RecoverOptions) -> "_Work":
+    """Raises InputError for whatever is wrong with the options, before anything that takes long."""
     settings = _settings(options)
+    folder = RunFolder.open_to_write(options.run)
     memory = Memory(folder.study_file)
     trial = find_trial(read_outcome(memory), options.trial)
-    session = reopen_session(folder, console.print)
+    session = reopen_session(folder, Console(stderr=True).print)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
     recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
     check_apart(recovery.speech, session)
-    checkpoint = folder.recovered / f"{trial.recipe.id}-{method}.checkpoint"
-    recovered = _improved(options, session, trial, recovery, checkpoint, console)
-    if recovered is None:
-        goes_on = (
-            "begins anew, since a reconstruction keeps nothing" if method == "reconstruct" else "goes on from here"
-        )
-        sys.stderr.write(f"Interrupted; the same command {goes_on}\n")
-        sys.exit(INTERRUPTED_EXIT)
-    console.print("Scoring the recovered recipe", highlight=False)
-    better = add_trial(session, memory, trial.recipe, recovery, recovered)
-    checkpoint.unlink(missing_ok=True)
-    _finish(session, memory, folder, console)
-    if as_json:
-        print(json.dumps(_values(trial, better, recovered)))
-    else:
-        print(_line(trial, better))
+    return _Work(folder=folder, memory=memory, session=session, trial=trial, recovery=recovery)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One recovery of a run's trial."""
+
+    folder: RunFolder
+    memory: Memory
+    session: Session
+    trial: Trial
+    recovery: RecoveryPlan
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder.recovered / f"{self.trial.recipe.id}-{self.recovery.method}.checkpoint"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
+
+    def improved(self, seconds: float | None) -> Recovered | None:
+        """Better weights for the trial's recipe; None when interrupted."""
+        interrupted: list[bool] = []
+
+        def interrupt() -> None:
+            interrupted.append(True)
+            say_beside(self._say, "Interrupted: finishing the step in flight; Ctrl-C again drops it.")
+
+        limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: bool(interrupted))
+        recipe = self.trial.recipe
+        self._say(f"Recovering trial {self.trial.number} by {self.recovery.method}: {recipe.summary()}")
+        with catching_interrupts(interrupt):
+            listener = Listener(say=self._say, watch=lambda point: self._say(progress_line(point)))
+            return improve(subject_of(self.session, recipe), self.recovery, limits, self._checkpoint, listener)
+
+    def add(self, recovered: Recovered) -> Trial:
+        """Score, record and ship what came out."""
+        if recovered.flaw:
+            self._checkpoint.unlink(missing_ok=True)
+            raise InputError(recovered.flaw)
+        self._say("Scoring the recovered recipe")
+        known = {one.number for one in self.memory.trials()}
+        with told_when_full(self.folder.study_file, "make room, then give the same command again"):
+            better = add_trial(self.session, self.memory, self.trial, self.recovery, recovered)
+            self._checkpoint.unlink(missing_ok=True)
+            if better.number in known:
+                self._say(f"The run knew this result as trial {better.number}: its weights are written again")
+            self._finish()
+        return better
+
+    def _finish(self) -> None:
+        """Confirm and export what is on the front now, and write the run's files again."""
+        session, config = self.session, self.session.config
+        engine = OptunaEngine(self.memory, session.space, sampler=config.sampler, seed=config.seed)
+        with Progress(self.console, End(seconds=None, trials=None)) as shown:
+            run = Run(session, self.memory, engine, clock=monotonic, started=monotonic(), watcher=shown)
+            finished = run.confirm() and run.export(self.folder.models)
+        write_all(self.folder, self.memory, as_json=False)
+        if not finished:
+            sys.stderr.write(f"Interrupted; go on with: whisperfit resume {self.folder.path}\n")
+            sys.exit(INTERRUPTED_EXIT)
 
 
 def _settings(options: RecoverOptions) -> TrainingSettings:
@@ -93,31 +154,6 @@ def _speech(options: RecoverOptions, session: Session) -> SpeechSet:
     return load_speech(path, session.model, language=config.language, skip_broken=config.skip_broken)
 
 
-def _improved(  # noqa: PLR0913, PLR0917 - one training
-    options: RecoverOptions,
-    session: Session,
-    trial: Trial,
-    recovery: RecoveryPlan,
-    checkpoint: Path,
-    console: Console,
-) -> Recovered | None:
-    interrupted: list[bool] = []
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
-
-    def interrupt() -> None:
-        interrupted.append(True)
-        say("Interrupted: finishing the step in flight; Ctrl-C again drops it.")
-
-    seconds = None if options.hours is None else 3600 * options.hours
-    limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: bool(interrupted))
-    say(f"Recovering trial {trial.number} by {recovery.method}: {trial.recipe.summary()}")
-    with catching_interrupts(interrupt):
-        listener = Listener(say=say, watch=lambda point: say(progress_line(point)))
-        return improve(subject_of(session, trial.recipe), recovery, limits, checkpoint, listener)
-
-
 def progress_line(point: Point) -> str:
     """One evaluation of a training."""
     trained = "-" if point.training_loss is None else f"{point.training_loss:.4f}"
@@ -125,18 +161,6 @@ def progress_line(point: Point) -> str:
         f"step {point.step:>6}  {point.seconds / 60:6.1f} min  rate {point.learning_rate:.1e}  "
         f"loss {trained:>7}, held out {point.held_out_loss:.4f}"
     )
-
-
-def _finish(session: Session, memory: Memory, folder: RunFolder, console: Console) -> None:
-    """Confirm and export what is on the front now, and write the run's files again."""
-    engine = OptunaEngine(memory, session.space, sampler=session.config.sampler, seed=session.config.seed)
-    with Progress(console, End(seconds=None, trials=None)) as shown:
-        run = Run(session, memory, engine, clock=monotonic, started=monotonic(), watcher=shown)
-        finished = run.confirm() and run.export(folder.models)
-    write_all(folder, memory, as_json=False)
-    if not finished:
-        sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
-        sys.exit(INTERRUPTED_EXIT)
 
 
 def _wer(trial: Trial) -> str:

@@ -21,7 +21,7 @@ NO_RECIPE_EXIT = 3
 
 def write_report_again(path: Path, *, as_json: bool) -> None:
     """Rewrite a run's results and print its summary."""
-    folder = RunFolder.open(path)
+    folder = RunFolder.open_to_write(path)
     write_all(folder, Memory(folder.study_file), as_json=as_json)
 
 

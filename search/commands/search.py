@@ -5,13 +5,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
-from common.errors import InputError
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
-from search.engines.memory import Memory
+from search.engines.memory import Memory, told_when_full
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import recall_elapsed, remember_facts
 from search.folder import RunFolder
@@ -60,7 +58,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     Raises InputError when the model, the speech or the device profile changed since the run began.
     """
     started = monotonic()
-    folder = RunFolder.open(path)
+    folder = RunFolder.open_to_write(path)
     config = folder.config()
     session = reopen_session(folder, Console(stderr=True).print)
     memory = Memory(folder.study_file)
@@ -83,13 +81,8 @@ def _see_through(  # noqa: PLR0913 - the parts of a run
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)
         run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
-        try:
+        with told_when_full(folder.study_file, f"make room, then whisperfit resume {folder.path}"):
             finished = run.search(end) and run.confirm() and run.export(folder.models)
-        except StorageInternalError as error:
-            raise InputError(
-                f"{folder.study_file} cannot be written ({error.__cause__ or error}); what it holds is safe: "
-                f"make room, then whisperfit resume {folder.path}"
-            ) from error
     outcome = write_all(folder, memory, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")

@@ -1,7 +1,7 @@
 """`whisperfit verify`: what an artifact really is, measured."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -36,11 +36,12 @@ LEVELS = {"on_silence": 0.0, "on_quiet": QUIET_LEVEL, "on_noise": NOISE_LEVEL}
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """The command's options; `model` None: the one that the artifact names."""
+    """The command's options; `model`, `calibration` None: those that the artifact names."""
 
     artifact: Path
     data: Path
     model: str | None
+    calibration: Path | None
     language: str | None
     skip_broken: bool
     noise: Path | None
@@ -59,7 +60,10 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    network = compressed(model, origin.recipe, origin.sources)
+    sources = (
+        origin.sources if options.calibration is None else replace(origin.sources, calibration=str(options.calibration))
+    )
+    network = compressed(model, origin.recipe, sources)
     say(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances", highlight=False)
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)

@@ -3,10 +3,13 @@
 Each finished trial carries its whole record as JSON; texts about the run as a whole hang on the study.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,6 +20,25 @@ STUDY_NAME = "whisperfit"
 RECORD = "record"
 
 
+def _study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+    """The storage's study, made if there is none; to look first lets a run be read where nothing can be written."""
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+    except KeyError:
+        return optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"])
+
+
+@contextmanager
+def told_when_full(file: Path, advice: str) -> Iterator[None]:
+    """What the study's file cannot keep is an InputError with this advice."""
+    try:
+        yield
+    except StorageInternalError as error:
+        raise InputError(
+            f"{file} cannot be written ({error.__cause__ or error}); what it holds is safe: {advice}"
+        ) from error
+
+
 class Memory:
     """Everything that a run found out, on disk."""
 
@@ -25,9 +47,7 @@ class Memory:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-            self.study = optuna.create_study(
-                study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
-            )
+            self.study = _study(storage)
         except (SQLAlchemyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
 
@@ -56,3 +76,8 @@ class Memory:
     def recall(self, key: str) -> str | None:
         """A text that was kept, or None."""
         return self.study.user_attrs.get(key)
+
+    def texts(self, prefix: str) -> dict[str, str]:
+        """All texts whose key begins so, by the rest of the key."""
+        kept = self.study.user_attrs.items()
+        return {key.removeprefix(prefix): value for key, value in kept if key.startswith(prefix)}

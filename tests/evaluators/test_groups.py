@@ -14,7 +14,8 @@ from evaluators.speech_set import Utterance
 
 def utterance(name: str, **changes: object) -> Utterance:
     fields: dict[str, object] = {
-        "id": name, "audio": Path(name), "text": "a b", "language": "en", "duration_s": 7.0, "speaker": name
+        "id": name, "audio": Path(name), "text": "a b", "language": "en", "duration_s": 7.0, "speaker": name,
+        "recording": name,
     }  # fmt: skip
     return Utterance(**fields | changes)  # type: ignore[arg-type]
 

@@ -21,6 +21,7 @@ from search.findings import (
     remember_facts,
 )
 from search.outcome import Outcome
+from search.results import artifacts_frame, trials_frame
 from search.trial import GroupErrors, Trial
 from tests.search.answers import toy_space
 from tests.search.conftest import DIMENSIONS
@@ -64,6 +65,24 @@ def test_an_outcome_comes_back_from_memory_as_it_was(memory, outcome: Outcome):
     assert found.wer_limit == pytest.approx(outcome.wer_limit)
     assert found.limits == FACTS.limits
     assert replace(found, wer_limit=outcome.wer_limit, limits=None) == outcome
+
+
+def test_what_was_measured_of_a_trial_stays_when_a_better_one_takes_its_place(memory, outcome: Outcome):
+    remember_facts(memory, FACTS)
+    pick = outcome.recommended
+    assert pick
+    assert pick.accuracy
+    accuracy = replace(pick.accuracy, wer=pick.accuracy.wer / 2)
+    better = replace(pick, number=len(outcome.trials), recipe=replace(pick.recipe, window_s=14.0), accuracy=accuracy)
+    tell(memory, (*outcome.trials, better))
+    remember_confirmation(memory, pick.recipe, outcome.confirmations[pick.recipe.id])
+    remember_artifact(memory, pick.recipe, outcome.artifacts[pick.recipe.id])
+    found = read_outcome(memory)
+    assert pick.number not in [trial.number for trial in found.front]
+    row = trials_frame(found, FACTS.dimensions).set_index("trial").loc[pick.number]
+    assert row["wer_confirm"] == outcome.confirmations[pick.recipe.id].wer
+    assert not {"not confirmed", "not exported"} & set(str(row["note"]).split("; "))
+    assert artifacts_frame(found)["trial"].tolist() == [pick.number]
 
 
 def test_groups_come_back_from_memory(memory, outcome: Outcome):

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from compression.recipe import Recipe
 from evaluators.sample_speech import sample_speech
@@ -20,13 +21,15 @@ from tests.search.test_command_line import (  # noqa: F401
     finished_run,
     refused,
     rows,
+    sample_lines,
     start,
     whisperfit,
+    write_speech,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
-SETTINGS = "steps = 6\nevaluate_every = 3\ncopies = 2\nbatch_size = 2\nlearning_rate = 1e-3\nheld_out = 0.25\n"
+SETTINGS = "steps = 6\nevaluate_every = 3\ncopies = 2\nbatch_size = 2\nlearning_rate = 1e-5\nheld_out = 0.25\n"
 LONG = 150
 """Steps of a training that Ctrl-C surely reaches before its end."""
 
@@ -94,9 +97,37 @@ def test_a_recovered_trial_is_a_trial_of_its_own(  # noqa: PLR0917 - fixtures
 def test_the_same_training_again_is_the_same_trial(
     run: Path, training: dict[str, Path], whisperfit: Whisperfit
 ) -> None:
-    first, second = (json.loads(whisperfit(*recover(run, training), "--json").out) for _ in range(2))
+    first = json.loads(whisperfit(*recover(run, training), "--json").out)
+    shutil.rmtree(run / "recovered" / first["recipe_id"])
+    ended = whisperfit(*recover(run, training), "--json")
+    second = json.loads(ended.out)
     assert first["trial"] == second["trial"]
     assert first["recipe_id"] == second["recipe_id"]
+    assert f"knew this result as trial {first['trial']}: its weights are written again" in ended.err
+    exported = whisperfit("export", run, "--trial", first["recipe_id"], "--out", run / "artifact")
+    assert exported.code == 0, exported.err
+
+
+def test_what_brought_nothing_is_no_trial(run: Path, training: dict[str, Path], whisperfit: Whisperfit) -> None:
+    before = rows(run / "trials.csv")
+    wild = run / "wild.toml"
+    wild.write_text(SETTINGS.replace("1e-5", "10"))
+    for changes, complaint in (
+        ({"method": "reconstruct", "hours": 1e-9}, "before anything was refitted"),
+        ({"training": wild}, "the held-out loss never fell below that of before"),
+    ):
+        ended = whisperfit(*recover(run, training, **changes))
+        assert ended.code == 2
+        assert complaint in ended.err.splitlines()[-1]
+    assert not list((run / "recovered").glob("*"))
+    assert rows(run / "trials.csv") == before
+
+
+def test_a_recovered_trial_says_what_it_comes_from(
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit
+) -> None:
+    shown = json.loads(whisperfit(*recover(run, training), "--json").out)
+    assert "trial 1 recovered by distill: 6 steps, " in rows(run / "trials.csv")[shown["trial"]]["note"]
 
 
 def test_recovered_trials_can_be_recovered_again_and_the_run_goes_on(
@@ -168,6 +199,8 @@ def steps_shown(text: str) -> list[int]:
         ({"torch_device": "cuda"}, ("no CUDA device",)),
         ({"torch_device": "tpu"}, ("torch_device", "'tpu'")),
         ({"method": "qat", "trial": 0}, ("no integer weights to train for",)),
+        ({"method": "distill", "trial": 0}, ("nothing to recover",)),
+        ({"method": "reconstruct", "trial": 0}, ("nothing to recover",)),
     ],
     ids=str,
 )
@@ -189,3 +222,11 @@ def test_nothing_is_trained_on_what_it_is_scored_on(
     ended = whisperfit(*recover(finished_run, training, speech=files / "speech.jsonl"))
     assert ended.code == 2
     assert f"holds {CLIPS} recordings that this run is scored on" in ended.err
+    samples, rate = soundfile.read(sample_lines()[0]["audio"], dtype="int16")
+    soundfile.write(files / "other-name.wav", samples, rate)
+    again = write_speech(files / "again.jsonl", {"id": "other", "audio": "other-name.wav", "text": "other words"})
+    *_, last = again.read_text(encoding="utf-8").splitlines()
+    again.write_text(last + "\n", encoding="utf-8")
+    ended = whisperfit(*recover(finished_run, training, speech=again))
+    assert ended.code == 2
+    assert "holds 1 recordings that this run is scored on" in ended.err

@@ -222,7 +222,9 @@ def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, w
 
     monkeypatch.setattr(world, "confirm", confirm)
     assert run.confirm()
-    original, *others = read_outcome(memory).confirmations.values()
+    outcome = read_outcome(memory)
+    original = outcome.confirmations[outcome.baseline.recipe.id]
+    others = [one for recipe_id, one in outcome.confirmations.items() if recipe_id != outcome.baseline.recipe.id]
     assert original.within_budget
     assert others
     assert all(one.within_budget == kept and one.groups[0].errors == errors for one in others)

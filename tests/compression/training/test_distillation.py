@@ -144,7 +144,7 @@ def test_distillation_of_weights_that_are_only_rounded_is_refused(
 def test_what_computes_the_same_as_the_original_has_nothing_to_recover(
     small_model: LoadedModel, changes: dict[str, float]
 ) -> None:
-    with pytest.raises(InputError, match="has nothing to recover: it computes what the original does"):
+    with pytest.raises(InputError, match="has nothing to recover: its weights are the original's"):
         WhisperTraining(subject(small_model, **changes), "distill", SETTINGS)
 
 
