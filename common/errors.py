@@ -12,6 +12,9 @@ A trial that ends in CompressionError or EvaluationError is recorded as failed; 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+INTERRUPTED_EXIT = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 
 class WhisperfitError(Exception):
     """Root of every error that whisperfit raises on purpose."""

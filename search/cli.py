@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.errors import WhisperfitError
+from common.errors import INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
 
 app = typer.Typer(
@@ -337,6 +337,7 @@ def main() -> None:
             raise
         typer.echo(f"whisperfit: {UNWRITABLE[error.errno]} ({error}); what was measured is kept", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("whisperfit: interrupted", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, typer.Exit) and ended.code == INTERRUPTED_EXIT:  # typer's way with Ctrl-C
+            typer.echo("whisperfit: interrupted", err=True)
+        raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import InputError
+from common.errors import INTERRUPTED_EXIT, InputError
 from devices.profiler.connection import connect
 from devices.profiler.describe import write_profile
 from devices.profiler.machine import CoreSet, Machine, inspect
@@ -16,7 +16,6 @@ from devices.profiler.measuring import Log
 from evaluators.profiling.check import Comparison
 from evaluators.profiling.run import Device, ProfileOutcome, ProfilePlan, profile_device
 
-INTERRUPTED_EXIT = 130
 SHOWN_EVERY = 25
 """Visits between two lines of progress."""
 

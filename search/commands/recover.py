@@ -9,14 +9,13 @@ from time import monotonic
 import torch
 from rich.console import Console
 
-from common.errors import InputError, UnknownNameError
+from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
 from compression.recovery import RECOVERY_METHODS, RecoveryMethod
 from compression.training.checkpoint import Point
 from compression.training.recovery import Limits
 from compression.training.settings import TrainingSettings
 from evaluators.speech_set import SpeechSet
 from search.commands.report import write_all
-from search.commands.search import INTERRUPTED_EXIT
 from search.comparison import percent
 from search.engines.memory import Memory, told_when_full
 from search.engines.optuna_engine import OptunaEngine

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from common.errors import INTERRUPTED_EXIT
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
 from search.engines.memory import Memory, told_when_full
@@ -18,8 +19,6 @@ from search.progress import Progress
 from search.results import write_results
 from search.run import End, Run
 from search.session import Session, open_session, reopen_session
-
-INTERRUPTED_EXIT = 130
 
 
 class _Recorder:

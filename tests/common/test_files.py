@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import InputError
 from common.files import cache_folder, sha256_of_file, sha256_of_text, write_text_whole
 
 
@@ -68,3 +69,14 @@ def test_cache_lies_under_the_first_of_its_three_roots(tmp_path, monkeypatch):
     monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "own"))
     assert cache_folder("mel") == tmp_path / "own/mel"
     assert (tmp_path / "own/mel").is_dir()
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"the cache .*file/mel cannot be made .*: name another folder"):
+        cache_folder("mel")
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"the cache .*own/mel cannot be written: name another folder"):
+        cache_folder("mel")

@@ -208,6 +208,28 @@ def test_an_exported_trial_is_the_model_of_the_run(finished_run, files, whisperf
     assert json.loads(said.out)["recipe_id"] == row["recipe_id"]
 
 
+def test_an_artifact_is_verified_from_any_folder(finished_run, files, whisperfit, tmp_path, monkeypatch):
+    recipe = Recipe.from_json(rows(finished_run / "trials.csv")[0]["recipe"])
+    pruned = replace(recipe, encoder=(replace(recipe.encoder[0], ffn_channels=32),))
+    (tmp_path / "pruned.json").write_text(pruned.to_json(), encoding="utf-8")
+    monkeypatch.chdir(files)
+    artifact = tmp_path / "artifact"
+    command = ("export", "--recipe", tmp_path / "pruned.json", "--model", "model.pt", "--calibration", "speech.jsonl")
+    assert whisperfit(*command, "--out", artifact).code == 0
+    monkeypatch.chdir(tmp_path)
+    verification = ("verify", artifact, "--data", files / "speech.jsonl", "--repeats", 1, "--json")
+    ended = whisperfit(*verification)
+    assert json.loads(ended.out)["parity"]["differences"] == []
+    manifest = artifact / "manifest.json"
+    moved = json.loads(manifest.read_text(encoding="utf-8"))
+    assert Path(moved["sources"]["calibration"]) == files / "speech.jsonl"
+    moved["sources"]["calibration"] = "gone.jsonl"
+    manifest.write_text(json.dumps(moved), encoding="utf-8")
+    refused(whisperfit(*verification), "gone.jsonl")
+    ended = whisperfit(*verification, "--calibration", files / "speech.jsonl")
+    assert json.loads(ended.out)["parity"]["differences"] == []
+
+
 def test_exporting_what_cannot_be_exported(finished_run, files, whisperfit, tmp_path):
     recipe = Recipe.from_json(rows(finished_run / "trials.csv")[0]["recipe"])
     (tmp_path / "odd.json").write_text(replace(recipe, embedding_bits=3).to_json(), encoding="utf-8")
@@ -294,8 +316,7 @@ def test_a_run_does_not_go_on_with_other_speech(files, finished_run, whisperfit,
     for name in ("model.pt", "speech.jsonl"):
         shutil.copy(files / name, tmp_path)
     (out / "config.toml").write_text(
-        'model = "../model.pt"\ndevice = "imx8mplus"\ndata = "../speech.jsonl"\n'
-        "trials = 9\nthreads = 1\n",
+        'model = "../model.pt"\ndevice = "imx8mplus"\ndata = "../speech.jsonl"\ntrials = 9\nthreads = 1\n',
         encoding="utf-8",
     )
     refused(whisperfit("resume", out), "cannot go on: speech_sha256 changed since it began; start a new run")
@@ -479,6 +500,14 @@ def test_bad_speech(files, tmp_path, whisperfit):
         (cut, (f"line {CLIPS}: ", "cut.flac", "--skip-broken")),
     ):
         refused(whisperfit(*search_arguments(files, tmp_path / "run", data=file)), *complaints)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_confirm_set_that_was_heard_is_refused(files, tmp_path, whisperfit):
+    other = files / "confirm.jsonl"
+    for changes in ({"confirm": files / "speech.jsonl"}, {"confirm": other, "calibration": other}):
+        ended = whisperfit(*search_arguments(files, tmp_path / "run", **changes))
+        refused(ended, f"--confirm {changes['confirm'].stem} holds {CLIPS} recordings", "never hears")
     assert not (tmp_path / "run").exists()
 
 

@@ -136,6 +136,15 @@ def test_texts_are_kept(file):
     assert Memory(file).recall("other") is None
 
 
+def test_what_is_only_read_writes_nothing(tmp_path):
+    file = tmp_path / "study.db"
+    Memory(file).remember("key", "text")
+    before = file.read_bytes()
+    memory = Memory(file)
+    assert (memory.recall("key"), memory.trials()) == ("text", ())
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("content", [b"no database at all" * 100, None])
 def test_a_file_that_is_no_study_is_refused(content, file):
     if content is None:

@@ -87,3 +87,10 @@ def test_environment_holds_versions_and_digests(run):
     assert environment["model_sha256"] == "abc"
     assert environment["torch"].startswith("2.13.0")
     assert {"python", "whisperfit", "optuna", "machine", "processor"} <= environment.keys()
+
+
+def test_a_run_that_cannot_be_written_is_only_read(run, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == run and mode == os.W_OK))
+    assert RunFolder.open(run).path == run
+    with pytest.raises(InputError, match="cannot be written .*: copy the run elsewhere"):
+        RunFolder.open_to_write(run)
