@@ -82,8 +82,8 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises OSError, ValueError or KeyError when the file is no saved calibration."""
-        with np.load(path) as archive:
+        """Raises an error of numpy's, zipfile's or a KeyError when the file is no saved calibration."""
+        with path.open("rb") as handle, np.load(handle) as archive:
             arrays = {name: archive[name] for name in archive.files}
 
         def keys(prefix: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from warnings import catch_warnings
 
 import torch
@@ -37,6 +37,16 @@ TORCH_LOAD_ERRORS = (
     ValueError,
 )
 """What torch.load raises for files that it cannot read, found by feeding it thousands of broken ones."""
+
+
+def save_tensors(values: Mapping[str, Any], handle: BinaryIO) -> None:
+    """torch.save, whose failure to write (full disk) is the OSError that it was."""
+    try:
+        torch.save(values, handle)
+    except RuntimeError as error:  # torch's writer misses what could not be written
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from whisper.model import Whisper
 
 from common.errors import CompressionError, InputError
 from common.files import whole_file
-from compression.models import TORCH_LOAD_ERRORS
+from compression.models import TORCH_LOAD_ERRORS, save_tensors
 from compression.recipe import Recipe
 
 Weights = Mapping[str, Tensor]
@@ -31,7 +31,7 @@ def save_recovered(folder: Path, recipe: Recipe, weights: Weights) -> None:
     """Write a recovered recipe and its weights. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / WEIGHTS_FILE) as handle:
-        torch.save({name: values.detach().cpu().clone() for name, values in weights.items()}, handle)
+        save_tensors({name: values.detach().cpu().clone() for name, values in weights.items()}, handle)
     with whole_file(folder / RECIPE_FILE) as handle:
         handle.write(recipe.to_json().encode() + b"\n")
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
 
@@ -15,6 +14,7 @@ from compression.models import LoadedModel
 from compression.network import encode
 from compression.recipe import Recipe
 from compression.sensitivity import sensitivity
+from evaluators.cached_files import read_cached
 from evaluators.decoding import Clip, decode
 from evaluators.features import CachedFeatures
 from evaluators.language import language_of
@@ -34,7 +34,7 @@ def calibrate(model: LoadedModel, speech: SpeechSet, *, limit: int, features: Ca
     The tokens are the model's own greedy transcripts, so that the set needs no transcripts in Whisper's spelling.
     """
     file = cache_folder("calibration") / f"{identity_of(model, speech, limit)}.npz"
-    cached = _load(file)
+    cached = read_cached(file, Calibration.load)
     if cached is None:
         cached = measure(model, calibration_samples(model, speech.utterances[:limit], features))
         cached.save(file)
@@ -52,27 +52,22 @@ def sensitivity_profile(  # noqa: PLR0913 - what it depends on
 ) -> Sensitivity:
     """The profile (see `compression.sensitivity`) by the statistics that `calibrate` gives; cached like them."""
     file = cache_folder("sensitivity") / f"{identity_of(model, speech, limit, grid.id, bits)}.json"
-    try:
-        saved: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-        return {group: {int(bits): loss for bits, loss in losses.items()} for group, losses in saved.items()}
-    except (OSError, ValueError):
+    profile = read_cached(file, _load_profile)
+    if not profile:
         calibration = calibrate(model, speech, limit=limit, features=features)
         profile = sensitivity(model, calibration, grid, bits=bits)
         write_text_whole(file, json.dumps(profile))
-        return profile
+    return profile
+
+
+def _load_profile(file: Path) -> Sensitivity:
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return {group: {int(bits): float(loss) for bits, loss in losses.items()} for group, losses in saved.items()}
 
 
 def identity_of(model: LoadedModel, speech: SpeechSet, *details: object) -> str:
     """A digest of what the model says of the speech depends on, the languages included, and of the details."""
     return sha256_of_text(f"{model.digest}/{speech.digest}/{speech.languages}/{CALIBRATION_VERSION}/{details}")
-
-
-def _load(file: Path) -> Calibration | None:
-    """The cached calibration; None when there is none or it is damaged."""
-    try:
-        return Calibration.load(file)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
 
 
 def calibration_samples(

@@ -10,6 +10,7 @@ from whisper.audio import N_FRAMES, log_mel_spectrogram, pad_or_trim
 from whisper.version import __version__ as whisper_version
 
 from common.files import cache_folder, sha256_of_file, sha256_of_text, whole_file
+from evaluators.cached_files import read_cached
 from evaluators.noise import AddedNoise
 from evaluators.speech_set import Utterance
 
@@ -28,13 +29,20 @@ class CachedFeatures:
     def mel(self, utterance: Utterance) -> Tensor:
         """The clip padded with silence to 30 s: float32 (n_mels, 3000), exactly as openai-whisper computes it."""
         entry = self._entry(utterance)
-        stored = _load(entry, (self.n_mels, N_FRAMES))
+        stored = read_cached(entry, self._load)
         if stored is None:
             audio = torch.from_numpy(utterance.samples())
             stored = log_mel_spectrogram(pad_or_trim(audio), self.n_mels).numpy()
             with whole_file(entry) as handle:
                 np.save(handle, stored)
         return torch.from_numpy(stored)
+
+    def _load(self, entry: Path) -> npt.NDArray[np.float32]:
+        with entry.open("rb") as handle:
+            values: npt.NDArray[np.float32] = np.lib.format.read_array(handle)
+        if values.shape != (self.n_mels, N_FRAMES) or values.dtype != np.float32:
+            raise ValueError(f"{entry} holds no spectrogram")
+        return values
 
     def _entry(self, utterance: Utterance) -> Path:
         heard = (utterance.audio, utterance.noise)
@@ -44,13 +52,3 @@ class CachedFeatures:
                 digest = sha256_of_text(f"{digest}/{utterance.noise.identity}")
             self._entries[heard] = self._folder / f"{digest}-{self.n_mels}-whisper{whisper_version}.npy"
         return self._entries[heard]
-
-
-def _load(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | None:
-    """The stored spectrogram; None when there is none or it is damaged."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    whole = values.shape == shape and values.dtype == np.float32
-    return values if whole else None

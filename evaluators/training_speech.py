@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
 from evaluators.audio import read_audio
 from evaluators.augmentation import Conditions, generator_of
+from evaluators.cached_files import read_cached
 from evaluators.calibration_speech import identity_of, transcribed
 from evaluators.features import CachedFeatures
 from evaluators.language import check_languages, language_of
@@ -45,8 +47,13 @@ class TrainingSpeech:
     def __init__(
         self, model: LoadedModel, speech: SpeechSet, settings: TrainingSettings, features: CachedFeatures
     ) -> None:
-        """The teacher's transcripts are made here. Raises InputError when there is too little speech."""
+        """The teacher's transcripts are made here, which may take minutes; the noise is read before.
+
+        Raises InputError when there is too little speech, or noise that cannot be read.
+        """
         check_languages(speech, model.dimensions)
+        mixed_in = settings.noise if settings.copies > 1 else None
+        noises = tuple(map(read_audio, noise_files(mixed_in, option="training: noise") if mixed_in else ()))
         self._settings, self._features = settings, features
         examples = _examples(model, speech, settings, features)
         shuffled = random.Random(settings.seed).sample(examples, len(examples))
@@ -54,8 +61,6 @@ class TrainingSpeech:
         if len(shuffled) <= held_out:
             raise InputError(f"speech set {speech.name}: {len(shuffled)} utterances are too few to train on")
         self._held_out, self._trained = shuffled[:held_out], shuffled[held_out:]
-        mixed_in = settings.noise if settings.copies > 1 else None
-        noises = tuple(map(read_audio, noise_files(mixed_in, option="training: noise") if mixed_in else ()))
         self._conditions = Conditions(speeds=settings.speeds, snr_db=settings.snr_db, noises=noises)
 
     def plan(self, epoch: int) -> Sequence[tuple[int, ...]]:
@@ -130,10 +135,17 @@ def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> 
     No tokens where the transcript has no end: a loop is nothing to learn.
     """
     file = cache_folder("transcripts") / f"{identity_of(model, speech)}.json"
-    if not file.is_file():
+    said = read_cached(file, _load_transcripts)
+    if said is None or len(said) != len(speech.utterances):
         samples = transcribed(model, speech.utterances, features)
-        write_text_whole(file, json.dumps([(s.tokens.tolist(), s.prompt_length) if s else ([], 0) for s in samples]))
-    return [(torch.tensor(tokens), length) for tokens, length in json.loads(file.read_text(encoding="utf-8"))]
+        said = [(s.tokens, s.prompt_length) if s else (torch.tensor([], dtype=torch.int64), 0) for s in samples]
+        write_text_whole(file, json.dumps([(tokens.tolist(), length) for tokens, length in said]))
+    return said
+
+
+def _load_transcripts(file: Path) -> list[tuple[Tensor, int]]:
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return [(torch.tensor(tokens, dtype=torch.int64), int(length)) for tokens, length in saved]
 
 
 def _written(model: LoadedModel, utterance: Utterance) -> tuple[Tensor, int]:

@@ -1,16 +1,18 @@
 """What a training needs to go on as if it had never stopped."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
 from common.files import whole_file
-from compression.models import TORCH_LOAD_ERRORS
+from compression.models import TORCH_LOAD_ERRORS, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,7 @@ class Checkpoint:
     identity: str
 
     def save(self, position: Position, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Replace the file in one step. Raises OSError."""
+        """Replace the file in one step. Raises OSError (full disk); the old file is then untouched."""
         values = {
             "identity": self.identity,
             "position": vars(position) | {"points": [asdict(point) for point in position.points]},
@@ -67,11 +69,13 @@ class Checkpoint:
             "random": torch.get_rng_state(),
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._remove_halves()
         with whole_file(self.file) as handle:
-            torch.save(values, handle)
+            save_tensors(values, handle)
 
     def restore(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> Position | None:
         """Bring everything to where the file stopped; None when there is no file. Raises as `check`."""
+        self._remove_halves()
         saved = self._saved()
         if saved is None:
             return None
@@ -81,23 +85,46 @@ class Checkpoint:
         values = saved["position"]
         return Position(**{**values, "points": [Point(**point) for point in values["points"]]})
 
-    def check(self) -> None:
-        """Raise InputError when the file is damaged or of another training."""
-        self._saved()
+    def check(self) -> str | None:
+        """Where the file goes on, in a line for people; None when there is no file.
+
+        Raises InputError when the file is damaged or of another training.
+        """
+        saved = self._saved()
+        if saved is None:
+            return None
+        step, minutes, ended = (saved["position"][name] for name in ("step", "seconds", "ended"))
+        stands = f"step {step}, {minutes / 60:.1f} minutes"
+        return f"Training has ended at {stands} ({ended})" if ended else f"Going on from {stands}"
+
+    def _remove_halves(self) -> None:
+        """What `whole_file` had not finished when its process was killed."""
+        for half in self.file.parent.glob(f".{glob.escape(self.file.name)}.*"):
+            half.unlink(missing_ok=True)
 
     def _saved(self) -> dict[str, Any] | None:
         if not self.file.is_file():
             return None
         try:
-            saved: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+            saved = _load(self.file)
             identity = saved["identity"]
-        except (OSError, KeyError, *TORCH_LOAD_ERRORS) as error:
+        except (OSError, BadZipFile, *TORCH_LOAD_ERRORS) as error:
             raise InputError(f"{self.file} is damaged: delete it to train anew") from error
         if identity != self.identity:
             raise InputError(
                 f"{self.file} is of a training with other settings or speech: give the same, or delete it to train anew"
             )
         return saved
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """What torch saved, by the checksums that it writes and does not look at when it reads."""
+    with ZipFile(file) as archive:
+        is_stored = all(part.compress_type == ZIP_STORED for part in archive.infolist())
+        if not is_stored or archive.testzip():
+            raise BadZipFile(f"{file}: a part is not what was saved")
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return saved
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from common.errors import InputError
 from compression.training.batches import Batch, Batches
 from compression.training.checkpoint import Checkpoint, Point, Position, copy_of, put_back, trained_parameters
 from compression.training.settings import TrainingSettings
@@ -80,12 +81,16 @@ class Trainer:
         self._held_out: list[Batch] = []
 
     def train(self) -> Training:
-        """Go on from the checkpoint if there is one. The caller's random state is left alone."""
+        """Go on from the checkpoint if there is one, unless it has ended. The caller's random state is left alone.
+
+        Raises InputError when the loss or its gradient is no longer finite. The checkpoint is then one from before.
+        """
         with torch.random.fork_rng(devices=[]), _deterministic(self._settings.torch_device):
             torch.manual_seed(self._settings.seed)
             restored = self._checkpoint.restore(self._module, self._optimiser) if self._checkpoint else None
             self._at = restored or self._at
-            self._run()
+            if self._at.ended is None:
+                self._run()
         if self._at.ended and not self._ends_well():
             put_back(self._module, self._at.best)
         at = self._at
@@ -140,10 +145,16 @@ class Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         loss = self._loss(batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        value = float(loss.detach())
+        if not math.isfinite(value + float(norm)):
+            raise InputError(
+                f"training: at step {at.step + 1} the loss is {value:g} and its gradient {float(norm):g}: give a lower "
+                f"learning_rate (it is {self._settings.learning_rate:g}), or lower weights of the losses"
+            )
         self._optimiser.step()
         total, count = at.losses
-        at.losses = (total + float(loss.detach()), count + 1)
+        at.losses = (total + value, count + 1)
         at.step += 1
         at.batch += 1
         if at.batch == len(plan):

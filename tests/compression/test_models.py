@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from common.files import sha256_of_file
 from compression import models
 from compression.ctranslate2_format import read_whisper
 from compression.dimensions import Dimensions
-from compression.models import LoadedModel, load_model
+from compression.models import LoadedModel, load_model, save_tensors
 from compression.network import encode
 
 SAMPLE_SPEECH = Path(__file__).parents[2] / "evaluators" / "sample_speech" / "audio"
@@ -443,3 +444,14 @@ def test_same_transcripts_as_ctranslate2_on_real_speech(tiny_en: LoadedModel, sh
     manifest = shared_speech / "splits" / "read_search.jsonl"
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert_transcribes_like_ctranslate2(tiny_en, [manifest.parent / line["audio"] for line in lines[::10]][:6])
+
+
+@pytest.mark.parametrize("values", [1, 1_000_000])
+def test_tensors_on_a_full_disk_are_an_error_of_the_disk(values: int) -> None:
+    def save() -> None:
+        with Path("/dev/full").open("wb") as handle:
+            save_tensors({"a": torch.zeros(values)}, handle)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        save()
+    assert caught.value.errno == errno.ENOSPC

@@ -15,6 +15,7 @@ from compression.quantisation import Grid, stored
 from compression.recipe import Recipe
 from compression.recovered import WEIGHTS_FILE, load_recovered, save_recovered, weights_digest
 from compression.recovery import Recovery
+from tests.full_disk import files_of_at_most
 from tests.strategies import small_dimensions
 
 NAME = "decoder.blocks.1.mlp.2.weight"
@@ -105,6 +106,19 @@ def test_weights_survive_their_file(tmp_path: Path, model: LoadedModel, weights:
     assert loaded.keys() == weights.keys()
     assert torch.equal(loaded[NAME], weights[NAME])
     assert Recipe.from_json((tmp_path / "here" / "recipe.json").read_text()) == recipe
+
+
+def test_weights_that_find_no_room_are_an_error_of_the_disk(
+    tmp_path: Path, model: LoadedModel, weights: dict[str, torch.Tensor]
+) -> None:
+    recipe = recovered(model, weights)
+    save_recovered(tmp_path, recipe, weights)
+    large = {NAME: torch.zeros(300, 300)}
+    with files_of_at_most(200_000), pytest.raises(OSError, match="File too large"):
+        save_recovered(tmp_path, recipe, large)
+    loaded = load_recovered(recipe, tmp_path)
+    assert loaded is not None
+    assert torch.equal(loaded[NAME], weights[NAME])
 
 
 def test_recipes_without_recovery_need_no_file() -> None:

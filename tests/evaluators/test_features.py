@@ -54,15 +54,24 @@ def test_other_audio_under_the_same_name_is_another_entry(
     assert not torch.equal(CachedFeatures(n_mels=80, folder=folder).mel(utterance), first)
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "shape"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "shape", "header", "archive"])
 def test_a_damaged_entry_is_computed_again(utterance: Utterance, folder: Path, damage: str) -> None:
     expected = CachedFeatures(n_mels=80, folder=folder).mel(utterance)
     (entry,) = folder.iterdir()
     if damage == "shape":
         np.save(entry, np.zeros((80, 2999), dtype=np.float32))
+    elif damage == "archive":
+        entry.write_bytes(b"PK\x03\x04")
     else:
         content = entry.read_bytes()
-        entry.write_bytes({"empty": b"", "truncated": content[:-1], "text": b"no array"}[damage])
+        entry.write_bytes(
+            {
+                "empty": b"",
+                "truncated": content[:-1],
+                "text": b"no array",
+                "header": content.replace(b"(80,", b"(80((", 1),
+            }[damage]
+        )
     assert torch.equal(CachedFeatures(n_mels=80, folder=folder).mel(utterance), expected)
     assert torch.equal(torch.from_numpy(np.load(entry)), expected)
     assert list(folder.iterdir()) == [entry]

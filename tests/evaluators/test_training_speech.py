@@ -13,6 +13,7 @@ from common.errors import InputError
 from compression.models import LoadedModel
 from compression.training.batches import Batch
 from compression.training.settings import TrainingSettings
+from evaluators import training_speech
 from evaluators.features import CachedFeatures
 from evaluators.noisy_speech import Mixing, with_noise
 from evaluators.speech_set import SpeechSet, load_speech_set
@@ -41,6 +42,13 @@ def speech() -> SpeechSet:
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
     return CachedFeatures(n_mels=80, folder=tmp_path_factory.mktemp("mel"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder, of a test's own."""
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path))
+    return tmp_path
 
 
 def keys(batches: Sequence[Batch]) -> list[str]:
@@ -103,14 +111,13 @@ def test_the_words_are_those_that_are_written(model, speech, features):
             assert words == texts[clip.key.partition("/")[0]]
 
 
-def test_without_references_the_teacher_says_what_is_learned(model, speech, features, tmp_path, monkeypatch):
-    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path))
+def test_without_references_the_teacher_says_what_is_learned(model, speech, features, cache):
     few = replace(speech, utterances=speech.utterances[:4], digest="of four")
     settings = SETTINGS.model_copy(update={"labels": "teacher"})
     spoken = epoch(TrainingSpeech(model, few, settings, features), 0)
     again = epoch(TrainingSpeech(model, few, settings, features), 0)
     assert torch.equal(spoken[0].tokens, again[0].tokens)
-    assert len(list((tmp_path / "transcripts").iterdir())) == 1
+    assert len(list((cache / "transcripts").iterdir())) == 1
     written = epoch(TrainingSpeech(model, few, SETTINGS, features), 0)
     assert sorted(keys(spoken)) == sorted(keys(written))
     assert not torch.equal(spoken[0].tokens, written[0].tokens)
@@ -130,6 +137,36 @@ def test_noise_comes_from_the_folder(model, speech, features, tmp_path):
     (tmp_path / "hum.wav").unlink()
     with pytest.raises(InputError, match="training: noise .* has no audio"):
         TrainingSpeech(model, speech, hum, features)
+
+
+@pytest.mark.parametrize("noise", ["missing", "empty", "broken"])
+def test_noise_that_cannot_be_mixed_in_is_noticed_before_the_teacher_is_heard(model, speech, cache, monkeypatch, noise):
+    def refuse(*_: object) -> None:
+        raise AssertionError("the teacher was heard first")
+
+    monkeypatch.setattr(training_speech, "transcribed", refuse)
+    for name in ("empty", "broken"):
+        (cache / name).mkdir()
+    (cache / "broken" / "hum.wav").write_bytes(b"no audio")
+    settings = SETTINGS.model_copy(update={"labels": "teacher", "noise": cache / noise})
+    with pytest.raises(InputError, match=str(cache / noise)):
+        TrainingSpeech(model, speech, settings, CachedFeatures(n_mels=80))
+
+
+DAMAGES = ["", "{", "[[[1, 2], 1]", "null", "[]", "{}", "[1, 2, 3, 4]", '[["a", 1], [[], 0], [[], 0], [[], 0]]']
+
+
+@pytest.mark.parametrize("content", [*map(str.encode, DAMAGES), b"\xff\xfe", "cut off"])
+def test_damaged_transcripts_are_made_again(model, speech, features, cache, content):
+    few = replace(speech, utterances=speech.utterances[:4], digest="of four")
+    settings = SETTINGS.model_copy(update={"labels": "teacher"})
+    whole = epoch(TrainingSpeech(model, few, settings, features), 0)
+    (file,) = (cache / "transcripts").iterdir()
+    saved = file.read_bytes()
+    file.write_bytes(saved[: len(saved) // 2] if content == "cut off" else content)
+    again = epoch(TrainingSpeech(model, few, settings, features), 0)
+    assert torch.equal(again[0].tokens, whole[0].tokens)
+    assert file.read_bytes() == saved
 
 
 def test_copies_of_noisy_speech_have_its_noise(model, speech, features, tmp_path):
