@@ -63,6 +63,6 @@ def cache_folder(kind: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the cache {folder} cannot be made ({error.strerror}): {CACHE_ADVICE}") from error
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the cache {folder} cannot be written: {CACHE_ADVICE}")
     return folder

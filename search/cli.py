@@ -35,6 +35,7 @@ FULL = "the disk is full: make room, then go on with whisperfit resume, or with 
 UNWRITABLE = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
     errno.EACCES: "a file may not be written or read",
     errno.EROFS: "a file may not be written",
 }

@@ -99,7 +99,8 @@ def improve(
     """Better weights for a recipe; None when it was interrupted: then the checkpoint holds where it stopped."""
     features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
     checkpoint = Checkpoint(file=checkpoint_file, identity=recovery.identity(subject.recipe))
-    checkpoint.check()  # before anything that takes long
+    if goes_on := checkpoint.check():
+        listener.say(goes_on)
     listener.say(f"Listening to {recovery.speech.name}: the original's transcripts are what is learned")
     if recovery.method == "reconstruct":
         return _reconstructed(subject, recovery, limits, features, listener)

@@ -14,6 +14,7 @@ from compression.recovery import RECOVERY_METHODS, RecoveryMethod
 from compression.training.checkpoint import Point
 from compression.training.recovery import Limits
 from compression.training.settings import TrainingSettings
+from evaluators.noisy_speech import noise_files
 from evaluators.speech_set import SpeechSet
 from search.commands.report import write_all
 from search.comparison import percent
@@ -138,6 +139,8 @@ def _settings(options: RecoverOptions) -> TrainingSettings:
     if options.hours is not None and not options.hours > 0:
         raise InputError(f"--hours must be above 0, but got {options.hours:g}")
     settings = TrainingSettings.read(options.training, torch_device=options.torch_device)
+    if settings.noise:
+        noise_files(settings.noise, option="training: noise")
     if settings.torch_device == "cuda" and not torch.cuda.is_available():
         raise InputError("--torch-device cuda: this torch finds no CUDA device; train on the cpu")
     if options.method != "reconstruct" and options.hours is None and settings.steps is None:

@@ -111,7 +111,7 @@ def test_the_same_training_again_is_the_same_trial(
 def test_what_brought_nothing_is_no_trial(run: Path, training: dict[str, Path], whisperfit: Whisperfit) -> None:
     before = rows(run / "trials.csv")
     wild = run / "wild.toml"
-    wild.write_text(SETTINGS.replace("1e-5", "10"))
+    wild.write_text(SETTINGS.replace("1e-5", "1.0"))
     for changes, complaint in (
         ({"method": "reconstruct", "hours": 1e-9}, "before anything was refitted"),
         ({"training": wild}, "the held-out loss never fell below that of before"),
@@ -214,6 +214,13 @@ def test_what_cannot_be_recovered_is_one_line(
     ended = whisperfit(*recover(finished_run, training, **changes))
     assert ended.code == 2
     assert all(complaint in ended.err.splitlines()[-1] for complaint in complaints), ended.err
+
+
+def test_missing_noise_is_told_before_anything_is_loaded(
+    finished_run: Path, training: dict[str, Path], whisperfit: Whisperfit, tmp_path: Path
+) -> None:
+    (tmp_path / "noisy.toml").write_text(f'{SETTINGS}noise = "gone"\n', encoding="utf-8")
+    refused(whisperfit(*recover(finished_run, training | {"training": tmp_path / "noisy.toml"})), "gone does not exist")
 
 
 def test_nothing_is_trained_on_what_it_is_scored_on(
