@@ -9,8 +9,10 @@ WhisperfitError
 A trial that ends in CompressionError or EvaluationError is recorded as failed; the run goes on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from reprlib import repr as shortened
 
 INTERRUPTED_EXIT = 130
 """The exit code after Ctrl-C, as shells have it."""
@@ -40,3 +42,18 @@ class CompressionError(WhisperfitError):
 
 class EvaluationError(WhisperfitError):
     """A compressed model cannot be scored."""
+
+
+def require(holds: bool, rule: str, value: object) -> None:
+    """Raise InputError, with what of the value fits into a line, unless the rule holds."""
+    if not holds:
+        raise InputError(f"{rule} must hold, but got {shortened(value)}")
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Let an InputError say where it arose: `place: message`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error

@@ -61,6 +61,7 @@ def unrounded(
     was smoothed as its original weights want it. Parameters as for `compress`.
     """
     recipe.check(model.dimensions)
+    recipe = recipe.canonical(model.dimensions)
     network = copy.deepcopy(model.network)
     with torch.no_grad():
         columns = prune(network, recipe, calibration)

@@ -6,15 +6,16 @@ reproducible from the recipe, the model and the calibration speech alone.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-from common.errors import InputError
+from common.errors import naming, require
 from common.files import sha256_of_text
 from compression.dimensions import VOCABULARIES, Dimensions
+from compression.recipe_json import canonical_json, made, made_layers, read_object
 from compression.recovery import Recovery
 
-FORMAT_VERSION = 1
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 """Stored bits per weight: 2 to 8 are integer grids with float16 scales, 16 and 32 are floating point."""
 ACTIVATION_BITS = (8, 16, 32)
@@ -23,21 +24,11 @@ MIN_WINDOW_S = 1.0
 MIN_VOCABULARY = 1024
 """Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
-YOUNGER_FIELDS = frozenset(
-    {"rounding", "range_estimator", "smoothing", "recovery", "nearest", "vocabulary", "vocabulary_language", "ffn_rank"}
-)
-"""Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
-
 ActivationRanges = Literal["dynamic", "static"]
 RangeEstimator = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "clipped", "calibrated"]
 ImportanceMeasure = Literal["norm", "activation", "taylor", "combined", "iterative"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
-
-
-def _require(holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise InputError(f"recipe: {rule} must hold, but got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +47,12 @@ class EncoderLayer:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            _require(type(value) is int, f"{field.name} whole", value)
+            require(type(value) is int, f"{field.name} whole", value)
             if field.name.endswith("_bits"):
-                _require(value in WEIGHT_BITS, f"{field.name} in {WEIGHT_BITS}", value)
+                require(value in WEIGHT_BITS, f"{field.name} in {WEIGHT_BITS}", value)
             else:
                 least = 0 if field.name == "ffn_rank" else 1
-                _require(value >= least, f"{field.name} >= {least}", value)
+                require(value >= least, f"{field.name} >= {least}", value)
 
     def factor_rank(self, width: int) -> int:
         """The rank of FFN matrices of `width` x `ffn_channels`; 0 where they stay whole.
@@ -120,12 +111,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "vocabulary"):
-            _require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
+            require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
         for name in ("symmetric", "refit"):
-            _require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
+            require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
         for name in ("embedding_bits", "convolution_bits"):
-            _require(getattr(self, name) in WEIGHT_BITS, f"{name} in {WEIGHT_BITS}", getattr(self, name))
-        _require(
+            require(getattr(self, name) in WEIGHT_BITS, f"{name} in {WEIGHT_BITS}", getattr(self, name))
+        require(
             self.activation_bits in ACTIVATION_BITS,
             f"activation_bits in {ACTIVATION_BITS}",
             self.activation_bits,
@@ -136,10 +127,13 @@ class Recipe:
             ("rounding", get_args(Rounding)),
             ("range_estimator", get_args(RangeEstimator)),
         ):
-            _require(getattr(self, name) in choices, f"{name} in {choices}", getattr(self, name))
-        _require(self.group_size >= 0, "group_size >= 0", self.group_size)
-        _require(0 <= self.smoothing <= 1, "0 <= smoothing <= 1", self.smoothing)
-        _require(
+            require(getattr(self, name) in choices, f"{name} in {choices}", getattr(self, name))
+        require(self.group_size >= 0, "group_size >= 0", self.group_size)
+        for name in ("window_s", "smoothing"):
+            value = getattr(self, name)
+            require(isinstance(value, int | float) and not isinstance(value, bool), f"{name} a number", value)
+        require(0 <= self.smoothing <= 1, "0 <= smoothing <= 1", self.smoothing)
+        require(
             MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S,
             f"{MIN_WINDOW_S:g} <= window_s <= {MAX_WINDOW_S:g}",
             self.window_s,
@@ -148,14 +142,14 @@ class Recipe:
             object.__setattr__(self, name, float(getattr(self, name)))
         self._check_vocabulary()
         for name in ("encoder", "decoder"):
-            _require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
+            require(any(getattr(self, name)), f"at least one {name} layer kept", getattr(self, name))
 
     def _check_vocabulary(self) -> None:
         rule = f"vocabulary 0 or >= {MIN_VOCABULARY}"
-        _require(self.vocabulary == 0 or self.vocabulary >= MIN_VOCABULARY, rule, self.vocabulary)
+        require(self.vocabulary == 0 or self.vocabulary >= MIN_VOCABULARY, rule, self.vocabulary)
         language = self.vocabulary_language
-        _require(isinstance(language, str), "vocabulary_language a text", language)
-        _require(bool(language) or not self.vocabulary, "vocabulary_language with a vocabulary", language)
+        require(isinstance(language, str), "vocabulary_language a text", language)
+        require(bool(language) or not self.vocabulary, "vocabulary_language with a vocabulary", language)
         object.__setattr__(self, "vocabulary_language", "+".join(sorted(language.split("+"))))
 
     @classmethod
@@ -239,35 +233,17 @@ class Recipe:
 
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
-        _require(
-            len(self.encoder) == dimensions.n_audio_layer,
-            f"{dimensions.n_audio_layer} encoder layers",
-            len(self.encoder),
-        )
-        _require(
-            len(self.decoder) == dimensions.n_text_layer,
-            f"{dimensions.n_text_layer} decoder layers",
-            len(self.decoder),
-        )
+        most = {"heads": dimensions.n_audio_head, "ffn_channels": dimensions.audio_ffn}
+        _check_layers("encoder", self.encoder, depth=dimensions.n_audio_layer, most=most)
+        heads = dimensions.n_text_head
+        most = {"heads": heads, "cross_heads": heads, "ffn_channels": dimensions.text_ffn}
+        _check_layers("decoder", self.decoder, depth=dimensions.n_text_layer, most=most)
+        widest = max(dimensions.audio_ffn, dimensions.text_ffn)
+        require(self.group_size <= widest, f"group_size <= {widest}, the most inputs of a layer,", self.group_size)
         if self.vocabulary:
             rule = f"vocabulary < {dimensions.text_tokens}, of one of Whisper's vocabularies"
             has_rows = dimensions.n_vocab in VOCABULARIES and self.vocabulary < dimensions.text_tokens
-            _require(has_rows, rule, self.vocabulary)
-        for layer in filter(None, self.encoder):
-            _require(layer.heads <= dimensions.n_audio_head, f"heads <= {dimensions.n_audio_head}", layer.heads)
-            _require(
-                layer.ffn_channels <= dimensions.audio_ffn,
-                f"ffn_channels <= {dimensions.audio_ffn}",
-                layer.ffn_channels,
-            )
-        for layer in filter(None, self.decoder):
-            heads = max(layer.heads, layer.cross_heads)
-            _require(heads <= dimensions.n_text_head, f"heads <= {dimensions.n_text_head}", heads)
-            _require(
-                layer.ffn_channels <= dimensions.text_ffn,
-                f"ffn_channels <= {dimensions.text_ffn}",
-                layer.ffn_channels,
-            )
+            require(has_rows, rule, self.vocabulary)
 
     def canonical(self, dimensions: Dimensions) -> Self:
         """The same compression with every field that has no effect at its default.
@@ -298,25 +274,19 @@ class Recipe:
 
         A field that is younger than the format is left out at its default, so recipes keep the ids that they had.
         """
-        return json.dumps({"version": FORMAT_VERSION, **_plain(self)}, sort_keys=True, separators=(",", ":"))
+        return canonical_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises InputError when the text is no recipe of this format version."""
-        try:
-            values = json.loads(text)
-            version = values.pop("version")
-            if version != FORMAT_VERSION:
-                raise InputError(
-                    f"recipe: format version {version} is not {FORMAT_VERSION}, the one this program reads"
-                )
-            encoder = tuple(None if layer is None else EncoderLayer(**layer) for layer in values.pop("encoder"))
-            decoder = tuple(None if layer is None else DecoderLayer(**layer) for layer in values.pop("decoder"))
-            recovery = values.pop("recovery", None)
-            recovered = recovery and Recovery(**recovery | {"nearest": tuple(recovery.get("nearest", ()))})
-            return cls(encoder=encoder, decoder=decoder, recovery=recovered, **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"recipe: not a valid recipe ({error})") from error
+        """Raises InputError when the text is no recipe of this format version, naming the layer and the field."""
+        values = read_object(text)
+        for stack, layer in (("encoder", EncoderLayer), ("decoder", DecoderLayer)):
+            if stack in values:
+                values[stack] = made_layers(layer, values[stack], stack)
+        if values.get("recovery") is not None:
+            with naming("recovery"):
+                values["recovery"] = made(Recovery, values["recovery"])
+        return made(cls, values)
 
     @property
     def id(self) -> str:
@@ -374,14 +344,13 @@ def _with_useful_rank(layer: EncoderLayer, width: int) -> EncoderLayer:
     return layer if rank == layer.ffn_rank else replace(layer, ffn_rank=rank)
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if not isinstance(value, Recipe | EncoderLayer | Recovery):
-        return value
-    pairs = ((field, getattr(value, field.name)) for field in fields(value))
-    return {f.name: _plain(v) for f, v in pairs if f.name not in YOUNGER_FIELDS or v != f.default}
+def _check_layers(stack: str, layers: tuple[EncoderLayer | None, ...], *, depth: int, most: Mapping[str, int]) -> None:
+    """`depth`: layers of the model. `most`: what each of them has, by field."""
+    require(len(layers) == depth, f"{depth} {stack} layers", len(layers))
+    for index, layer in enumerate(layers):
+        if layer:
+            for name, has in most.items():
+                require(getattr(layer, name) <= has, f"{stack}.{index}: {name} <= {has}", getattr(layer, name))
 
 
 def _stack_summary(layers: list[Any], heads: str) -> str:

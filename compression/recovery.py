@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from common.errors import InputError
+from common.errors import require
 
 Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, ...] = get_args(Stack)
@@ -25,10 +25,9 @@ class Recovery:
     nearest: tuple[Stack, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.method not in RECOVERY_METHODS:
-            raise InputError(f"recipe: recovery method must be one of {RECOVERY_METHODS}, but got {self.method!r}")
+        require(self.method in RECOVERY_METHODS, f"method in {RECOVERY_METHODS}", self.method)
         digest = self.weights_sha256
-        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-            raise InputError(f"recipe: weights_sha256 must be 64 hexadecimal digits, but got {digest!r}")
-        if not set(self.nearest) <= set(STACKS):
-            raise InputError(f"recipe: nearest must be of {STACKS}, but got {self.nearest!r}")
+        is_digest = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+        require(is_digest, "weights_sha256 of 64 hexadecimal digits", digest)
+        is_stacks = isinstance(self.nearest, tuple) and all(stack in STACKS for stack in self.nearest)
+        require(is_stacks, f"nearest of {STACKS}", self.nearest)

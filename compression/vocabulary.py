@@ -16,7 +16,7 @@ import wordfreq
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from whisper.model import Whisper
-from whisper.tokenizer import get_tokenizer
+from whisper.tokenizer import LANGUAGES, get_tokenizer
 
 from common.errors import CompressionError, InputError
 from compression.calibration import Calibration
@@ -36,7 +36,21 @@ _LISTS = {"no": "nb", "tl": "fil", "hr": "sh", "bs": "sh"}
 
 def has_words(language: str) -> bool:
     """Whether it is known which words a language has; `de+en` are two."""
-    return all(_list(code) in wordfreq.available_languages() for code in language.split("+"))
+    return set(language.split("+")) <= _languages_with_words()
+
+
+def check_words(language: str) -> None:
+    """Raise InputError unless `has_words`."""
+    if not has_words(language):
+        known = ", ".join(sorted(_languages_with_words()))
+        raise InputError(f"vocabulary_language {language!r}: there is no list of its words, only for {known}")
+
+
+@lru_cache(maxsize=1)
+def _languages_with_words() -> frozenset[str]:
+    """Of those that Whisper knows."""
+    listed = wordfreq.available_languages()
+    return frozenset(code for code in LANGUAGES if _LISTS.get(code, code) in listed)
 
 
 def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:
@@ -121,12 +135,10 @@ def _is_sign_or_number(text: str) -> bool:
 @lru_cache(maxsize=8)
 def _needs(language: str, *, multilingual: bool) -> Needs:
     """(text tokens,): how often a word of the language contains each token, by wordfreq's lists of words."""
-    if not has_words(language):
-        known = ", ".join(sorted(wordfreq.available_languages()))
-        raise InputError(f"vocabulary_language {language!r}: there is no list of its words, only for {known}")
+    check_words(language)
     tokenizer = get_tokenizer(multilingual)
     needs = np.zeros(tokenizer.eot)
-    frequencies = wordfreq.get_frequency_dict(_list(language))
+    frequencies = wordfreq.get_frequency_dict(_LISTS.get(language, language))
     frequent = ((word, frequency) for word, frequency in frequencies.items() if frequency >= RAREST)
     single = frozenset(text_tokens(tokenizer))
     for frequency, group in groupby(frequent, key=lambda pair: pair[1]):
@@ -153,7 +165,3 @@ def _spelled(words: list[str], single: frozenset[bytes], *, has_spaces: bool) ->
 
 def _behind_spaces(words: list[str]) -> str:
     return "".join(f" {word}" for word in words)
-
-
-def _list(language: str) -> str:
-    return _LISTS.get(language, language)

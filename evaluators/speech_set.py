@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InputError
+from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_file, sha256_of_text
 from evaluators.audio import SAMPLE_RATE, read_audio, stated_duration_s
 from evaluators.noise import AddedNoise
@@ -79,17 +80,62 @@ def shared_recordings(one: SpeechSet, other: SpeechSet) -> list[str]:
     return [utterance.id for utterance in one.utterances if utterance.recording in known]
 
 
-def load_speech_set(path: Path, *, language: str | None = None, skip_broken: bool = False) -> SpeechSet:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Languages:
+    """`asked`: a code for the lines that state none, if any. `known`: those of the model; None: any."""
+
+    asked: str | None
+    known: Collection[str] | None
+
+    @classmethod
+    def checked(cls, language: str | None, known: Collection[str] | None) -> Self:
+        """Raises InputError when another language is asked for than is known. One that is known alone need not be."""
+        asked = _language_code(language) if language else None
+        if known is None:
+            return cls(asked=asked, known=known)
+        only = next(iter(known)) if len(known) == 1 else None
+        if asked and only and asked != only:
+            raise InputError(
+                f"--language {language}: the model knows only {only!r}; use a multilingual one, or leave the option out"
+            )
+        if asked and asked not in known:
+            raise UnknownNameError("language", asked, known)
+        return cls(asked=asked or only, known=known)
+
+    def agreed(self, stated: object) -> str | None:
+        """The code of what a line states. Raises InputError when it is no text, not known or not what was asked for."""
+        if stated is None:
+            return self.asked
+        if not isinstance(stated, str):
+            raise InputError(f"its language is not text: {stated!r}")
+        code = _language_code(stated)
+        if self.known is not None and code not in self.known:
+            only = f"knows only {next(iter(self.known))!r}" if len(self.known) == 1 else "does not know it"
+            raise InputError(f"its language is {stated!r}, but the model {only}: use another model, or mend the line")
+        if self.asked and code != self.asked:
+            raise InputError(f"its language is {stated!r}, but {self.asked!r} was asked for")
+        return code
+
+
+def load_speech_set(
+    path: Path,
+    *,
+    language: str | None = None,
+    known_languages: Collection[str] | None = None,
+    skip_broken: bool = False,
+) -> SpeechSet:
     """Read and check a manifest or a corpus folder (see `speech_formats`), or one of the built-in SAMPLES by its name.
 
     `language` (a code such as `en`) holds for the lines that state none; a line that states another one is broken.
-    Raises InputError when the set is missing or empty, when no line can be used, or, without `skip_broken`, when
-    any line cannot: the message then lists the broken lines.
+    So is one that states none of `known_languages`, those of a model; where that is one alone, it is what holds.
+    Raises InputError when the language is not known, when the set is missing or empty, when no line can be used, or,
+    without `skip_broken`, when any line cannot: the message then lists the broken lines.
     """
+    languages = _Languages.checked(language, known_languages)
     lines = read_lines(SAMPLES[str(path)] if str(path) in SAMPLES and not path.exists() else path)
     if not lines:
         raise InputError(f"speech set {path} is empty: it has no utterance")
-    utterances, broken = _check(lines, language=_language_code(language) if language else None)
+    utterances, broken = _check(lines, languages)
     if not utterances:
         raise InputError(f"no line of speech set {path} can be used: {_listed(broken)}")
     if broken and not skip_broken:
@@ -105,7 +151,7 @@ def load_speech_set(path: Path, *, language: str | None = None, skip_broken: boo
     )
 
 
-def _check(lines: Sequence[Line], *, language: str | None) -> tuple[list[Utterance], list[BrokenLine]]:
+def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance], list[BrokenLine]]:
     utterances: list[Utterance] = []
     broken: list[BrokenLine] = []
     first_lines: dict[str, int] = {}
@@ -114,13 +160,13 @@ def _check(lines: Sequence[Line], *, language: str | None) -> tuple[list[Utteran
             broken.append(line)
             continue
         try:
-            utterances.append(_utterance(line, first_lines, language))
+            utterances.append(_utterance(line, first_lines, languages))
         except InputError as error:
             broken.append(BrokenLine(line=line.line, reason=str(error)))
     return utterances, broken
 
 
-def _utterance(entry: Entry, first_lines: dict[str, int], language: str | None) -> Utterance:
+def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages) -> Utterance:
     """The entry, checked; its id is added to `first_lines`. Raises InputError with the reason why it is unusable."""
     if not isinstance(entry.audio, str) or not PurePosixPath(entry.audio).name:
         raise InputError("states no audio file")
@@ -136,7 +182,7 @@ def _utterance(entry: Entry, first_lines: dict[str, int], language: str | None) 
         id=identity,
         audio=audio,
         text=entry.text.strip(),
-        language=_agreed_language(entry.language, language),
+        language=languages.agreed(entry.language),
         duration_s=len(samples) / SAMPLE_RATE,
         speaker=_name(entry.speaker, "speaker") or identity,
         recording=_recording(samples),
@@ -167,17 +213,6 @@ def _noise_level(value: object) -> str | None:
 def decibels(value: float) -> str:
     """The name of a noise level: `10 dB`."""
     return f"{value:g} dB"
-
-
-def _agreed_language(stated: object, asked: str | None) -> str | None:
-    if stated is None:
-        return asked
-    if not isinstance(stated, str):
-        raise InputError(f"its language is not text: {stated!r}")
-    code = _language_code(stated)
-    if asked and code != asked:
-        raise InputError(f"its language is {stated!r}, but {asked!r} was asked for")
-    return code
 
 
 def _language_code(locale: str) -> str:

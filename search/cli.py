@@ -243,7 +243,7 @@ def export(
     recipe: Annotated[Path | None, typer.Option(help="Instead of a run: a recipe (JSON), with --model.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to compress by --recipe.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by, with --recipe.")] = None,
-    calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
+    calibration_utterances: Annotated[int | None, typer.Option(min=1, help="How many of them; default 32.")] = None,
     language: Language = None,
     target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2 or ggml.")] = "onnxruntime",
     json: Json = False,

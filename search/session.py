@@ -23,7 +23,7 @@ from devices.profile import DeviceProfile, load_profile
 from evaluators.calibration_speech import calibrate, sensitivity_profile
 from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
-from evaluators.language import language_of
+from evaluators.language import known_languages, language_of
 from evaluators.noisy_speech import Mixing, with_noise
 from evaluators.speech_set import SpeechSet, load_speech_set, shared_recordings
 from search.budget import CostLimits
@@ -265,9 +265,10 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
 def load_speech(
     path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool, mixing: Mixing | None = None
 ) -> SpeechSet:
-    """A speech set for a model, with noise if asked; what states no language is English for an English-only model."""
-    stated = language or (None if model.dimensions.is_multilingual else "en")
-    return with_noise(load_speech_set(path, language=stated, skip_broken=skip_broken), mixing)
+    """A speech set in languages that a model knows, with noise if asked."""
+    known = known_languages(model.dimensions)
+    speech = load_speech_set(path, language=language, known_languages=known, skip_broken=skip_broken)
+    return with_noise(speech, mixing)
 
 
 def check_unseen(confirm: SpeechSet, *heard: SpeechSet) -> None:

@@ -80,7 +80,7 @@ def recipes(
         convolution_bits=weight_bits,
         activation_bits=st.sampled_from(ACTIVATION_BITS),
         activation_ranges=st.sampled_from(get_args(ActivationRanges)),
-        group_size=st.sampled_from((0, 32) if coarse else (0, 16, 32, 64, 100, 128)),
+        group_size=st.sampled_from((0, 16) if coarse else (0, 16, 32, 64, 100, 128)),
         symmetric=st.booleans(),
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
         importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from common.errors import InputError, naming
 from common.files import sha256_of_file
 from compression.models import LoadedModel
 from compression.recipe import Recipe
@@ -69,11 +69,10 @@ def read_origin(artifact: Path) -> Origin:
     """Raises InputError when the folder is no artifact."""
     try:
         manifest: dict[str, Any] = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
-        return Origin(
-            model_sha256=manifest["model"]["sha256"],
-            recipe=Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8")),
-            sources=Sources(**manifest["sources"]),
-        )
+        with naming(str(artifact / RECIPE)):
+            recipe = Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8"))
+        sources = Sources(**manifest["sources"])
+        return Origin(model_sha256=manifest["model"]["sha256"], recipe=recipe, sources=sources)
     except OSError as error:
         raise InputError(f"{artifact} is no artifact ({error.strerror}); make one: whisperfit export") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.errors import InputError
+from common.errors import InputError, naming
 from compression.compress import compress
-from compression.models import load_model
+from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from compression.recovered import load_recovered
+from compression.vocabulary import check_words
 from evaluators.calibration_speech import calibrate
 from evaluators.characters import counted_units
 from evaluators.evaluator import Evaluator
@@ -44,8 +45,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     model = load_model(options.model)
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     if options.recipe_file:
-        recipe = read_recipe(options.recipe_file)
-    recipe.check(model.dimensions)
+        recipe = read_recipe_for(model, options.recipe_file)
     recovered = options.recipe_file and options.recipe_file.parent
 
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
@@ -73,9 +73,21 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     print("\n".join(group_lines(evaluation.groups)), end="\n" if evaluation.groups else "")
 
 
+def read_recipe_for(model: LoadedModel, file: Path) -> Recipe:
+    """The canonical form of the recipe in a JSON file. Raises InputError also when it is no recipe of this model."""
+    recipe = read_recipe(file)
+    with naming(f"recipe {file}"):
+        recipe.check(model.dimensions)
+        if recipe.vocabulary:
+            check_words(recipe.vocabulary_language)
+    return recipe.canonical(model.dimensions)
+
+
 def read_recipe(file: Path) -> Recipe:
     """The recipe in a JSON file. Raises InputError when it cannot be read or is none."""
-    try:
-        return Recipe.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {file}: cannot be read ({error})") from error
+    with naming(f"recipe {file}"):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot be read ({error})") from error
+        return Recipe.from_json(text)

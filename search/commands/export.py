@@ -15,23 +15,29 @@ from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from evaluators.costs import stored_bytes
 from search.artifacts import compressed, sources_of, where
-from search.commands.baseline import read_recipe
+from search.commands.baseline import read_recipe_for
 from search.engines.memory import Memory
 from search.findings import find_trial, read_outcome
 from search.folder import RunFolder
 from search.session import reopen_session
 
+CALIBRATION_UTTERANCES = 32
+"""Used unless the options say how many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """The command's options: either `run`, perhaps with `trial` (number or recipe id), or `recipe_file` and `model`."""
+    """The command's options: either `run`, perhaps with `trial` (number or recipe id), or `recipe_file` and `model`.
+
+    The speech's options go with `recipe_file`.
+    """
 
     run: Path | None
     trial: str | None
     recipe_file: Path | None
     model: str | None
     calibration: Path | None
-    calibration_utterances: int
+    calibration_utterances: int | None
     language: str | None
     target: str
     out: Path
@@ -51,7 +57,7 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
     check_replaceable(options.out)
     say = Console(stderr=True).print
-    material = _from_run(options) if options.run else _from_file(options)
+    material = _from_run(options, options.run) if options.run else _from_file(options)
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
     say(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}", highlight=False)
@@ -64,10 +70,21 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     print(f"{options.out}: {size / 1e6:.1f} MB (its recipe's tensors: {promised / 1e6:.1f} MB), {recipe.summary()}")
 
 
-def _from_run(options: ExportOptions) -> _Material:
-    if options.run is None or options.recipe_file or options.model:
-        raise InputError("export takes either a run, or --recipe and --model")
-    folder = RunFolder.open(options.run)
+def _from_run(options: ExportOptions, run: Path) -> _Material:
+    of_recipes = {
+        "--recipe": options.recipe_file,
+        "--model": options.model,
+        "--calibration": options.calibration,
+        "--calibration-utterances": options.calibration_utterances,
+        "--language": options.language,
+    }
+    given = ", ".join(name for name, value in of_recipes.items() if value is not None)
+    if given:
+        raise InputError(
+            f"export takes recipe, model and speech from run {run}: leave out {given}, or give --recipe and --model "
+            "instead of the run"
+        )
+    folder = RunFolder.open(run)
     recipe = find_trial(read_outcome(Memory(folder.study_file)), options.trial).recipe
     session = reopen_session(folder, Console(stderr=True).print)
     return _Material(
@@ -82,12 +99,11 @@ def _from_file(options: ExportOptions) -> _Material:
     if options.recipe_file is None or options.model is None or options.trial:
         raise InputError("export takes either a run (perhaps with --trial), or --recipe and --model")
     model = load_model(options.model)
-    recipe = read_recipe(options.recipe_file)
-    recipe.check(model.dimensions)
+    recipe = read_recipe_for(model, options.recipe_file)
     sources = Sources(
         model=where(options.model),
         calibration=where(options.calibration) if options.calibration else None,
-        calibration_utterances=options.calibration_utterances,
+        calibration_utterances=options.calibration_utterances or CALIBRATION_UTTERANCES,
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,
     )

@@ -199,6 +199,30 @@ def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
         assert torch.equal(network.get_submodule(name).weight, stored(weight, grid)[0]), name
 
 
+def test_a_recipe_makes_the_network_of_its_canonical_form(model: LoadedModel, calibration: Calibration) -> None:
+    """Nothing is smoothed where activations stay as they are, nor does anything else act that has no effect."""
+    recipe = replace(
+        original(model).with_each_layer(attention_bits=4, ffn_bits=4), smoothing=0.5, activation_ranges="static",
+        range_estimator="mse", refit=True, vocabulary_language="de",
+    )  # fmt: skip
+    canonical = recipe.canonical(model.dimensions)
+    assert canonical == original(model).with_each_layer(attention_bits=4, ffn_bits=4)
+    made, expected = compress(model, recipe, calibration).state_dict(), compress(model, canonical).state_dict()
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(made[name], values) for name, values in expected.items())
+
+
+@pytest.mark.parametrize("size", [1, 3, 100, 256])
+def test_any_group_size_up_to_the_widest_input_rounds_group_by_group(model: LoadedModel, size: int) -> None:
+    recipe = replace(original(model).with_each_layer(attention_bits=4, ffn_bits=4), group_size=size, activation_bits=8)
+    network = compress(model, recipe)
+    for name in ("encoder.blocks.0.attn.query", "decoder.blocks.0.mlp.2"):
+        weight = model.network.get_submodule(name).weight.detach()
+        groups = [stored(part, Grid(bits=4))[0] for part in weight.split(size, dim=1)]
+        assert torch.equal(network.get_submodule(name).weight, torch.cat(groups, dim=1)), name
+    assert network(torch.zeros(1, 80, 3000), torch.tensor([[1, 2]])).isfinite().all()
+
+
 def test_activations_are_quantised_where_the_runtime_does(model: LoadedModel, calibration: Calibration) -> None:
     recipe = replace(original(model), decoder=(None, original(model).decoder[1]), activation_bits=8)
     dynamic = compress(model, recipe)

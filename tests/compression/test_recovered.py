@@ -1,6 +1,7 @@
 """Trained weights: in the recipe by digest, in a file by name, in the network by value."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.strategies import small_dimensions
 NAME = "decoder.blocks.1.mlp.2.weight"
 DIMENSIONS = small_dimensions()
 ORIGINAL = Recipe.original(DIMENSIONS)
+QAT = {"method": "qat", "weights_sha256": "ab" * 32}
 RECOVERED = replace(ORIGINAL, recovery=Recovery(method="distill", weights_sha256="ab" * 32))
 
 
@@ -61,18 +63,23 @@ def test_recovered_recipes_are_not_compared_with_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "complaint"),
     [
-        {"method": "magic", "weights_sha256": "ab" * 32},
-        {"method": "distill", "weights_sha256": "AB" * 32},
-        {"method": "distill", "weights_sha256": 3},
-        {"method": "distill"},
-        ["distill"],
+        ({"method": "magic", "weights_sha256": "ab" * 32}, "method in ('reconstruct', 'distill', 'qat') must hold"),
+        ({"method": "distill", "weights_sha256": "AB" * 32}, "weights_sha256 of 64 hexadecimal digits must hold"),
+        ({"method": "distill", "weights_sha256": 3}, "weights_sha256 of 64 hexadecimal digits must hold, but got 3"),
+        ({"method": "distill"}, "weights_sha256 is missing"),
+        ({}, "method is missing"),
+        (["distill"], "must be a JSON object, but got ['distill']"),
+        (False, "must be a JSON object, but got False"),
+        (QAT | {"nearest": "encoder"}, "nearest of ('encoder', 'decoder') must hold, but got 'encoder'"),
+        (QAT | {"nearest": [["encoder"]]}, "nearest of ('encoder', 'decoder') must hold"),
+        (QAT | {"sha": 1}, "unknown field 'sha'. Known: method, nearest, weights_sha256"),
     ],
 )
-def test_no_nonsense_in_json(values: object) -> None:
+def test_no_nonsense_in_json(values: object, complaint: str) -> None:
     text = json.dumps(json.loads(ORIGINAL.to_json()) | {"recovery": values})
-    with pytest.raises(InputError, match="recipe:"):
+    with pytest.raises(InputError, match=f"^recovery: {re.escape(complaint)}"):
         Recipe.from_json(text)
 
 

@@ -1,5 +1,6 @@
 """Which tokens stay: against the words one by one, against bytes, and on the network."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from compression.compress import compress
 from compression.export.vocabulary import text_tokens
 from compression.models import LoadedModel
 from compression.recipe import Recipe
-from compression.vocabulary import CAPITALISED, has_words, kept_tokens, rows_of, token_ids
+from compression.vocabulary import CAPITALISED, check_words, has_words, kept_tokens, rows_of, token_ids
 from tests.networks import random_network
 from tests.strategies import small_dimensions
 
@@ -52,7 +53,7 @@ def kept(size: int, tokens: int, language: str, *said: int) -> list[int]:
 
 
 @pytest.mark.parametrize("size", MODELS)
-@pytest.mark.parametrize("language", ["en", "de+en", "ja"])
+@pytest.mark.parametrize("language", ["en", "de+en", "ja", "zh"])
 def test_as_many_stay_as_the_recipe_says_and_every_byte_and_special_token(size, language):
     found = kept(size, 1024, language)
     dimensions, tokenizer = MODELS[size].dimensions, get_tokenizer(size > 51864, num_languages=99 + (size == 51866))
@@ -129,6 +130,12 @@ def test_languages_of_which_no_words_are_known():
     assert has_words("de+no")  # whose list wordfreq calls nb
     assert not has_words("yo")
     assert not has_words("de+yo")
+    assert has_words("zh")
+    for unknown in ("yo", "nb", "xx", "de+", "EN"):
+        with pytest.raises(
+            InputError, match=f"vocabulary_language '{re.escape(unknown)}': there is no list of its words"
+        ):
+            check_words(unknown)
     with pytest.raises(InputError, match="vocabulary_language 'yo': there is no list of its words, only for ar, "):
         kept(51865, 4096, "yo")
 

@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.normalizers import EnglishTextNormalizer
+from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from compression.dimensions import VOCABULARIES
 from compression.models import LoadedModel
 from evaluators import evaluator as module
 from evaluators.accuracy import ErrorCounts
 from evaluators.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
 from evaluators.features import CachedFeatures
+from evaluators.language import known_languages
 from evaluators.speech_set import SpeechSet
 from runtime.window import encoder_frames
 from tests.evaluators.conftest import ENGLISH_VOCABULARY
+from tests.networks import random_network
 from tests.strategies import small_dimensions
 
 # openai-whisper leaves english.json open
@@ -147,6 +151,14 @@ def test_texts_without_words_are_refused(sample: SpeechSet, features: CachedFeat
     silent = replace(sample, utterances=(replace(sample.utterances[0], text="(laughs)"),))
     with pytest.raises(InputError, match="no text has any words"):
         Evaluator(silent, dimensions=DIMENSIONS, features=features)
+
+
+def test_every_model_knows_the_languages_of_whispers_tokenizer_for_it() -> None:
+    for vocabulary in VOCABULARIES:
+        network = random_network(small_dimensions(layers=1, state=64, vocabulary=vocabulary))
+        codes = get_tokenizer(network.is_multilingual, num_languages=network.num_languages).all_language_codes
+        expected = set(codes) if network.is_multilingual else {"en"}
+        assert known_languages(small_dimensions(vocabulary=vocabulary)) == expected
 
 
 def test_an_english_model_refuses_german(sample: SpeechSet, features: CachedFeatures) -> None:

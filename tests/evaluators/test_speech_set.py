@@ -143,6 +143,35 @@ def test_what_a_line_does_not_say(tmp_path: Path) -> None:
     assert spanish.language == "es"
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "complaint"),
+    [
+        ({"en"}, "pt-BR", r"^--language pt-BR: the model knows only 'en'; use a multilingual one, or leave"),
+        ({"en", "de"}, "dee", "^unknown language 'dee'. Did you mean 'de'\\? Known: de, en$"),
+    ],
+)
+def test_a_language_that_the_model_does_not_know_is_refused(
+    tmp_path: Path, known: set[str], asked: str, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        load_speech_set(own_manifest(tmp_path), language=asked, known_languages=known)
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"), [({"en"}, "the model knows only 'en'"), ({"en", "de"}, "the model does not know it")]
+)
+def test_a_line_in_a_language_that_the_model_does_not_know_is_broken(
+    tmp_path: Path, known: set[str], reason: str
+) -> None:
+    write_clip(tmp_path / "a.wav")
+    stated = [{"id": one or "none", "audio": "a.wav", "text": "word", "language": one} for one in ("en-GB", "fr", None)]
+    manifest = write_json_lines(tmp_path / "m.jsonl", stated)
+    speech = load_speech_set(manifest, known_languages=known, skip_broken=True)
+    assert speech.languages == ["en", "en" if known == {"en"} else None]
+    ((line, said),) = [(one.line, one.reason) for one in speech.broken]
+    assert (line, said) == (2, f"its language is 'fr', but {reason}: use another model, or mend the line")
+
+
 BROKEN = [
     ("{not json", "not JSON"),
     ("[1, 2]", "not a JSON object"),
