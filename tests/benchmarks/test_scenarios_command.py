@@ -22,7 +22,7 @@ from evaluators.sample_speech import sample_speech
 from search.cli import main
 from tests.evaluators.conftest import talkative
 from tests.networks import random_network, save_checkpoint
-from tests.search.test_command_line import write_other_speech
+from tests.search.commands import write_other_speech
 from tests.strategies import small_dimensions
 
 # openai-whisper leaves its normaliser's files open

@@ -1,143 +1,41 @@
 """The command line from end to end, on a Whisper with random weights and four clips of the sample speech."""
 
-import csv
+# ruff: noqa: F811 - the fixtures of the command line's tests
+
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from compression.recipe import Recipe
 from devices.profile import load_profile
-from evaluators.sample_speech import sample_speech
-from search.cli import main
 from search.engines.memory import Memory
 from search.space import runtime_violation
-from tests.evaluators.conftest import talkative
-from tests.networks import random_network, save_checkpoint
+from tests.search.commands import (  # noqa: F401
+    CLIPS,
+    DIMENSIONS,
+    KINDS,
+    files,
+    finished_run,
+    interruptible,
+    refused,
+    rows,
+    sample_lines,
+    search_arguments,
+    settled,
+    start,
+    wait_for_rows,
+    whisperfit,
+)
 from tests.search.test_results import CONTRACT
-from tests.strategies import small_dimensions
 
 # openai-whisper leaves its normaliser's files open
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-
-DIMENSIONS = small_dimensions(layers=1, state=64, heads=1, vocabulary=51864)
-CLIPS = 4
-KINDS = ("insertions", "deletions", "substitutions")
-COMMAND = [sys.executable, "-c", "from search.cli import main; main()"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Whisperfit = Callable[..., Ended]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model.pt`, `speech.jsonl` and `confirm.jsonl`, and a cache that the tests share."""
-    folder = tmp_path_factory.mktemp("files")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = talkative(random_network(DIMENSIONS), seed=0)
-    save_checkpoint(network, folder / "model.pt")
-    write_speech(folder / "speech.jsonl")
-    write_other_speech(folder / "confirm.jsonl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHISPERFIT_CACHE", str(folder / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield folder
-
-
-def sample_lines() -> list[dict[str, object]]:
-    manifest = sample_speech("search")
-    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
-    return [line | {"audio": str(manifest.parent / line["audio"])} for line in lines]
-
-
-def write_speech(file: Path, *changes: dict[str, object]) -> Path:
-    """The sample's first lines, the last of them with changes."""
-    *lines, last = sample_lines()
-    for change in changes:
-        last |= change
-    file.write_text("".join(json.dumps(line) + "\n" for line in (*lines, last)), encoding="utf-8")
-    return file
-
-
-def write_other_speech(file: Path) -> Path:
-    """The same with the last sample of each recording changed by its last bit: other recordings that sound the same."""
-    lines = sample_lines()
-    for line in lines:
-        samples, rate = soundfile.read(line["audio"], dtype="int16")
-        samples[-1] ^= 1
-        line["audio"] = f"{file.stem}-{line['id']}.wav"
-        soundfile.write(file.parent / str(line["audio"]), samples, rate)
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return file
-
-
-@pytest.fixture
-def whisperfit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Whisperfit:
-    """Runs the command in this process."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["whisperfit", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main()
-        captured = capsys.readouterr()
-        return Ended(code=int(exited.value.code or 0), out=captured.out, err=captured.err)
-
-    return run
-
-
-def search_arguments(files: Path, out: Path, **changes: object) -> list[str]:
-    options: dict[str, object] = {
-        "model": files / "model.pt",
-        "device": "imx8mplus",
-        "data": files / "speech.jsonl",
-        "wer-budget": "+10%",
-        "trials": 4,
-        "threads": 1,
-        "out": out,
-    } | {name.replace("_", "-"): value for name, value in changes.items()}
-    return ["search", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
-def settled(row: dict[str, str]) -> dict[str, str]:
-    """What later trials, and exporting at the end, cannot change."""
-    return {name: value for name, value in row.items() if name not in ("recommended", "note")}
-
-
-@pytest.fixture(scope="module")
-def finished_run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    arguments = [*search_arguments(files, out, confirm=files / "confirm.jsonl"), "--json"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["whisperfit", *arguments])
-        with pytest.raises(SystemExit) as exited:
-            main()
-    assert exited.value.code == 0
-    return out
 
 
 def test_a_run_leaves_everything_that_the_contract_names(finished_run):
@@ -382,26 +280,6 @@ def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whi
     assert len([line for line in shown.out.splitlines() if "fewer than 100: hardly known" in line]) == len(groups)
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """A shell's background jobs ignore SIGINT, and so do their children: undo that where the tests run in one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def wait_for_rows(process: subprocess.Popen[bytes], file: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while not (file.exists() and len(rows(file)) >= count):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_kill_9_loses_at_most_the_trial_in_flight(files, tmp_path, whisperfit):
     out = tmp_path / "run"
     with start(search_arguments(files, out, trials=9)) as process:
@@ -449,97 +327,3 @@ def test_no_recipe_within_the_limits(files, tmp_path, whisperfit):
     assert shown["least_violating"]["trial"] == 0
     assert "--max-size-mb" in shown["problems"][0]
     assert rows(tmp_path / "run" / "pareto.csv") == []
-
-
-def refused(ended: Ended, *complaints: str) -> None:
-    """Exit code 2, nothing on stdout, and one line of error after what was going on."""
-    assert (ended.code, ended.out) == (2, "")
-    *progress, last = ended.err.splitlines()
-    assert last.startswith("whisperfit: ")
-    assert all(complaint in last for complaint in complaints), last
-    assert all(line.startswith(("Loading", "Calibrating", "Profiling", "Exporting", "Verifying")) for line in progress)
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaints"),
-    [
-        ({"device": "imx8mplos"}, ("unknown device 'imx8mplos'", "Did you mean 'imx8mplus'?", "Known: ")),
-        ({"model": "tiny.eng"}, ("unknown model 'tiny.eng'", "Did you mean 'tiny.en'?")),
-        ({"model": "missing/model.pt"}, ("no model at missing/model.pt",)),
-        ({"data": "missing.jsonl"}, ("missing.jsonl",)),
-        ({"wer_budget": "-5%"}, ("WER budget '-5%' is negative", "8.5%", "+10%")),
-        ({"wer_budget": "much"}, ("WER budget 'much'", "8.5%", "+10%")),
-        ({"max_size_mb": -1}, ("--max-size-mb", "-1")),
-        ({"hours": -1}, ("--hours", "-1")),
-        ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
-        ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
-        ({"group_budget": "much"}, ("group budget 'much'", "8.5%", "+10%")),
-        ({"group_budget": "+30%"}, ("speech has no group of at least 100 words; its groups: ", "larger set")),
-        ({"noise": "hiss"}, ("--snr-db, such as 10",)),
-        ({"noise": "hiss", "snr_db": "10"}, ("--noise hiss does not exist",)),
-        ({"snr_db": "loud", "noise": "hiss"}, ("--snr-db 'loud'", "20,10,clean")),
-        ({"config": "missing.toml"}, ("configuration missing.toml: cannot be read",)),
-        ({"calibration": "missing.jsonl"}, ("missing.jsonl",)),
-    ],
-    ids=str,
-)
-def test_bad_options(changes, complaints, files, tmp_path, whisperfit):
-    refused(whisperfit(*search_arguments(files, tmp_path / "run", **changes)), *complaints)
-    assert not (tmp_path / "run").exists()
-
-
-def test_bad_speech(files, tmp_path, whisperfit):
-    clip = Path(str(sample_lines()[-1]["audio"]))
-    (tmp_path / "cut.flac").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
-    (tmp_path / "empty.jsonl").touch()
-    textless = write_speech(tmp_path / "textless.jsonl", {"text": ""})
-    cut = write_speech(tmp_path / "cut.jsonl", {"audio": "cut.flac"})
-    for file, complaints in (
-        (tmp_path / "empty.jsonl", ("empty.jsonl is empty",)),
-        (textless, (f"line {CLIPS}: ", "has no text", "--skip-broken")),
-        (cut, (f"line {CLIPS}: ", "cut.flac", "--skip-broken")),
-    ):
-        refused(whisperfit(*search_arguments(files, tmp_path / "run", data=file)), *complaints)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_confirm_set_that_was_heard_is_refused(files, tmp_path, whisperfit):
-    other = files / "confirm.jsonl"
-    for changes in ({"confirm": files / "speech.jsonl"}, {"confirm": other, "calibration": other}):
-        ended = whisperfit(*search_arguments(files, tmp_path / "run", **changes))
-        refused(ended, f"--confirm {changes['confirm'].stem} holds {CLIPS} recordings", "never hears")
-    assert not (tmp_path / "run").exists()
-
-
-def test_skipped_lines_are_counted(files, tmp_path, whisperfit):
-    speech = write_speech(tmp_path / "speech.jsonl", {"text": ""})
-    arguments = search_arguments(files, tmp_path / "run", data=speech, trials=1)
-    ended = whisperfit(*arguments, "--skip-broken", "--json")
-    assert ended.code == 0
-    assert any(problem.startswith("1 broken line of speech skipped") for problem in json.loads(ended.out)["problems"])
-
-
-@pytest.mark.parametrize("content", ["nothing", "text", "state"])
-def test_a_checkpoint_that_is_no_whisper(content, files, tmp_path, whisperfit):
-    file = tmp_path / "model.pt"
-    if content == "state":
-        torch.save({"weight": torch.zeros(3)}, file)
-    else:
-        file.write_text("" if content == "nothing" else "not a checkpoint", encoding="utf-8")
-    refused(whisperfit(*search_arguments(files, tmp_path / "run", model=file)), "model.pt")
-
-
-def test_out_folders_that_cannot_be_used(files, finished_run, tmp_path, whisperfit):
-    other = search_arguments(files, finished_run, confirm=files / "confirm.jsonl", seed=8)
-    refused(whisperfit(*other), "another configuration (it differs in seed)", "give a new folder")
-    same = search_arguments(files, finished_run, confirm=files / "confirm.jsonl")
-    refused(whisperfit(*same), f"go on with it: whisperfit resume {finished_run}")
-    (tmp_path / "file").touch()
-    refused(whisperfit(*search_arguments(files, tmp_path / "file" / "run")), "--out", "is a file")
-    refused(whisperfit("resume", tmp_path), "holds no run", "whisperfit search")
-    refused(whisperfit("report", tmp_path), "holds no run")
-
-
-def test_a_read_only_out_folder(files, tmp_path, whisperfit, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
-    refused(whisperfit(*search_arguments(files, tmp_path / "run")), "--out", "cannot be written", str(tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compression.recipe import Recipe
-from tests.search.test_command_line import (  # noqa: F401
+from tests.search.commands import (  # noqa: F401
     CLIPS,
     DIMENSIONS,
     Whisperfit,

@@ -14,7 +14,7 @@ import soundfile
 from compression.recipe import Recipe
 from evaluators.sample_speech import sample_speech
 from search.engines.memory import Memory
-from tests.search.test_command_line import (  # noqa: F401
+from tests.search.commands import (  # noqa: F401
     CLIPS,
     Whisperfit,
     files,

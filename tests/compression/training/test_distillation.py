@@ -202,7 +202,7 @@ def test_auto_trains_what_the_recipe_changes(small_model: LoadedModel) -> None:
 
 
 def test_what_cannot_be_trained_is_one_line(small_model: LoadedModel) -> None:
-    with pytest.raises(InputError, match="no integer weights to train for: --method distill"):
+    with pytest.raises(InputError, match="no integer weights to train for; distill is for what was removed"):
         WhisperTraining(subject(small_model), "qat", SETTINGS)
     nothing = SETTINGS.model_copy(update={"part": "encoder", "encoded": 0.0, "hidden": 0.0})
     with pytest.raises(InputError, match="every loss of the encoder has the weight 0"):

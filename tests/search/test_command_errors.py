@@ -1,0 +1,109 @@
+"""What the command line makes of options, speech, models and folders that cannot be used."""
+
+# ruff: noqa: F811 - the fixtures of the command line's tests
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.search.commands import (  # noqa: F401
+    CLIPS,
+    files,
+    finished_run,
+    refused,
+    sample_lines,
+    search_arguments,
+    whisperfit,
+    write_speech,
+)
+
+# openai-whisper leaves its normaliser's files open
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaints"),
+    [
+        ({"device": "imx8mplos"}, ("unknown device 'imx8mplos'", "Did you mean 'imx8mplus'?", "Known: ")),
+        ({"model": "tiny.eng"}, ("unknown model 'tiny.eng'", "Did you mean 'tiny.en'?")),
+        ({"model": "missing/model.pt"}, ("no model at missing/model.pt",)),
+        ({"data": "missing.jsonl"}, ("missing.jsonl",)),
+        ({"wer_budget": "-5%"}, ("WER budget '-5%' is negative", "8.5%", "+10%")),
+        ({"wer_budget": "much"}, ("WER budget 'much'", "8.5%", "+10%")),
+        ({"max_size_mb": -1}, ("--max-size-mb", "-1")),
+        ({"hours": -1}, ("--hours", "-1")),
+        ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
+        ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
+        ({"group_budget": "much"}, ("group budget 'much'", "8.5%", "+10%")),
+        ({"group_budget": "+30%"}, ("speech has no group of at least 100 words; its groups: ", "larger set")),
+        ({"noise": "hiss"}, ("--snr-db, such as 10",)),
+        ({"noise": "hiss", "snr_db": "10"}, ("--noise hiss does not exist",)),
+        ({"snr_db": "loud", "noise": "hiss"}, ("--snr-db 'loud'", "20,10,clean")),
+        ({"config": "missing.toml"}, ("configuration missing.toml: cannot be read",)),
+        ({"calibration": "missing.jsonl"}, ("missing.jsonl",)),
+    ],
+    ids=str,
+)
+def test_bad_options(changes, complaints, files, tmp_path, whisperfit):
+    refused(whisperfit(*search_arguments(files, tmp_path / "run", **changes)), *complaints)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_speech(files, tmp_path, whisperfit):
+    clip = Path(str(sample_lines()[-1]["audio"]))
+    (tmp_path / "cut.flac").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "empty.jsonl").touch()
+    textless = write_speech(tmp_path / "textless.jsonl", {"text": ""})
+    cut = write_speech(tmp_path / "cut.jsonl", {"audio": "cut.flac"})
+    for file, complaints in (
+        (tmp_path / "empty.jsonl", ("empty.jsonl is empty",)),
+        (textless, (f"line {CLIPS}: ", "has no text", "--skip-broken")),
+        (cut, (f"line {CLIPS}: ", "cut.flac", "--skip-broken")),
+    ):
+        refused(whisperfit(*search_arguments(files, tmp_path / "run", data=file)), *complaints)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_confirm_set_that_was_heard_is_refused(files, tmp_path, whisperfit):
+    other = files / "confirm.jsonl"
+    for changes in ({"confirm": files / "speech.jsonl"}, {"confirm": other, "calibration": other}):
+        ended = whisperfit(*search_arguments(files, tmp_path / "run", **changes))
+        refused(ended, f"--confirm {changes['confirm'].stem} holds {CLIPS} recordings", "never hears")
+    assert not (tmp_path / "run").exists()
+
+
+def test_skipped_lines_are_counted(files, tmp_path, whisperfit):
+    speech = write_speech(tmp_path / "speech.jsonl", {"text": ""})
+    arguments = search_arguments(files, tmp_path / "run", data=speech, trials=1)
+    ended = whisperfit(*arguments, "--skip-broken", "--json")
+    assert ended.code == 0
+    assert any(problem.startswith("1 broken line of speech skipped") for problem in json.loads(ended.out)["problems"])
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "state"])
+def test_a_checkpoint_that_is_no_whisper(content, files, tmp_path, whisperfit):
+    file = tmp_path / "model.pt"
+    if content == "state":
+        torch.save({"weight": torch.zeros(3)}, file)
+    else:
+        file.write_text("" if content == "nothing" else "not a checkpoint", encoding="utf-8")
+    refused(whisperfit(*search_arguments(files, tmp_path / "run", model=file)), "model.pt")
+
+
+def test_out_folders_that_cannot_be_used(files, finished_run, tmp_path, whisperfit):
+    other = search_arguments(files, finished_run, confirm=files / "confirm.jsonl", seed=8)
+    refused(whisperfit(*other), "another configuration (it differs in seed)", "give a new folder")
+    same = search_arguments(files, finished_run, confirm=files / "confirm.jsonl")
+    refused(whisperfit(*same), f"go on with it: whisperfit resume {finished_run}")
+    (tmp_path / "file").touch()
+    refused(whisperfit(*search_arguments(files, tmp_path / "file" / "run")), "--out", "is a file")
+    refused(whisperfit("resume", tmp_path), "holds no run", "whisperfit search")
+    refused(whisperfit("report", tmp_path), "holds no run")
+
+
+def test_a_read_only_out_folder(files, tmp_path, whisperfit, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
+    refused(whisperfit(*search_arguments(files, tmp_path / "run")), "--out", "cannot be written", str(tmp_path))
