@@ -9,6 +9,7 @@ WhisperfitError
 A trial that ends in CompressionError or EvaluationError is recorded as failed; the run goes on.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -16,6 +17,8 @@ from reprlib import repr as shortened
 
 INTERRUPTED_EXIT = 130
 """The exit code after Ctrl-C, as shells have it."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the OSErrors of a disk, a quota or a file that takes no more."""
 
 
 class WhisperfitError(Exception):

@@ -10,8 +10,6 @@ from typing import BinaryIO
 
 from common.errors import InputError
 
-CACHE_ADVICE = "name another folder in WHISPERFIT_CACHE"
-
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
@@ -54,7 +52,7 @@ def cache_folder(kind: str) -> Path:
     """The folder for regenerable data of one kind (mel features, calibration).
 
     It lies under $WHISPERFIT_CACHE, else under $XDG_CACHE_HOME/whisperfit, else ~/.cache/whisperfit.
-    Everything in it may be deleted at any time between runs. Raises InputError when it cannot be made or written.
+    Everything in it may be deleted at any time between runs. Raises InputError when it cannot be made.
     """
     root = os.environ.get("WHISPERFIT_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisperfit"
@@ -62,7 +60,6 @@ def cache_folder(kind: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the cache {folder} cannot be made ({error.strerror}): {CACHE_ADVICE}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"the cache {folder} cannot be written: {CACHE_ADVICE}")
+        reason = f"the cache {folder} cannot be made ({error.strerror})"
+        raise InputError(f"{reason}: name another folder in WHISPERFIT_CACHE") from error
     return folder

@@ -44,6 +44,7 @@ def compress(
     the mel spectrogram. `recovered`: the weights that the recipe's `recovery` names. Raises InputError when the recipe
     does not fit the model, CompressionError when it needs calibration or weights that are not there.
     """
+    recipe = recipe.canonical(model.dimensions)
     network, inputs = unrounded(model, recipe, calibration, recovered)
     with torch.no_grad():
         _store_weights(network, recipe, inputs, as_trained=_as_trained(recipe, recovered))

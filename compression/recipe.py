@@ -239,7 +239,8 @@ class Recipe:
         most = {"heads": heads, "cross_heads": heads, "ffn_channels": dimensions.text_ffn}
         _check_layers("decoder", self.decoder, depth=dimensions.n_text_layer, most=most)
         widest = max(dimensions.audio_ffn, dimensions.text_ffn)
-        require(self.group_size <= widest, f"group_size <= {widest}, the most inputs of a layer,", self.group_size)
+        if self.has_groups:
+            require(self.group_size <= widest, f"group_size <= {widest}, the most inputs of a layer,", self.group_size)
         if self.vocabulary:
             rule = f"vocabulary < {dimensions.text_tokens}, of one of Whisper's vocabularies"
             has_rows = dimensions.n_vocab in VOCABULARIES and self.vocabulary < dimensions.text_tokens
@@ -263,6 +264,8 @@ class Recipe:
             changes |= {"activation_ranges": "dynamic", "smoothing": 0.0}
         if changes.get("activation_ranges", self.activation_ranges) == "dynamic":
             changes["range_estimator"] = "minmax"
+        if self.recovery and changes.get("rounding", self.rounding) == "nearest":
+            changes["recovery"] = replace(self.recovery, nearest=())
         if not self.vocabulary:
             changes["vocabulary_language"] = ""
         for stack, width in _widths(dimensions):

@@ -31,3 +31,4 @@ class Recovery:
         require(is_digest, "weights_sha256 of 64 hexadecimal digits", digest)
         is_stacks = isinstance(self.nearest, tuple) and all(stack in STACKS for stack in self.nearest)
         require(is_stacks, f"nearest of {STACKS}", self.nearest)
+        object.__setattr__(self, "nearest", tuple(stack for stack in STACKS if stack in self.nearest))

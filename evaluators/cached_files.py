@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 Content = TypeVar("Content")
 
 _DAMAGE = (
+    ArithmeticError,
     AttributeError,
     BadZipFile,
     EOFError,

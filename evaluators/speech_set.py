@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -72,6 +72,10 @@ class SpeechSet:
     def languages(self) -> list[str | None]:
         """Of each utterance, as the set states it; not in `digest`, though what is heard depends on it."""
         return [utterance.language for utterance in self.utterances]
+
+    def first(self, count: int) -> Self:
+        """The set cut off after so many utterances; its digest is still that of all."""
+        return replace(self, utterances=self.utterances[:count])
 
 
 def shared_recordings(one: SpeechSet, other: SpeechSet) -> list[str]:
@@ -176,13 +180,14 @@ def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages)
     first_lines[identity] = entry.line
     if not isinstance(entry.text, str) or not any(character.isalnum() for character in entry.text):
         raise InputError(f"{identity!r} has no text")
+    agreed = languages.agreed(entry.language)  # before the audio, which takes longer
     audio = entry.folder / entry.audio
     samples = _checked_samples(audio, entry)
     return Utterance(
         id=identity,
         audio=audio,
         text=entry.text.strip(),
-        language=languages.agreed(entry.language),
+        language=agreed,
         duration_s=len(samples) / SAMPLE_RATE,
         speaker=_name(entry.speaker, "speaker") or identity,
         recording=_recording(samples),

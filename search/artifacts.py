@@ -34,15 +34,15 @@ def sources_of(session: Session, recipe: Recipe) -> Sources:
     config = session.config
     recovered = session.recovered / recipe.id if session.recovered and recipe.recovery else None
     return Sources(
-        model=where(config.model),
-        calibration=where(config.calibration or config.data),
+        model=full_path(config.model),
+        calibration=full_path(config.calibration or config.data),
         calibration_utterances=config.calibration_utterances,
         language=config.language,
         recovered=str(recovered.absolute()) if recovered else None,
     )
 
 
-def where(name: Path | str) -> str:
+def full_path(name: Path | str) -> str:
     """A path that is right from every folder; a name, which is no path, as it is."""
     return str(Path(name).absolute()) if Path(name).exists() else str(name)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.errors import INTERRUPTED_EXIT, WhisperfitError
+from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
 
 app = typer.Typer(
@@ -31,15 +31,7 @@ Confidence = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
 
-FULL = "the disk is full: make room, then go on with whisperfit resume, or with the same recover"
-UNWRITABLE = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EFBIG: FULL,
-    errno.EACCES: "a file may not be written or read",
-    errno.EROFS: "a file may not be written",
-}
-"""What a user can mend, by the number of an OSError."""
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @app.command()
@@ -334,9 +326,10 @@ def main() -> None:
         typer.echo(f"whisperfit: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in FULL | FORBIDDEN:
             raise
-        typer.echo(f"whisperfit: {UNWRITABLE[error.errno]} ({error}); what was measured is kept", err=True)
+        reason = "the disk is full" if error.errno in FULL else "a file may not be read or written"
+        typer.echo(f"whisperfit: {reason} ({error})", err=True)
         sys.exit(2)
     except SystemExit as ended:
         if isinstance(ended.__context__, typer.Exit) and ended.code == INTERRUPTED_EXIT:  # typer's way with Ctrl-C

@@ -122,8 +122,11 @@ def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Ou
     if trials[0].accuracy is None:
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
     found = front(trials)
-    confirmations = {one: _read_confirmation(text) for one, text in memory.texts(_CONFIRMATION).items()}
-    artifacts = {one: _read_artifact(text) for one, text in memory.texts(_ARTIFACT).items()}
+    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
+    confirmations = {
+        one: _read_confirmation(text) for one, text in memory.texts(_CONFIRMATION).items() if one in scored
+    }
+    artifacts = {one: _read_artifact(text) for one, text in memory.texts(_ARTIFACT).items() if one in scored}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(

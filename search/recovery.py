@@ -55,16 +55,16 @@ class Recovered:
     training: Training | None
 
     @property
-    def flaw(self) -> str:
+    def why_nothing(self) -> str:
         """Why the weights are still those of before; empty where they are not."""
         if not self.weights:
-            return "the time was over before anything was refitted, so no trial is added: give more --hours"
+            return "the time was over before anything was refitted; give more --hours"
         if self.training is None or self.training.improved:
             return ""
         first, *others = (point.held_out_loss for point in self.training.points)
         return (
-            f"the held-out loss never fell below that of before ({first:.4f}, at best {min(others):.4f}), so no trial "
-            "is added: try a lower learning_rate, or other speech"
+            f"the held-out loss never fell below that of before ({first:.4f}, at best {min(others):.4f}); try a lower "
+            "learning_rate, or other speech"
         )
 
     @property
@@ -135,7 +135,14 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
     )
 
 
-def add_trial(session: Session, memory: Memory, source: Trial, recovery: RecoveryPlan, recovered: Recovered) -> Trial:
+def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belongs to
+    session: Session,
+    memory: Memory,
+    source: Trial,
+    recovery: RecoveryPlan,
+    recovered: Recovered,
+    say: Callable[[str], None],
+) -> Trial:
     """Keep what was made of the source's recipe in the run's folder, score it, and record the trial.
 
     A recovery that is known already, weight for weight, is not recorded again; its weights are.
@@ -149,7 +156,9 @@ def add_trial(session: Session, memory: Memory, source: Trial, recovery: Recover
     write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
     known = next((trial for trial in trials if trial.recipe.id == better.id), None)
     if known:
+        say(f"The run knew this result as trial {known.number}: its weights are written again")
         return known
+    say("Scoring the recovered recipe")
     scorer = Scorer(session)
     scored = scorer.score(len(trials), better, scorer.baseline(trials[0]))
     origin = f"trial {source.number} recovered by {recovery.method}{recovered.effort}"

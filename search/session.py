@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,16 @@ class Session:
 
 def open_session(config: SearchConfig, say: Say) -> Session:
     """Load and check everything; the errors that a user can cause come from here, before any trial."""
-    loaded = _load(config, say)
+    return _open(config, say, _refuse)
+
+
+def _refuse(message: str) -> None:
+    raise InputError(message)
+
+
+def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
+    """`complain`: told of a confirm set that is no good for a new run."""
+    loaded = _load(config, say, complain)
     calibration = _calibration(loaded, say)
     return Session(
         config=config,
@@ -138,7 +147,7 @@ class _Loaded:
         return _languages(*(one.speech for one in (self.evaluator, self.confirm) if one))
 
 
-def _load(config: SearchConfig, say: Say) -> _Loaded:
+def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
     say(f"Loading {config.model}")
@@ -155,8 +164,9 @@ def _load(config: SearchConfig, say: Say) -> _Loaded:
     clean = load(config.data)
     calibration_speech = load(config.calibration) if config.calibration else clean
     confirm_speech = load(config.confirm) if config.confirm else None
-    if confirm_speech:
-        check_unseen(confirm_speech, clean, calibration_speech)
+    calibrated = calibration_speech.first(config.calibration_utterances)
+    for message in _heard_before(confirm_speech, clean, calibrated) if confirm_speech else ():
+        complain(message)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
     return _Loaded(
@@ -254,7 +264,8 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
 
     Raises InputError when the model, the speech or the device profile changed since the run began.
     """
-    session = replace(open_session(folder.config(), say), recovered=folder.recovered)
+    opened = _open(folder.config(), say, lambda message: say(f"Note: {message}"))
+    session = replace(opened, recovered=folder.recovered)
     before = folder.environment()
     changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
     if changed:
@@ -271,12 +282,12 @@ def load_speech(
     return with_noise(speech, mixing)
 
 
-def check_unseen(confirm: SpeechSet, *heard: SpeechSet) -> None:
-    """Raise InputError where the confirm set holds speech that the search is scored or calibrated on."""
+def _heard_before(confirm: SpeechSet, *heard: SpeechSet) -> Iterator[str]:
+    """What is wrong with a confirm set that holds speech that the search is scored or calibrated on."""
     for speech in heard:
         shared = shared_recordings(confirm, speech)
         if shared:
-            raise InputError(
+            yield (
                 f"--confirm {confirm.name} holds {len(shared)} recordings that the search hears in {speech.name} "
                 f"({shared[0]}): give speech that it never hears, or leave the option out"
             )

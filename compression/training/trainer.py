@@ -149,8 +149,9 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value + float(norm)):
             raise InputError(
-                f"training: at step {at.step + 1} the loss is {value:g} and its gradient {float(norm):g}: give a lower "
-                f"learning_rate (it is {self._settings.learning_rate:g}), or lower weights of the losses"
+                f"training: at step {at.step + 1} the loss is {value:g} and its gradient {float(norm):g}: "
+                f"{self._begin_anew}give a lower learning_rate (it is {self._settings.learning_rate:g}), or lower "
+                "weights of the losses"
             )
         self._optimiser.step()
         total, count = at.losses
@@ -159,6 +160,12 @@ class Trainer:
         at.batch += 1
         if at.batch == len(plan):
             at.epoch, at.batch = at.epoch + 1, 0
+
+    @property
+    def _begin_anew(self) -> str:
+        """With other settings a checkpoint is in the way."""
+        file = self._checkpoint.file if self._checkpoint else None
+        return f"delete {file}, and " if file and file.exists() else ""
 
     def _evaluate(self) -> None:
         at = self._at

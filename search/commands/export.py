@@ -14,7 +14,7 @@ from compression.export.targets import check_exportable, check_replaceable, expo
 from compression.models import LoadedModel, load_model
 from compression.recipe import Recipe
 from evaluators.costs import stored_bytes
-from search.artifacts import compressed, sources_of, where
+from search.artifacts import compressed, full_path, sources_of
 from search.commands.baseline import read_recipe_for
 from search.engines.memory import Memory
 from search.findings import find_trial, read_outcome
@@ -101,8 +101,8 @@ def _from_file(options: ExportOptions) -> _Material:
     model = load_model(options.model)
     recipe = read_recipe_for(model, options.recipe_file)
     sources = Sources(
-        model=where(options.model),
-        calibration=where(options.calibration) if options.calibration else None,
+        model=full_path(options.model),
+        calibration=full_path(options.calibration) if options.calibration else None,
         calibration_utterances=options.calibration_utterances or CALIBRATION_UTTERANCES,
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,

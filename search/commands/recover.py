@@ -16,9 +16,9 @@ from compression.training.recovery import Limits
 from compression.training.settings import TrainingSettings
 from evaluators.noisy_speech import noise_files
 from evaluators.speech_set import SpeechSet
-from search.commands.report import write_all
+from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.comparison import percent
-from search.engines.memory import Memory, told_when_full
+from search.engines.memory import Memory, advising
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import find_trial, read_outcome
 from search.folder import RunFolder
@@ -52,11 +52,16 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
         goes_on = anew if work.recovery.method == "reconstruct" else "goes on from here"
         sys.stderr.write(f"Interrupted; the same command {goes_on}\n")
         sys.exit(INTERRUPTED_EXIT)
-    better = work.add(recovered)
+    if recovered.why_nothing:
+        work.forget()
+        sys.stderr.write(f"No trial is added: {recovered.why_nothing}\n")
+    better = None if recovered.why_nothing else work.add(recovered)
     if as_json:
         print(json.dumps(_values(work.trial, better, recovered)))
-    else:
+    elif better:
         print(_line(work.trial, better))
+    if better is None:
+        sys.exit(NO_RECIPE_EXIT)
 
 
 def _opened(options: RecoverOptions) -> "_Work":
@@ -107,18 +112,17 @@ class _Work:
 
     def add(self, recovered: Recovered) -> Trial:
         """Score, record and ship what came out."""
-        if recovered.flaw:
-            self._checkpoint.unlink(missing_ok=True)
-            raise InputError(recovered.flaw)
-        self._say("Scoring the recovered recipe")
-        known = {one.number for one in self.memory.trials()}
-        with told_when_full(self.folder.study_file, "make room, then give the same command again"):
-            better = add_trial(self.session, self.memory, self.trial, self.recovery, recovered)
-            self._checkpoint.unlink(missing_ok=True)
-            if better.number in known:
-                self._say(f"The run knew this result as trial {better.number}: its weights are written again")
+        again = f"whisperfit recover {self.folder.path} --trial {self.trial.number} --method {self.recovery.method}"
+        with advising(self.folder.study_file, f"make room, then {again} again, with the other options as they were"):
+            better = add_trial(self.session, self.memory, self.trial, self.recovery, recovered, self._say)
+            self.forget()
+        with advising(self.folder.study_file, f"make room, then whisperfit resume {self.folder.path}"):
             self._finish()
         return better
+
+    def forget(self) -> None:
+        """Remove the checkpoint: there is nothing to go on with."""
+        self._checkpoint.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         """Confirm and export what is on the front now, and write the run's files again."""
@@ -176,18 +180,19 @@ def _line(before: Trial, after: Trial) -> str:
     return f"trial {before.number}: {_wer(before)} -> trial {after.number}: {_wer(after)}, recipe {after.recipe.id}"
 
 
-def _values(before: Trial, after: Trial, recovered: Recovered) -> dict[str, object]:
+def _values(before: Trial, after: Trial | None, recovered: Recovered) -> dict[str, object]:
+    """For scripts; null where no trial was added."""
     training = recovered.training
     return {
         "from_trial": before.number,
         "from_wer": before.accuracy and before.accuracy.wer,
-        "trial": after.number,
-        "recipe_id": after.recipe.id,
-        "method": after.recipe.recovery and after.recipe.recovery.method,
-        "state": after.state,
-        "feasible": after.feasible,
-        "wer": after.accuracy and after.accuracy.wer,
-        "note": after.note,
+        "trial": after and after.number,
+        "recipe_id": after and after.recipe.id,
+        "method": after and after.recipe.recovery and after.recipe.recovery.method,
+        "state": after and after.state,
+        "feasible": after and after.feasible,
+        "wer": after and after.accuracy and after.accuracy.wer,
+        "note": after.note if after else recovered.why_nothing,
         "steps": training and training.steps,
         "seconds": training and training.seconds,
         "ended": training and training.ended,

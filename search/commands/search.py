@@ -10,7 +10,7 @@ from rich.console import Console
 from common.errors import INTERRUPTED_EXIT
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
-from search.engines.memory import Memory, told_when_full
+from search.engines.memory import Memory, advising
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import recall_elapsed, remember_facts
 from search.folder import RunFolder
@@ -80,7 +80,7 @@ def _see_through(  # noqa: PLR0913 - the parts of a run
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)
         run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
-        with told_when_full(folder.study_file, f"make room, then whisperfit resume {folder.path}"):
+        with advising(folder.study_file, f"make room, then whisperfit resume {folder.path}"):
             finished = run.search(end) and run.confirm() and run.export(folder.models)
     outcome = write_all(folder, memory, as_json=as_json)
     if not finished:

@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from common.errors import InputError
+from common.errors import FULL, InputError
 from search.trial import Trial
 
 STUDY_NAME = "whisperfit"
@@ -29,14 +29,18 @@ def _study(storage: optuna.storages.RDBStorage) -> optuna.Study:
 
 
 @contextmanager
-def told_when_full(file: Path, advice: str) -> Iterator[None]:
-    """What the study's file cannot keep is an InputError with this advice."""
+def advising(file: Path, advice: str) -> Iterator[None]:
+    """What the study's file, or a full disk, cannot keep is an InputError with this advice."""
     try:
         yield
     except StorageInternalError as error:
         raise InputError(
             f"{file} cannot be written ({error.__cause__ or error}); what it holds is safe: {advice}"
         ) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f"the disk is full ({error}); what was measured is kept: {advice}") from error
 
 
 class Memory:

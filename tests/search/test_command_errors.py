@@ -2,13 +2,17 @@
 
 # ruff: noqa: F811 - the fixtures of the command line's tests
 
+import errno
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from search.commands import devices
 from tests.search.commands import (  # noqa: F401
     CLIPS,
     files,
@@ -107,3 +111,26 @@ def test_out_folders_that_cannot_be_used(files, finished_run, tmp_path, whisperf
 def test_a_read_only_out_folder(files, tmp_path, whisperfit, monkeypatch):
     monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
     refused(whisperfit(*search_arguments(files, tmp_path / "run")), "--out", "cannot be written", str(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "may not be read")])
+def test_what_the_disk_refuses_is_one_line(number, reason, whisperfit, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr(devices, "show_devices", refuse)
+    refused(whisperfit("devices"), reason, "some/file")
+
+
+def test_an_old_run_whose_confirm_set_was_heard_goes_on_with_a_note(files, finished_run, whisperfit, tmp_path):
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    config = (out / "config.toml").read_text(encoding="utf-8")
+    heard = [re.sub('^(data|model|confirm) = ".*/', f'\\1 = "{files}/', line) for line in config.splitlines()]
+    text = "\n".join(heard).replace("confirm.jsonl", "speech.jsonl")
+    (out / "config.toml").write_text(text, encoding="utf-8")
+    environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+    changed = environment | {"confirm_sha256": environment["speech_sha256"]}
+    (out / "environment.json").write_text(json.dumps(changed), encoding="utf-8")
+    ended = whisperfit("export", out, "--out", tmp_path / "artifact")
+    assert ended.code == 0, ended.err
+    assert f"Note: --confirm speech holds {CLIPS} recordings" in " ".join(ended.err.split())

@@ -316,7 +316,7 @@ def test_ctrl_c_before_the_first_trial(files, tmp_path):
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"Traceback" not in printed
+    assert printed.splitlines()[-1] == b"whisperfit: interrupted"
 
 
 def test_no_recipe_within_the_limits(files, tmp_path, whisperfit):

@@ -1,15 +1,17 @@
 """The contract of an engine (see search.engines.base), run by every sampler."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from common.errors import InputError
 from search.config import SamplerName
-from search.engines.memory import RECORD, STUDY_NAME, Memory
+from search.engines.memory import RECORD, STUDY_NAME, Memory, advising
 from search.engines.optuna_engine import OptunaEngine
 from search.space import Space
 from search.trial import Trial
@@ -134,6 +136,19 @@ def test_texts_are_kept(file):
     Memory(file).remember("key", "é\n" * 5000)
     assert Memory(file).recall("key") == "é\n" * 5000
     assert Memory(file).recall("other") is None
+
+
+@pytest.mark.parametrize(
+    "error", [StorageInternalError("no"), OSError(errno.ENOSPC, "no space"), OSError(errno.EDQUOT, "quota")], ids=str
+)
+def test_what_cannot_be_kept_is_an_error_with_advice(tmp_path, error):
+    with pytest.raises(InputError, match="what .* is (safe|kept): go on"), advising(tmp_path / "study.db", "go on"):
+        raise error
+
+
+def test_other_errors_are_left_alone(tmp_path):
+    with pytest.raises(FileNotFoundError), advising(tmp_path / "study.db", "go on"):
+        raise FileNotFoundError(errno.ENOENT, "missing")
 
 
 def test_what_is_only_read_writes_nothing(tmp_path):

@@ -11,6 +11,7 @@ from search.engines.memory import Memory
 from search.engines.optuna_engine import OptunaEngine
 from search.findings import (
     RunFacts,
+    find_outcome,
     read_outcome,
     recall_confirmation,
     recall_elapsed,
@@ -83,6 +84,18 @@ def test_what_was_measured_of_a_trial_stays_when_a_better_one_takes_its_place(me
     assert row["wer_confirm"] == outcome.confirmations[pick.recipe.id].wer
     assert not {"not confirmed", "not exported"} & set(str(row["note"]).split("; "))
     assert artifacts_frame(found)["trial"].tolist() == [pick.number]
+
+
+def test_what_a_device_cannot_run_has_nothing_measured(memory, outcome: Outcome):
+    pick = outcome.recommended
+    assert pick
+    remember_confirmation(memory, pick.recipe, outcome.confirmations[pick.recipe.id])
+    remember_artifact(memory, pick.recipe, outcome.artifacts[pick.recipe.id])
+    cannot = replace(pick, state="rejected", accuracy=None, violations={"runtime": 1.0})
+    trials = [cannot if trial.number == pick.number else trial for trial in outcome.trials]
+    found = find_outcome(memory, FACTS, trials)
+    assert (found.confirmations, found.artifacts) == ({}, {})
+    assert set(find_outcome(memory, FACTS, outcome.trials).artifacts) == {pick.recipe.id}
 
 
 def test_groups_come_back_from_memory(memory, outcome: Outcome):

@@ -112,13 +112,15 @@ def test_what_brought_nothing_is_no_trial(run: Path, training: dict[str, Path], 
     before = rows(run / "trials.csv")
     wild = run / "wild.toml"
     wild.write_text(SETTINGS.replace("1e-5", "1.0"))
-    for changes, complaint in (
+    for changes, reason in (
         ({"method": "reconstruct", "hours": 1e-9}, "before anything was refitted"),
         ({"training": wild}, "the held-out loss never fell below that of before"),
     ):
-        ended = whisperfit(*recover(run, training, **changes))
-        assert ended.code == 2
-        assert complaint in ended.err.splitlines()[-1]
+        ended = whisperfit(*recover(run, training, **changes), "--json")
+        assert ended.code == 3
+        assert f"No trial is added: {json.loads(ended.out)['note']}" == ended.err.splitlines()[-1]
+        assert reason in ended.err
+        assert json.loads(ended.out)["trial"] is None
     assert not list((run / "recovered").glob("*"))
     assert rows(run / "trials.csv") == before
 
