@@ -90,7 +90,7 @@ def _check_losses(settings: TrainingSettings, part: str) -> None:
     encoder = settings.encoded if part != "decoder" else 0.0
     if not decoder + encoder + settings.hidden:
         trained = "encoder and decoder" if part == "both" else part
-        raise InputError(f"training: every loss of {trained} has the weight 0")
+        raise InputError(f"training: every loss of the {trained} has the weight 0")
 
 
 def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights) -> tuple[Recipe, dict[str, Tensor]]:
