@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -95,6 +96,11 @@ class _Work:
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
 
+    def _advising_again(self) -> AbstractContextManager[None]:
+        """For what the same command makes anew or goes on with."""
+        again = f"whisperfit recover {self.folder.path} --trial {self.trial.number} --method {self.recovery.method}"
+        return advising(self.folder.study_file, f"make room, then {again} again, with the other options as they were")
+
     def improved(self, seconds: float | None) -> Recovered | None:
         """Better weights for the trial's recipe; None when interrupted."""
         interrupted: list[bool] = []
@@ -106,14 +112,13 @@ class _Work:
         limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: bool(interrupted))
         recipe = self.trial.recipe
         self._say(f"Recovering trial {self.trial.number} by {self.recovery.method}: {recipe.summary()}")
-        with catching_interrupts(interrupt):
+        with self._advising_again(), catching_interrupts(interrupt):
             listener = Listener(say=self._say, watch=lambda point: self._say(progress_line(point)))
             return improve(subject_of(self.session, recipe), self.recovery, limits, self._checkpoint, listener)
 
     def add(self, recovered: Recovered) -> Trial:
         """Score, record and ship what came out."""
-        again = f"whisperfit recover {self.folder.path} --trial {self.trial.number} --method {self.recovery.method}"
-        with advising(self.folder.study_file, f"make room, then {again} again, with the other options as they were"):
+        with self._advising_again():
             better = add_trial(self.session, self.memory, self.trial, self.recovery, recovered, self._say)
             self.forget()
         with advising(self.folder.study_file, f"make room, then whisperfit resume {self.folder.path}"):
