@@ -276,7 +276,8 @@ def budget(outcome: Outcome) -> str:
     accuracy = outcome.baseline.accuracy
     if accuracy is None or accuracy.wer == 0:
         return percent(outcome.wer_limit)
-    return f"{percent(outcome.wer_limit)}, baseline {100 * (outcome.wer_limit / accuracy.wer - 1):+.3g} %"
+    distance = f"{100 * (outcome.wer_limit / accuracy.wer - 1):+,.1f}".removesuffix(".0")
+    return f"{percent(outcome.wer_limit)}, baseline {distance} %"
 
 
 def percent(fraction: float) -> str:

@@ -101,10 +101,13 @@ def improve(
     checkpoint = Checkpoint(file=checkpoint_file, identity=recovery.identity(subject.recipe))
     if goes_on := checkpoint.check():
         listener.say(goes_on)
-    listener.say(f"Listening to {recovery.speech.name}: the original's transcripts are what is learned")
+    subject.check_losses()
+    listening = f"Listening to {recovery.speech.name}: the original's transcripts are what is learned"
     if recovery.method == "reconstruct":
+        listener.say(listening)
         return _reconstructed(subject, recovery, limits, features, listener)
     training = WhisperTraining(subject, recovery.method, recovery.settings)
+    listener.say(listening)
     speech = TrainingSpeech(subject.model, recovery.speech, recovery.settings, features)
     listener.say("Training; the first epochs are slow, since the original's answers are worked out in them")
     done = training.run(speech, limits, checkpoint=checkpoint, watch=listener.watch)

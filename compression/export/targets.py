@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whisper.model import Whisper
 
-from common.errors import InputError, UnknownNameError
+from common.errors import FULL, InputError, UnknownNameError
 from compression.dimensions import Dimensions
 from compression.export import ctranslate2, ggml
 from compression.export.manifest import MANIFEST, Sources, write_manifest
@@ -52,7 +52,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
     """Write `network`, which is `compress(model, recipe, ...)`, as an artifact.
 
     The folder appears under its name when it is complete; an artifact that is there already is replaced. Raises as
-    `check_exportable`, and InputError when the folder cannot be written or holds something else.
+    `check_exportable`, InputError when the folder cannot be written or holds something else, OSError on a full disk.
     """
     check_exportable(recipe, model.dimensions, target)
     check_replaceable(out)
@@ -66,6 +66,8 @@ def export(  # noqa: PLR0913 - what an artifact is made from
             shutil.rmtree(out)
         partial.rename(out)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,7 +14,7 @@ from compression.training.checkpoint import Checkpoint, Point
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
-from compression.training.subject import Subject, nothing_to_recover
+from compression.training.subject import Subject
 from compression.training.trainer import Clock, Trainer, Training
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
 
@@ -44,8 +44,6 @@ class WhisperTraining:
         _check_losses(settings, part)
         self.student = WhisperStudent(subject, part, method, settings)
         if self.student.is_original:
-            if not recipe.is_quantised:
-                raise nothing_to_recover(recipe)
             raise InputError(f"recipe {recipe.id} only rounds weights, which distillation does not see: --method qat")
         matching = Matching(
             encoder=tuple(enumerate(absorbed_layers(recipe.encoder))) if part != "decoder" else (),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError, UnknownNameError
 
+TABLE = "training"
 HIGHEST_SEED = 2**63 - 1
 """Torch reads a seed as a signed number of 64 bits."""
 
@@ -52,13 +53,13 @@ class TrainingSettings(BaseModel):
     warmup: Annotated[Share, Field(ge=0)] = 0.05
     weight_decay: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     clip_norm: Positive = 1.0
-    batch_size: Annotated[int, Field(ge=1)] = 8
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
     steps: Annotated[int, Field(ge=1)] | None = None
     evaluate_every: Annotated[int, Field(ge=1)] = 50
     patience: Annotated[int, Field(ge=1)] = 10
     held_out: Annotated[Share, Field(gt=0)] = 0.1
     checkpoint_minutes: Positive = 5.0
-    copies: Annotated[int, Field(ge=1)] = 3
+    copies: Annotated[int, Field(ge=1, le=1000)] = 3
     # TOML has arrays and strings, no tuples and paths
     speeds: Annotated[tuple[Speed, Speed], Field(strict=False)] = (0.9, 1.1)
     snr_db: Annotated[tuple[Decibels, Decibels], Field(strict=False)] = (20.0, 40.0)
@@ -74,19 +75,22 @@ class TrainingSettings(BaseModel):
         Raises InputError naming the key and what is wrong with it, UnknownNameError when there is no such key.
         """
         values = (_table(file) if file else {}) | {k: v for k, v in changes.items() if v is not None}
+        place = f"training {file or 'settings'}"
         for key in sorted(values.keys() - cls.model_fields.keys()):
-            raise UnknownNameError("training key", key, cls.model_fields)
+            raise UnknownNameError(f"key of {place}", key, (*cls.model_fields, TABLE))
         try:
             settings = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             message = f"{key}: {first['msg'].lower()}, but got {reprlib.repr(first['input'])}"
-            raise InputError(f"training {file or 'settings'}: {message}") from error
+            raise InputError(f"{place}: {message}") from error
         for name in ("speeds", "snr_db"):
             low, high = getattr(settings, name)
             if low > high:
-                raise InputError(f"training: {name} must be [lowest, highest], but got [{low:g}, {high:g}]")
+                raise InputError(f"{place}: {name} must be [lowest, highest], but got [{low:g}, {high:g}]")
+        if not settings.soft + settings.hard + settings.encoded + settings.hidden:
+            raise InputError(f"{place}: soft, hard, encoded and hidden are all 0, so there is nothing to learn")
         return settings
 
 
@@ -95,7 +99,7 @@ def _table(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # no UTF-8, no TOML, or a number of thousands of digits
         raise InputError(f"training {file}: cannot be read ({error})") from error
-    table = values.pop("training", None)
+    table = values.pop(TABLE, None)
     if table is not None:
         if not isinstance(table, dict):
             raise InputError(f"training {file}: [training] must be a table")

@@ -16,11 +16,6 @@ from compression.recovered import Weights
 from compression.recovery import STACKS, RecoveryMethod, Stack
 
 
-def nothing_to_recover(recipe: Recipe) -> InputError:
-    """Of a recipe whose weights and activations are the original's."""
-    return InputError(f"recipe {recipe.id} has nothing to recover: its weights are the original's")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """`calibration`, `recovered`: as for `compress`; None where the recipe needs none.
@@ -39,6 +34,12 @@ class Subject:
             raise InputError(
                 f"recipe {self.recipe.id} cannot be trained: it smooths low-rank layers; choose another trial"
             )
+
+    def check_losses(self) -> None:
+        """Raise InputError for a recipe whose weights and activations are the original's."""
+        original = Recipe.original(self.model.dimensions, stored_bits=self.model.stored_bits)
+        if replace(self.recipe, recovery=None, window_s=original.window_s) == original:
+            raise InputError(f"recipe {self.recipe.id} has nothing to recover: its weights are the original's")
 
     def nearest_after(self, method: RecoveryMethod, stacks: Collection[str]) -> tuple[Stack, ...]:
         """`Recovery.nearest` when the method has trained these stacks."""

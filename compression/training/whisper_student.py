@@ -106,9 +106,9 @@ class WhisperStudent(nn.Module):
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", inputs.divisors(ENCODER_READER), persistent=False)
         original = subject.model.network
-        self.has_original_encoder = computes_the_same(self.network.encoder, original.encoder)
+        self.has_original_encoder = _same(self.network.encoder, original.encoder)
         self.is_original = self.has_original_encoder and (
-            part == "encoder" or computes_the_same(self.network.decoder, original.decoder)
+            part == "encoder" or _same(self.network.decoder, original.decoder)
         )
         self.to(settings.torch_device)
 
@@ -153,7 +153,7 @@ def _of_all_tokens(logits: Tensor, network: Whisper) -> Tensor:
     return logits.new_full((len(logits), vocabulary), -torch.inf).index_copy(1, ids, logits)
 
 
-def computes_the_same(ours: nn.Module, theirs: nn.Module) -> bool:
+def _same(ours: nn.Module, theirs: nn.Module) -> bool:
     """Whether two modules compute the same, value for value."""
     if any(isinstance(module, RoundingLinear) for module in ours.modules()):
         return False

@@ -1,6 +1,7 @@
 """`whisperfit recover`: a trial of a run made better by training, added to the run as a trial of its own."""
 
 import json
+import math
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
         sys.stderr.write(f"No trial is added: {recovered.why_nothing}\n")
     better = None if recovered.why_nothing else work.add(recovered)
     if as_json:
-        print(json.dumps(_values(work.trial, better, recovered)))
+        print(json.dumps(_values(work.trial, better, recovered, work.recovery.method)))
     elif better:
         print(_line(work.trial, better))
     if better is None:
@@ -145,8 +146,10 @@ class _Work:
 def _settings(options: RecoverOptions) -> TrainingSettings:
     if options.method not in RECOVERY_METHODS:
         raise UnknownNameError("method", options.method, RECOVERY_METHODS)
-    if options.hours is not None and not options.hours > 0:
-        raise InputError(f"--hours must be above 0, but got {options.hours:g}")
+    if options.hours is not None and not 0 < options.hours < math.inf:
+        raise InputError(f"--hours must be above 0 and finite, but got {options.hours:g}")
+    if options.method == "reconstruct" and (options.training or options.torch_device):
+        raise InputError("a reconstruction has no settings, and no CUDA: leave out --training and --torch-device")
     settings = TrainingSettings.read(options.training, torch_device=options.torch_device)
     if settings.noise:
         noise_files(settings.noise, option="training: noise")
@@ -185,7 +188,7 @@ def _line(before: Trial, after: Trial) -> str:
     return f"trial {before.number}: {_wer(before)} -> trial {after.number}: {_wer(after)}, recipe {after.recipe.id}"
 
 
-def _values(before: Trial, after: Trial | None, recovered: Recovered) -> dict[str, object]:
+def _values(before: Trial, after: Trial | None, recovered: Recovered, method: str) -> dict[str, object]:
     """For scripts; null where no trial was added."""
     training = recovered.training
     return {
@@ -193,7 +196,7 @@ def _values(before: Trial, after: Trial | None, recovered: Recovered) -> dict[st
         "from_wer": before.accuracy and before.accuracy.wer,
         "trial": after and after.number,
         "recipe_id": after and after.recipe.id,
-        "method": after and after.recipe.recovery and after.recipe.recovery.method,
+        "method": method,
         "state": after and after.state,
         "feasible": after and after.feasible,
         "wer": after and after.accuracy and after.accuracy.wer,

@@ -34,9 +34,8 @@ def advising(file: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        raise InputError(
-            f"{file} cannot be written ({error.__cause__ or error}); what it holds is safe: {advice}"
-        ) from error
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{file} cannot be written ({reason}); what it holds is safe: {advice}") from error
     except OSError as error:
         if error.errno not in FULL:
             raise

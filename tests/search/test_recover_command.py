@@ -2,7 +2,9 @@
 
 # ruff: noqa: F811 - the fixtures of the command line's tests
 
+import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,8 +14,10 @@ import pytest
 import soundfile
 
 from compression.recipe import Recipe
+from compression.training.checkpoint import Checkpoint
 from evaluators.sample_speech import sample_speech
 from search.engines.memory import Memory
+from search.run import Run
 from tests.search.commands import (  # noqa: F401
     CLIPS,
     Whisperfit,
@@ -53,6 +57,8 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
 
 def recover(run: Path, files_of_training: dict[str, Path], **changes: object) -> list[str]:
     options: dict[str, object] = {"trial": 1, "method": "distill"} | files_of_training | changes
+    if options["method"] == "reconstruct":  # has no settings
+        options["training"] = None
     pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None)
     return ["recover", str(run), *(part for pair in pairs for part in pair)]
 
@@ -195,12 +201,14 @@ def steps_shown(text: str) -> list[int]:
         ({"method": "distil"}, ("unknown method 'distil'", "Did you mean 'distill'?")),
         ({"trial": 99}, ("--trial 99: no trial",)),
         ({"hours": -1}, ("--hours must be above 0",)),
+        ({"hours": "inf"}, ("--hours must be above 0 and finite",)),
+        ({"method": "reconstruct", "torch_device": "cuda"}, ("a reconstruction has no settings, and no CUDA",)),
         ({"training": None}, ("a training needs an end: give --hours",)),
         ({"speech": None}, ("no calibration speech of its own", "--speech MANIFEST")),
         ({"speech": "missing.jsonl"}, ("missing.jsonl",)),
         ({"torch_device": "cuda"}, ("no CUDA device",)),
         ({"torch_device": "tpu"}, ("torch_device", "'tpu'")),
-        ({"method": "qat", "trial": 0}, ("no integer weights to train for",)),
+        ({"method": "qat", "trial": 0}, ("nothing to recover",)),
         ({"method": "distill", "trial": 0}, ("nothing to recover",)),
         ({"method": "reconstruct", "trial": 0}, ("nothing to recover",)),
     ],
@@ -216,6 +224,23 @@ def test_what_cannot_be_recovered_is_one_line(
     ended = whisperfit(*recover(finished_run, training, **changes))
     assert ended.code == 2
     assert all(complaint in ended.err.splitlines()[-1] for complaint in complaints), ended.err
+
+
+def test_a_full_disk_ends_with_the_command_that_goes_on(
+    run: Path, training: dict[str, Path], whisperfit: Whisperfit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    again = f"make room, then whisperfit recover {run} --trial 1 --method distill again, with the other options as they"
+    resume = f"make room, then whisperfit resume {run}"
+    for where, name, advice in ((Checkpoint, "save", again), (Run, "export", resume)):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, full)
+            ended = whisperfit(*recover(run, training))
+        assert ended.code == 2
+        assert f"what was measured is kept: {advice}" in ended.err.splitlines()[-1]
+    assert "trial 1 recovered by distill" in Memory(run / "study.db").trials()[-1].note
 
 
 def test_missing_noise_is_told_before_anything_is_loaded(

@@ -141,11 +141,16 @@ def test_distillation_of_weights_that_are_only_rounded_is_refused(
 
 
 @pytest.mark.parametrize("changes", [{}, {"window_s": 15.0}], ids=str)
-def test_what_computes_the_same_as_the_original_has_nothing_to_recover(
+def test_what_has_the_original_s_weights_has_nothing_to_recover(
     small_model: LoadedModel, changes: dict[str, float]
 ) -> None:
     with pytest.raises(InputError, match="has nothing to recover: its weights are the original's"):
-        WhisperTraining(subject(small_model, **changes), "distill", SETTINGS)
+        subject(small_model, **changes).check_losses()
+
+
+def test_whatever_was_rounded_has_something_to_recover(small_model: LoadedModel) -> None:
+    bits(small_model, 4).check_losses()
+    subject(small_model, activation_bits=16).check_losses()
 
 
 def test_a_pruned_encoder_comes_nearer_to_its_original(small_model: LoadedModel) -> None:

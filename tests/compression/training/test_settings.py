@@ -29,8 +29,8 @@ def test_changes_win_over_the_file_unless_they_are_none(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("temperature = 0", "temperature: .*greater than or equal to 0.1, but got 0"),
-        ("patients = 3", "unknown training key 'patients'. Did you mean 'patience'"),
-        ("[training]\npatients = 3", "unknown training key 'patients'. Did you mean 'patience'"),
+        ("patients = 3", "a.toml 'patients'. Did you mean 'patience'"),
+        ("[training]\npatients = 3", "a.toml 'patients'. Did you mean 'patience'"),
         ("seed = 1\nsteps = 2\n[training]\ncopies = 1", r"'seed', 'steps' beside \[training\]: put all keys into it"),
         ("steps = true", "steps: .*valid integer, but got True"),
         ("steps = '3'", "steps: .*valid integer, but got '3'"),
