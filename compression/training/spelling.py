@@ -22,8 +22,11 @@ class Spelling:
     def __init__(self, network: Whisper) -> None:
         texts, self._gone = text_tokens(tokenizer_of(network)), rows_of(network) < 0
         ranks = {texts[token]: token for token in token_ids(network).tolist() if token < len(texts)}
-        respelled = [token for token in self._gone.nonzero().flatten().tolist() if token < len(texts)]
-        self._spelled = {token: [ranks[p] for p in byte_pair_pieces(texts[token], ranks)] for token in respelled}
+        gone = [token for token in self._gone.nonzero().flatten().tolist() if token < len(texts)]
+        self._spelled = {token: [ranks[p] for p in byte_pair_pieces(texts[token], ranks)] for token in gone}
+        respelled = [
+            token for token, spelled in self._spelled.items() if spelled
+        ]  # multilingual ones have an empty one
         self._respelled = torch.tensor(respelled, dtype=torch.int64)
         self._first = torch.tensor([self._spelled[token][0] for token in respelled], dtype=torch.int64)
         self._most = network.dims.n_text_ctx

@@ -28,7 +28,7 @@ from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import WhisperStudent, changed_part
-from compression.vocabulary import rows_of, token_ids
+from compression.vocabulary import keep, rows_of, token_ids
 from tests.compression.training.data import RandomBatches, subject
 from tests.networks import random_network
 from tests.strategies import small_dimensions
@@ -103,6 +103,22 @@ def test_a_lost_token_gives_its_probability_to_the_first_of_its_spelling(
         elif token < len(TEXTS):
             expected[:, int(spelling.of(torch.tensor([token]))[0])] += probability
     torch.testing.assert_close(spelling.folded(logits).exp().double(), expected, rtol=1e-4, atol=0)
+
+
+def test_a_multilingual_whisper_has_a_token_without_a_text_that_nothing_is_spelled_for() -> None:
+    texts = text_tokens(get_tokenizer(True))
+    (empty,) = (token for token, text in enumerate(texts) if not text)
+    network = random_network(replace(DIMENSIONS, n_vocab=51865))
+    bytes_and_specials = [*range(256), *range(len(texts), 51865)]
+    keep(network, torch.tensor(bytes_and_specials))
+    spelling = Spelling(network)
+    assert spelling.of(torch.tensor([empty])).tolist() == []
+    assert (
+        b"".join(texts[t] for t in spelling.of(torch.tensor([40000, empty, 300])).tolist()) == texts[40000] + texts[300]
+    )
+    probabilities = torch.randn(1, 51865).softmax(-1)
+    folded = spelling.folded(probabilities.log()).exp()
+    torch.testing.assert_close(folded.sum(), 1 - probabilities[0, empty], rtol=1e-4, atol=0)
 
 
 def test_a_whole_vocabulary_is_spelled_as_it_is(model: LoadedModel) -> None:
