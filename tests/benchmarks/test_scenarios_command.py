@@ -1,11 +1,11 @@
-"""benchmarks/scenarios.py from end to end, on a Whisper with random weights and three clips of the sample speech."""
+"""benchmarks/scenarios.py from end to end, on a Whisper with random weights and four clips of the sample speech."""
 
 import csv
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,48 +18,25 @@ from compression.export.manifest import artifact_bytes
 from compression.recipe import Recipe
 from compression.recovered import RECIPE_FILE, save_recovered, weights_digest
 from compression.recovery import Recovery
-from evaluators.sample_speech import sample_speech
 from search.cli import main
-from tests.evaluators.conftest import talkative
-from tests.networks import random_network, save_checkpoint
-from tests.search.commands import write_other_speech
+from tests.search.commands import Ended, files_of_a_whisper
 from tests.strategies import small_dimensions
 
 # openai-whisper leaves its normaliser's files open
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 
 DIMENSIONS = small_dimensions(layers=3, state=64, heads=2, vocabulary=51864)
-CLIPS = 3
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model.pt` and `speech.jsonl`, and a cache of its own."""
-    folder = tmp_path_factory.mktemp("files")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = talkative(random_network(DIMENSIONS), seed=0)
-    save_checkpoint(network, folder / "model.pt")
-    manifest = sample_speech("search")
-    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
-    text = "".join(json.dumps(line | {"audio": str(manifest.parent / line["audio"])}) + "\n" for line in lines)
-    (folder / "speech.jsonl").write_text(text, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHISPERFIT_CACHE", str(folder / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with files_of_a_whisper(tmp_path_factory.mktemp("files"), DIMENSIONS) as folder:
         yield folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def car(self) -> dict[str, Any]:
-        (result,) = json.loads(self.out)["scenarios"]
-        return result
+def car_of(done: Ended) -> dict[str, Any]:
+    (result,) = json.loads(done.out)["scenarios"]
+    return result
 
 
 def ended(call: Callable[[], int], *arguments: object) -> Ended:
@@ -82,7 +59,7 @@ def car(files: Path, *arguments: object) -> Ended:
 
 @pytest.fixture(scope="module")
 def first(files: Path) -> dict[str, Any]:
-    return car(files, "--confirm", write_other_speech(files / "confirm.jsonl"), "--minutes", 0.1).car
+    return car_of(car(files, "--confirm", files / "confirm.jsonl", "--minutes", 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +102,7 @@ def test_trained_weights_take_the_recipes_place_beside_a_run_that_exists(
     weights = {"encoder.ln_post.bias": torch.ones(DIMENSIONS.n_audio_state)}
     better = replace(recipe, recovery=Recovery(method="distill", weights_sha256=weights_digest(weights)))
     save_recovered(tmp_path, better, weights)
-    trained = car(files, "--search", files / "out/car/search", "--recovered", tmp_path).car
+    trained = car_of(car(files, "--search", files / "out/car/search", "--recovered", tmp_path))
     assert trained["is_trained"]
     assert trained["by_hand"]["measured"]["recipe_id"] == better.id
     assert trained["by_hand"]["costs"] == pytest.approx(first["by_hand"]["costs"])

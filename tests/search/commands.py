@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from compression.dimensions import Dimensions
 from evaluators.sample_speech import sample_speech
 from search.cli import main
 from tests.evaluators.conftest import talkative
@@ -37,12 +39,17 @@ Whisperfit = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model.pt`, `speech.jsonl` and `confirm.jsonl`, and a cache that the tests share."""
-    folder = tmp_path_factory.mktemp("files")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with files_of_a_whisper(tmp_path_factory.mktemp("files"), DIMENSIONS) as folder:
+        yield folder
+
+
+@contextmanager
+def files_of_a_whisper(folder: Path, dimensions: Dimensions) -> Iterator[Path]:
+    """The folder with `model.pt`, `speech.jsonl` and `confirm.jsonl`, and a cache that the tests share."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = talkative(random_network(DIMENSIONS), seed=0)
+        network = talkative(random_network(dimensions), seed=0)
     save_checkpoint(network, folder / "model.pt")
     write_speech(folder / "speech.jsonl")
     write_other_speech(folder / "confirm.jsonl")

@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import IO
@@ -33,6 +31,7 @@ from devices.profiler.measuring import (
     measure,
     operation_job,
 )
+from tests.full_disk import files_of_at_most
 
 DEVICE = "Cortex-A53, onnxruntime 1.32.0"
 JOBS = tuple(operation_job(name, name.encode(), [Feed(name="x", shape=(1, 4))]) for name in ("a", "b", "c"))
@@ -264,17 +263,6 @@ def test_a_log_that_was_cut_anywhere_goes_on(file: Path) -> None:
         assert file.read_bytes() == b"".join(kept or lines[:1])
         again.add(TIMED)
         assert len(Log(file, device=DEVICE).visits(2)) == len(again.visits(2))
-
-
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """As a disk that is full: the rest of a write fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_one_line_and_the_log_goes_on(file: Path) -> None:
