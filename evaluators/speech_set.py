@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -73,15 +73,11 @@ class SpeechSet:
         """Of each utterance, as the set states it; not in `digest`, though what is heard depends on it."""
         return [utterance.language for utterance in self.utterances]
 
-    def first(self, count: int) -> Self:
-        """The set cut off after so many utterances; its digest is still that of all."""
-        return replace(self, utterances=self.utterances[:count])
 
-
-def shared_recordings(one: SpeechSet, other: SpeechSet) -> list[str]:
-    """The ids of the first set's utterances whose recordings the other one holds as well."""
-    known = {utterance.recording for utterance in other.utterances}
-    return [utterance.id for utterance in one.utterances if utterance.recording in known]
+def shared_recordings(some: Sequence[Utterance], others: Sequence[Utterance]) -> list[str]:
+    """The ids of the first utterances whose recordings are among the others."""
+    known = {utterance.recording for utterance in others}
+    return [utterance.id for utterance in some if utterance.recording in known]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,7 +85,7 @@ class Listener:
 def check_apart(training: SpeechSet, session: Session) -> None:
     """Raise InputError when speech that the run is scored on would be trained on."""
     for evaluator in filter(None, (session.evaluator, session.confirm)):
-        shared = shared_recordings(evaluator.speech, training)
+        shared = shared_recordings(evaluator.speech.utterances, training.utterances)
         if shared:
             raise InputError(
                 f"speech set {training.name} holds {len(shared)} recordings that this run is scored on "

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from evaluators.evaluator import Evaluator
 from evaluators.features import CachedFeatures
 from evaluators.language import known_languages, language_of
 from evaluators.noisy_speech import Mixing, with_noise
-from evaluators.speech_set import SpeechSet, load_speech_set, shared_recordings
+from evaluators.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
 from search.budget import CostLimits
 from search.config import SearchConfig
 from search.findings import RunFacts
@@ -164,9 +164,11 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
     clean = load(config.data)
     calibration_speech = load(config.calibration) if config.calibration else clean
     confirm_speech = load(config.confirm) if config.confirm else None
-    calibrated = calibration_speech.first(config.calibration_utterances)
-    for message in _heard_before(confirm_speech, clean, calibrated) if confirm_speech else ():
-        complain(message)
+    if confirm_speech:
+        _check_unseen(confirm_speech, clean, clean.utterances, complain)
+        if config.calibration:
+            heard = calibration_speech.utterances[: config.calibration_utterances]
+            _check_unseen(confirm_speech, calibration_speech, heard, complain)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
     return _Loaded(
@@ -282,15 +284,14 @@ def load_speech(
     return with_noise(speech, mixing)
 
 
-def _heard_before(confirm: SpeechSet, *heard: SpeechSet) -> Iterator[str]:
-    """What is wrong with a confirm set that holds speech that the search is scored or calibrated on."""
-    for speech in heard:
-        shared = shared_recordings(confirm, speech)
-        if shared:
-            yield (
-                f"--confirm {confirm.name} holds {len(shared)} recordings that the search hears in {speech.name} "
-                f"({shared[0]}): give speech that it never hears, or leave the option out"
-            )
+def _check_unseen(confirm: SpeechSet, speech: SpeechSet, heard: Sequence[Utterance], complain: Say) -> None:
+    """`heard`: of the speech set, what the search is scored or calibrated on."""
+    shared = shared_recordings(confirm.utterances, heard)
+    if shared:
+        complain(
+            f"--confirm {confirm.name} holds {len(shared)} recordings that the search hears in {speech.name} "
+            f"({shared[0]}): give speech that it never hears, or leave the option out"
+        )
 
 
 def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:

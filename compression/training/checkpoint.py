@@ -93,8 +93,8 @@ class Checkpoint:
         saved = self._saved()
         if saved is None:
             return None
-        step, minutes, ended = (saved["position"][name] for name in ("step", "seconds", "ended"))
-        stands = f"step {step}, {minutes / 60:.1f} minutes"
+        step, seconds, ended = (saved["position"][name] for name in ("step", "seconds", "ended"))
+        stands = f"step {step}, {seconds / 60:.1f} minutes"
         return f"Training has ended at {stands} ({ended})" if ended else f"Going on from {stands}"
 
     def _remove_halves(self) -> None:
