@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
-from compression.activations import BlockLinear, DynamicLinear, StaticLinear
-from compression.calibration import Calibration
-from compression.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
-from compression.low_rank import factored, factorise
-from compression.models import LoadedModel
-from compression.pruning import prune
-from compression.quantisation import (
+from compression.calibration.calibration import Calibration
+from compression.calibration.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
+from compression.recipe.recipe import EncoderLayer, Recipe
+from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
+from compression.techniques.grids import (
     Grid,
     QuantisedMatrix,
     Quantiser,
@@ -23,12 +21,14 @@ from compression.quantisation import (
     quantised_weight,
     stored,
 )
-from compression.ranges import input_range
-from compression.recipe import EncoderLayer, Recipe
-from compression.recovered import Weights, take_weights
-from compression.rounding import quantise_calibrated, quantise_clipped
-from compression.smoothing import smooth
-from compression.vocabulary import shorten
+from compression.techniques.low_rank import factored, factorise
+from compression.techniques.pruning import prune
+from compression.techniques.ranges import input_range
+from compression.techniques.rounding import quantise_calibrated, quantise_clipped
+from compression.techniques.smoothing import smooth
+from compression.techniques.trained_weights import Weights, take_weights
+from compression.techniques.vocabulary import shorten
+from compression.whisper.load import LoadedModel
 
 
 def compress(

@@ -13,13 +13,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from compression.allocation import EMBEDDING_GROUP, Sensitivity
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
+from compression.calibration.inputs import EMBEDDING, KeptInputs
 from compression.compress import grids, multiplied, quantiser
-from compression.inputs import EMBEDDING, KeptInputs
-from compression.models import LoadedModel
-from compression.quantisation import stored
-from compression.recipe import Recipe
+from compression.recipe.allocation import EMBEDDING_GROUP, Sensitivity
+from compression.recipe.recipe import Recipe
+from compression.techniques.grids import stored
+from compression.whisper.load import LoadedModel
 
 
 def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, bits: Collection[int]) -> Sensitivity:

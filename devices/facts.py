@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
-from devices.kernels import Kernels
+from devices.instruction_counts import Kernels
 
 FactKind = Literal["measured", "derived", "estimated"]
 """Measured by the named source, derived from such a measurement, or our best estimate."""

@@ -2,7 +2,7 @@
 
     latency = max(arithmetic, traffic / memory bandwidth) + overhead
 
-`devices.kernels` says what each operation asks for, `docs/devices.md` explains each constant. `python -m
+`devices.instruction_counts` says what each operation asks for, `docs/devices.md` explains each constant. `python -m
 devices.roofline` writes the tables of all profiles anew.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from common.errors import InputError
 from common.files import write_text_whole
 from devices.facts import DeviceDescription, parse_description
-from devices.kernels import INTEGER_BITS, SESSION_INSTRUCTIONS, Kernels, work_of
+from devices.instruction_counts import INTEGER_BITS, SESSION_INSTRUCTIONS, Kernels, work_of
 from devices.operation import FLOAT_BITS, Operation, OperationKind
 from devices.table import TableRow, format_table
 

@@ -8,16 +8,16 @@ from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.export.manifest import Sources
 from compression.export.targets import export
-from compression.models import LoadedModel
-from compression.recipe import Recipe
-from compression.recovered import load_recovered
-from evaluators.calibration_speech import calibrate
-from evaluators.features import CachedFeatures
-from evaluators.verification import Verification, verify
+from compression.recipe.recipe import Recipe
+from compression.techniques.trained_weights import load_recovered
+from compression.whisper.load import LoadedModel
+from evaluators.accuracy.verification import Verification, verify
+from evaluators.learning.calibration import calibrate
+from evaluators.speech.features import CachedFeatures
 from runtime.measure import Plan
 from search.outcome import ArtifactFigures, ArtifactRecord
 from search.scorer import group_errors

@@ -9,9 +9,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
-from evaluators.noisy_speech import Mixing
-from search.budget import CostLimits, Objective, WerBudget
-from search.group_budget import group_wer_budget
+from evaluators.speech.noisy_speech import Mixing
+from search.limits.budget import CostLimits, Objective, WerBudget
+from search.limits.group_budget import group_wer_budget
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SamplerName = Literal["tpe", "nsga2", "random"]

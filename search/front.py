@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from search.group_budget import GroupLimits
+from search.limits.group_budget import GroupLimits
 from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from search.budget import CostLimits
-from search.group_budget import GroupLimits, JudgedGroup, find_group_limits
+from search.limits.budget import CostLimits
+from search.limits.group_budget import GroupLimits, JudgedGroup, find_group_limits
 from search.trial import GroupErrors, Trial
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from compression.dimensions import Dimensions
-from compression.recipe import Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
 from devices.facts import RuntimeSupport
 from devices.profile import DeviceProfile
-from evaluators.costs import price
+from evaluators.costs.price import price
 from search.config import SearchConfig
-from search.space import runtime_violation
+from search.space.space import runtime_violation
 from search.trial import TrialCosts, TrialState
 
 

@@ -6,9 +6,9 @@ from typing import Self
 from rich.console import Console
 from rich.status import Status
 
-from search.comparison import percent
 from search.interrupts import say_beside
 from search.outcome import Outcome
+from search.report.baseline_vs_pick import percent
 from search.run import SCORED, End
 from search.trial import Trial
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from compression.recipe import Recipe
-from search.genes import Value
-from search.group_budget import GROUP
-from search.space import Genes, Space
+from compression.recipe.recipe import Recipe
+from search.limits.group_budget import GROUP
+from search.space.genes import Value
+from search.space.space import Genes, Space
 from search.trial import Trial
 
 HOPELESS = 0.3

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from common.errors import InputError
-from compression.dimensions import Dimensions
+from compression.recipe.dimensions import Dimensions
 from devices.profile import DeviceProfile
 from search.config import SearchConfig
-from search.group_budget import GROUP
+from search.limits.group_budget import GROUP
+from search.limits.window_guard import GUARDED
 from search.pricing import broken_limits, mark_unscored, trial_costs
-from search.space import runtime_violation
+from search.space.space import runtime_violation
 from search.trial import UNEVALUATED, Trial, TrialCosts
-from search.window_guard import GUARDED
 
 COSTS = frozenset({"memory", "size", "latency", "rtf", "occupancy"})
 """The violations that follow from costs alone."""

@@ -8,11 +8,16 @@ from statistics import median
 from typing import Protocol
 
 from common.errors import EvaluationError
-from evaluators.speech_set import SpeechSet
+from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.engines.base import Engine
-from search.engines.memory import Memory
-from search.findings import (
+from search.engines.study_store import Memory
+from search.front import front
+from search.interrupts import catching_interrupts
+from search.limits.group_budget import find_group_limits
+from search.outcome import Confirmation, Outcome
+from search.proposals import neighbours, starting_genes
+from search.run_records import (
     read_outcome,
     recall_artifact,
     recall_confirmation,
@@ -22,11 +27,6 @@ from search.findings import (
     remember_confirmation,
     remember_elapsed,
 )
-from search.front import front
-from search.group_budget import find_group_limits
-from search.interrupts import catching_interrupts
-from search.outcome import Confirmation, Outcome
-from search.proposals import neighbours, starting_genes
 from search.scorer import Baseline, Scorer
 from search.session import Session
 from search.trial import Trial

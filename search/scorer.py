@@ -7,16 +7,16 @@ from time import perf_counter
 import numpy as np
 
 from common.errors import CompressionError, EvaluationError, InputError
-from compression.recipe import Recipe
-from evaluators.accuracy import ErrorCounts
-from evaluators.evaluator import Evaluation
-from evaluators.groups import GroupAccuracy
-from search.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.evaluator import Evaluation
+from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.word_errors import ErrorCounts
+from search.limits.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
+from search.limits.stopping import surely_over_budget, wer_violation
+from search.limits.window_guard import check_window
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
-from search.stopping import surely_over_budget, wer_violation
 from search.trial import ACCURACY, GroupErrors, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
-from search.window_guard import check_window
 
 
 @dataclass(frozen=True, kw_only=True)

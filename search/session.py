@@ -12,27 +12,27 @@ from whisper.model import Whisper
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
-from compression.allocation import Sensitivity
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.models import LoadedModel, load_model
-from compression.recipe import Recipe
-from compression.recovered import Weights, load_recovered
-from compression.vocabulary import has_words
+from compression.recipe.allocation import Sensitivity
+from compression.recipe.recipe import Recipe
+from compression.techniques.trained_weights import Weights, load_recovered
+from compression.techniques.vocabulary import has_words
+from compression.whisper.load import LoadedModel, load_model
 from devices.profile import DeviceProfile, load_profile
-from evaluators.calibration_speech import calibrate, sensitivity_profile
-from evaluators.evaluator import Evaluator
-from evaluators.features import CachedFeatures
-from evaluators.language import known_languages, language_of
-from evaluators.noisy_speech import Mixing, with_noise
-from evaluators.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
-from search.budget import CostLimits
+from evaluators.accuracy.evaluator import Evaluator
+from evaluators.learning.calibration import calibrate, sensitivity_profile
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.language import known_languages, language_of
+from evaluators.speech.noisy_speech import Mixing, with_noise
+from evaluators.speech.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
 from search.config import SearchConfig
-from search.findings import RunFacts
 from search.folder import RunFolder
-from search.genes import MEAN_BITS, VOCABULARY, Value
-from search.group_budget import MIN_WORDS
-from search.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
+from search.limits.budget import CostLimits
+from search.limits.group_budget import MIN_WORDS
+from search.run_records import RunFacts
+from search.space.genes import MEAN_BITS, VOCABULARY, Value
+from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
 
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]

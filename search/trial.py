@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 
 TrialState = Literal["complete", "stopped", "rejected", "failed"]
 """complete: scored on the whole set. stopped: the evaluation ended early, surely over the budget or dominated.
@@ -15,7 +15,7 @@ rejected: its costs alone break a limit. failed: it could not be compressed or s
 UNEVALUATED = "unevaluated"
 """The violation of a trial that keeps every limit on costs and yet was never scored."""
 ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
-"""What every record of an accuracy holds, as `evaluators.accuracy.Accuracy` calls it."""
+"""What every record of an accuracy holds, as `evaluators.accuracy.word_errors.Accuracy` calls it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

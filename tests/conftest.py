@@ -13,8 +13,8 @@ import whisper
 from compression.compress import compress
 from compression.export.manifest import Sources
 from compression.export.targets import export
-from compression.models import LoadedModel, load_model
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel, load_model
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from whisper.model import Linear, ModelDimensions, MultiHeadAttention, ResidualAttentionBlock, Whisper
 
-from compression.dimensions import Dimensions
-from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 
 
 def random_network(dimensions: Dimensions) -> Whisper:

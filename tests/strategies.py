@@ -5,8 +5,8 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from compression.dimensions import VOCABULARIES, Dimensions
-from compression.recipe import (
+from compression.recipe.dimensions import VOCABULARIES, Dimensions
+from compression.recipe.recipe import (
     ACTIVATION_BITS,
     WEIGHT_BITS,
     ActivationRanges,

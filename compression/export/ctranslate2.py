@@ -1,6 +1,6 @@
 """Export to CTranslate2: a directory that faster-whisper loads without a network.
 
-The layout of model.bin is described in `compression.ctranslate2_format`, which reads it. With
+The layout of model.bin is described in `compression.whisper.ctranslate2_format`, which reads it. With
 compute_type="float32" CTranslate2 computes with the recipe's weights: floating point exactly, integers to within one
 unit in the last place of float32, because it multiplies by the reciprocal of a reciprocal of the scale. With "int8" it
 also rounds every row of a linear layer's input to 8 bits, as it does for every model of integers.
@@ -17,7 +17,11 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
-from compression.ctranslate2_format import (
+from compression.export.genes import layer_values, matrix_bits
+from compression.recipe.dimensions import VOCABULARIES, Dimensions
+from compression.recipe.recipe import MAX_WINDOW_S, Recipe
+from compression.techniques.grids import QuantisedMatrix, quantised_weight
+from compression.whisper.ctranslate2_format import (
     BINARY_VERSION,
     BLOCK_MODULES,
     DTYPES,
@@ -27,12 +31,8 @@ from compression.ctranslate2_format import (
     SPEC_NAME,
     SPEC_REVISION,
 )
-from compression.dimensions import VOCABULARIES, Dimensions
-from compression.export.genes import layer_values, matrix_bits
-from compression.export.vocabulary import all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
-from compression.models import LoadedModel
-from compression.quantisation import QuantisedMatrix, quantised_weight
-from compression.recipe import MAX_WINDOW_S, Recipe
+from compression.whisper.load import LoadedModel
+from compression.whisper.tokenizer import all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
 
 STORED_BITS = (8, 16, 32)
 _GELU = 3

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 
 
 def layer_values(recipe: Recipe, stack: str, *fields: str) -> Iterator[tuple[str, int]]:

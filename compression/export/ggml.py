@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.dimensions import VOCABULARIES, Dimensions
 from compression.export.genes import layer_values, matrix_bits
-from compression.export.vocabulary import text_tokens, tokenizer_of
-from compression.models import LoadedModel
-from compression.quantisation import QuantisedMatrix, keep_quantised, quantised_weight
-from compression.recipe import Recipe
+from compression.recipe.dimensions import VOCABULARIES, Dimensions
+from compression.recipe.recipe import Recipe
+from compression.techniques.grids import QuantisedMatrix, keep_quantised, quantised_weight
+from compression.whisper.load import LoadedModel
+from compression.whisper.tokenizer import text_tokens, tokenizer_of
 
 FILE_NAME = "ggml-model.bin"
 BLOCK = 32

@@ -8,8 +8,8 @@ from typing import Any
 
 from common.errors import InputError, naming
 from common.files import sha256_of_file
-from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel
 
 FORMAT_VERSION = 1
 MANIFEST, RECIPE = "manifest.json", "recipe.json"

@@ -8,12 +8,12 @@ from pathlib import Path
 from whisper.model import Whisper
 
 from common.errors import FULL, InputError, UnknownNameError
-from compression.dimensions import Dimensions
 from compression.export import ctranslate2, ggml
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
-from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from torch.nn import functional
 from whisper.model import Whisper
 
 from compression.training.batches import Batch
+from compression.training.clip_cache import ClipMemory, Tensors
 from compression.training.losses import SoftTargets, projection, relative_error, soft_loss
-from compression.training.memory import ClipMemory, Tensors
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import Spelling
 from compression.training.whisper_student import EncodedClips, Heard, Parts, heard_by_teacher

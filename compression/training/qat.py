@@ -2,7 +2,7 @@
 
 The parameters stay floating point. Wherever the network reads one, it gets the value that `compress` would store, from
 the same functions; its gradient goes to the parameter unchanged. So what training saw is the artifact, bit for bit.
-Layers that round their input (`compression.activations`) let gradients through by themselves.
+Layers that round their input (`compression.techniques.activations`) let gradients through by themselves.
 """
 
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.compress import grids, has_half_vectors, vectors
-from compression.quantisation import Grid, stored
-from compression.recipe import Recipe
-from compression.straight_through import straight_through
+from compression.recipe.recipe import Recipe
+from compression.techniques.grids import Grid, stored
+from compression.techniques.straight_through import straight_through
 
 _INFIX = "parametrizations."
 _SUFFIX = ".original"

@@ -14,17 +14,17 @@ import torch.nn.functional as F  # noqa: N812, torch's own abbreviation
 from torch import Tensor, nn
 from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
 
-from compression.activations import RoundingLinear
-from compression.calibration import CalibrationSample
+from compression.calibration.calibration import CalibrationSample
 from compression.compress import grids, has_half_vectors, quantiser
-from compression.network import encoder_states
-from compression.quantisation import stored
-from compression.recipe import Recipe
-from compression.recovery import STACKS
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import STACKS
+from compression.techniques.activations import RoundingLinear
+from compression.techniques.grids import stored
+from compression.techniques.vocabulary import rows_of
 from compression.training.spelling import Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, absorbed_layers, changed_part
-from compression.vocabulary import rows_of
+from compression.whisper.network import encoder_states
 
 RIDGE = 0.01
 """Pull towards the weights as they were, as a share of the mean square of the inputs."""
@@ -206,7 +206,7 @@ def _compressed_part(subject: Subject) -> Parts:
 
 
 def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:
-    """What the first encoder block sees (see `compression.network.encode`)."""
+    """What the first encoder block sees (see `compression.whisper.network.encode`)."""
     x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
     return x + encoder.positional_embedding[: x.shape[1]]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from whisper.model import Whisper
 
-from compression.export.vocabulary import byte_pair_pieces, text_tokens, tokenizer_of
+from compression.techniques.vocabulary import rows_of, token_ids
 from compression.training.batches import Batch, Batches, batch_of
-from compression.vocabulary import rows_of, token_ids
+from compression.whisper.tokenizer import byte_pair_pieces, text_tokens, tokenizer_of
 
 
 class Spelling:

@@ -7,13 +7,13 @@ from typing import Self
 from whisper.model import Whisper
 
 from common.errors import InputError
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
+from compression.calibration.inputs import KeptInputs
 from compression.compress import compress, unrounded
-from compression.inputs import KeptInputs
-from compression.models import LoadedModel
-from compression.recipe import Recipe
-from compression.recovered import Weights
-from compression.recovery import STACKS, RecoveryMethod, Stack
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import STACKS, RecoveryMethod, Stack
+from compression.techniques.trained_weights import Weights
+from compression.whisper.load import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)

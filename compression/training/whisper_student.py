@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
-from compression.activations import RoundingLinear
-from compression.inputs import EMBEDDING, ENCODER_READER
-from compression.network import decoder_states, encode, encoder_states
-from compression.recipe import Recipe
-from compression.recovery import STACKS, RecoveryMethod
+from compression.calibration.inputs import EMBEDDING, ENCODER_READER
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import STACKS, RecoveryMethod
+from compression.techniques.activations import RoundingLinear
+from compression.techniques.vocabulary import rows_of, token_ids
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
-from compression.training.memory import ClipMemory
+from compression.training.clip_cache import ClipMemory
 from compression.training.qat import plain_name, round_while_training
 from compression.training.settings import Part, TrainingSettings
 from compression.training.subject import Subject
-from compression.vocabulary import rows_of, token_ids
+from compression.whisper.network import decoder_states, encode, encoder_states
 
 Parts = Literal["encoder", "decoder", "both"]
 

@@ -10,13 +10,13 @@ from statistics import fmean, median
 from scipy.stats import t as student_t
 
 from common.errors import InputError
-from compression.dimensions import published_dimensions
+from compression.recipe.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
 from devices.interval import COVERAGE, UncertainTime, Z
 from devices.profile import DeviceProfile
 from devices.profiler.describe import Check, GraphCheck
 from devices.profiler.measuring import Job
-from evaluators.costs import price
+from evaluators.costs.price import price
 from evaluators.profiling.random_workloads import Workload, random_workloads
 from evaluators.profiling.table_maker import Bench
 from evaluators.profiling.workload_artifacts import noise_calibration, random_model, workload_job

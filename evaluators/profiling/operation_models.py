@@ -17,12 +17,12 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 from whisper.model import Linear
 
-from compression.activations import DynamicLinear, StaticLinear
 from compression.export.onnx_runtime.graph import CONTRIB, INLINE_BYTES, Graph
 from compression.export.onnx_runtime.kernels import FLOAT, INT8_BLOCKS, Rows, look_up, multiply
 from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import multiply_integers, quantised_input
 from compression.export.onnx_runtime.weights import Codes, Matrix
+from compression.techniques.activations import DynamicLinear, StaticLinear
 from devices.operation import FLOAT_BITS, Operation, OperationKind
 from devices.streams import CACHED_MB, streamed_bytes
 

@@ -9,13 +9,13 @@ from math import log2
 
 import numpy as np
 
-from compression.dimensions import published_dimensions
+from compression.recipe.dimensions import published_dimensions
 from devices.facts import RuntimeSupport
 from devices.operation import Operation
 from devices.streams import stream_of
 from devices.table import KernelClass
-from evaluators.inventory import operations
-from evaluators.items import InventoryItem
+from evaluators.costs.inventory import operations
+from evaluators.costs.items import InventoryItem
 from evaluators.profiling.random_workloads import Workload, random_workloads
 
 DESIGN_SEED = 0

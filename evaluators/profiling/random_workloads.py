@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from compression.dimensions import Dimensions
-from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 from devices.facts import RuntimeSupport
 
 Layer = TypeVar("Layer", bound=EncoderLayer)

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from whisper.model import ModelDimensions, Whisper
 
-from compression.calibration import Calibration, CalibrationSample, measure
+from compression.calibration.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
-from compression.dimensions import Dimensions
 from compression.export.onnx_runtime.artifact import export
-from compression.models import LoadedModel
+from compression.recipe.dimensions import Dimensions
+from compression.whisper.load import LoadedModel
 from devices.profiler.measuring import Job, artifact_job
-from evaluators.inventory import prompt_length
+from evaluators.costs.inventory import prompt_length
 from evaluators.profiling.random_workloads import Workload
 from runtime.window import encoder_frames
 

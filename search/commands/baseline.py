@@ -8,15 +8,15 @@ from rich.console import Console
 
 from common.errors import InputError, naming
 from compression.compress import compress
-from compression.models import LoadedModel, load_model
-from compression.recipe import Recipe
-from compression.recovered import load_recovered
-from compression.vocabulary import check_words
-from evaluators.calibration_speech import calibrate
-from evaluators.characters import counted_units
-from evaluators.evaluator import Evaluator
-from evaluators.features import CachedFeatures
-from evaluators.noisy_speech import Mixing
+from compression.recipe.recipe import Recipe
+from compression.techniques.trained_weights import load_recovered
+from compression.techniques.vocabulary import check_words
+from compression.whisper.load import LoadedModel, load_model
+from evaluators.accuracy.characters import counted_units
+from evaluators.accuracy.evaluator import Evaluator
+from evaluators.learning.calibration import calibrate
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.noisy_speech import Mixing
 from search.commands.groups import group_lines
 from search.session import load_speech, use_threads
 

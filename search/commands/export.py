@@ -11,14 +11,14 @@ from whisper.model import Whisper
 from common.errors import InputError
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
-from compression.models import LoadedModel, load_model
-from compression.recipe import Recipe
-from evaluators.costs import stored_bytes
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel, load_model
+from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, full_path, sources_of
 from search.commands.baseline import read_recipe_for
-from search.engines.memory import Memory
-from search.findings import find_trial, read_outcome
+from search.engines.study_store import Memory
 from search.folder import RunFolder
+from search.run_records import find_trial, read_outcome
 from search.session import reopen_session
 
 CALIBRATION_UTTERANCES = 32

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from evaluators.accuracy import Accuracy
-from evaluators.characters import counted_units
-from evaluators.groups import GroupAccuracy
-from search.group_budget import MIN_WORDS
+from evaluators.accuracy.characters import counted_units
+from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.word_errors import Accuracy
+from search.limits.group_budget import MIN_WORDS
 
 
 def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:

@@ -12,22 +12,22 @@ import torch
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
-from compression.recovery import RECOVERY_METHODS, RecoveryMethod
+from compression.recipe.recovery_spec import RECOVERY_METHODS, RecoveryMethod
 from compression.training.checkpoint import Point
-from compression.training.recovery import Limits
+from compression.training.run import Limits
 from compression.training.settings import TrainingSettings
-from evaluators.noisy_speech import noise_files
-from evaluators.speech_set import SpeechSet
+from evaluators.speech.noisy_speech import noise_files
+from evaluators.speech.speech_set import SpeechSet
 from search.commands.report import NO_RECIPE_EXIT, write_all
-from search.comparison import percent
-from search.engines.memory import Memory, advising
 from search.engines.optuna_engine import OptunaEngine
-from search.findings import find_trial, read_outcome
+from search.engines.study_store import Memory, advising
 from search.folder import RunFolder
 from search.interrupts import catching_interrupts, say_beside
 from search.progress import Progress
-from search.recovery import Listener, Recovered, RecoveryPlan, add_trial, check_apart, improve, subject_of
+from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_apart, improve, subject_of
+from search.report.baseline_vs_pick import percent
 from search.run import End, Run
+from search.run_records import find_trial, read_outcome
 from search.session import Session, load_speech, reopen_session
 from search.trial import Trial
 

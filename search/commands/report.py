@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from compression.dimensions import Dimensions
-from search.engines.memory import Memory
-from search.findings import read_outcome, recall_facts
+from compression.recipe.dimensions import Dimensions
+from search.engines.study_store import Memory
 from search.folder import RunFolder
 from search.outcome import Outcome
-from search.report import write_report
-from search.results import write_results
-from search.summary import outcome_values, print_summary
+from search.report.csv_files import write_results
+from search.report.page import write_report
+from search.report.summary import outcome_values, print_summary
+from search.run_records import read_outcome, recall_facts
 
 NO_RECIPE_EXIT = 3
 

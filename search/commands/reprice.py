@@ -16,10 +16,10 @@ from common.files import sha256_of_file, write_text_whole
 from devices.profile import load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.config import SearchConfig
-from search.engines.memory import Memory
-from search.findings import find_outcome, recall_facts
+from search.engines.study_store import Memory
 from search.folder import RunFolder, processor
 from search.reprice import Target, reprice
+from search.run_records import find_outcome, recall_facts
 
 ORIGIN = "reprice.toml"
 """Marks a folder that this command wrote."""

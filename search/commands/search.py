@@ -10,14 +10,14 @@ from rich.console import Console
 from common.errors import INTERRUPTED_EXIT
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
-from search.engines.memory import Memory, advising
 from search.engines.optuna_engine import OptunaEngine
-from search.findings import recall_elapsed, remember_facts
+from search.engines.study_store import Memory, advising
 from search.folder import RunFolder
 from search.outcome import Outcome
 from search.progress import Progress
-from search.results import write_results
+from search.report.csv_files import write_results
 from search.run import End, Run
+from search.run_records import recall_elapsed, remember_facts
 from search.session import Session, open_session, reopen_session
 
 

@@ -8,13 +8,10 @@ from rich.console import Console
 
 from common.errors import InputError
 from compression.export.manifest import Origin, read_origin
-from compression.models import LoadedModel, load_model
-from evaluators.characters import counted_units
-from evaluators.costs import stored_bytes
-from evaluators.evaluator import Evaluator
-from evaluators.features import CachedFeatures
-from evaluators.noisy_speech import Mixing
-from evaluators.verification import (
+from compression.whisper.load import LoadedModel, load_model
+from evaluators.accuracy.characters import counted_units
+from evaluators.accuracy.evaluator import Evaluator
+from evaluators.accuracy.verification import (
     NOISE_LEVEL,
     QUIET_LEVEL,
     Parity,
@@ -23,10 +20,13 @@ from evaluators.verification import (
     verify,
     white_noise,
 )
+from evaluators.costs.price import stored_bytes
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Plan
 from search.artifacts import compressed
 from search.commands.groups import group_lines
-from search.robustness import SOUNDS, Heard, shortened
+from search.report.group_and_silence_notes import SOUNDS, Heard, shortened
 from search.session import load_speech, use_threads
 
 SHOWN_DIFFERENCES = 10

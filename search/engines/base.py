@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.space import Genes
+from search.space.space import Genes
 from search.trial import Trial
 
 

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from search.config import SamplerName
 from search.engines.base import Proposal
-from search.engines.memory import RECORD, Memory
-from search.space import Genes, Space
+from search.engines.study_store import RECORD, Memory
+from search.space.space import Genes, Space
 from search.trial import Trial
 
 _POPULATION = 16

@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.comparison import budget
 from search.outcome import Outcome
-from search.robustness import GroupRow
+from search.report.baseline_vs_pick import budget
+from search.report.group_and_silence_notes import GroupRow
 from search.trial import Trial
 
 # Okabe and Ito's palette, distinguishable with any colour vision

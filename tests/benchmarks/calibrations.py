@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from compression.calibration import Calibration
-from compression.dimensions import Dimensions
-from compression.recipe import IMPORTANCE_MEASURES, Recipe
+from compression.calibration.calibration import Calibration
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import IMPORTANCE_MEASURES, Recipe
 
 
 def random_calibration(dimensions: Dimensions) -> Calibration:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.insert(0, str(BENCHMARKS / "latency"))
 
 import predictor_whisper_boards as script  # noqa: E402
 from boards_chips import CHIPS_FILE, find_chip, parse_clusters  # noqa: E402

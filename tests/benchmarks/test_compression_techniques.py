@@ -10,9 +10,9 @@ from compression_techniques import CALIBRATION, Rows, markdown
 from pruning import kept_counts
 from techniques import techniques, with_counts
 
-from compression.calibration import Calibration
-from compression.dimensions import published_dimensions
-from compression.recipe import DecoderLayer, EncoderLayer, Recipe
+from compression.calibration.calibration import Calibration
+from compression.recipe.dimensions import published_dimensions
+from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 
 DIMENSIONS = published_dimensions("tiny.en")
 ORIGINAL = replace(Recipe.original(DIMENSIONS), window_s=15.0)

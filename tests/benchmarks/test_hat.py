@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hat import BEAM, INNER, TOKENS, read_parts
+from benchmarks.latency.hat import BEAM, INNER, TOKENS, read_parts
 from common.errors import InputError
 
 HEADER = (

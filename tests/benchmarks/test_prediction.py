@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.prediction import informative_rows, least_mape, score
+from benchmarks.latency.prediction import informative_rows, least_mape, score
 
 
 def test_score_by_hand() -> None:

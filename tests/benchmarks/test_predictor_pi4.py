@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "benchmarks" / "predictor_pi4.py"), *arguments]
+    command = [sys.executable, str(ROOT / "benchmarks" / "latency" / "predictor_pi4.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 

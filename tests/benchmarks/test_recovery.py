@@ -1,11 +1,11 @@
-"""The named recipes of benchmarks/recovery.py, on tiny's shape."""
+"""The named recipes of benchmarks/wer/recovery.py, on tiny's shape."""
 
 import pytest
 from recovery import RECIPES
 
-from compression.calibration import Calibration
-from compression.dimensions import published_dimensions
-from compression.recipe import Recipe
+from compression.calibration.calibration import Calibration
+from compression.recipe.dimensions import published_dimensions
+from compression.recipe.recipe import Recipe
 
 DIMENSIONS = published_dimensions("tiny.en")
 ORIGINAL = Recipe.original(DIMENSIONS)

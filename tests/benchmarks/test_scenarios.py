@@ -6,13 +6,13 @@ import pytest
 from article import SCENARIOS
 from scenarios import Figures, Measured, Result, Wer, markdown
 
-from compression.dimensions import Dimensions, published_dimensions
 from compression.export.targets import check_exportable
-from compression.recipe import Recipe
+from compression.recipe.dimensions import Dimensions, published_dimensions
+from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
 from search.config import SearchConfig
 from search.pricing import trial_costs
-from search.space import runtime_violation
+from search.space.space import runtime_violation
 from search.trial import TrialCosts
 from tests.benchmarks.calibrations import random_calibration
 

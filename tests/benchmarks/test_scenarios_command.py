@@ -1,4 +1,4 @@
-"""benchmarks/scenarios.py from end to end, on a Whisper with random weights and four clips of the sample speech."""
+"""benchmarks/wer/scenarios.py from end to end, on a Whisper with random weights and four clips of the sample speech."""
 
 import csv
 import json
@@ -15,9 +15,9 @@ import scenarios
 import torch
 
 from compression.export.manifest import artifact_bytes
-from compression.recipe import Recipe
-from compression.recovered import RECIPE_FILE, save_recovered, weights_digest
-from compression.recovery import Recovery
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import Recovery
+from compression.techniques.trained_weights import RECIPE_FILE, save_recovered, weights_digest
 from search.cli import main
 from tests.search.commands import Ended, files_of_a_whisper
 from tests.strategies import small_dimensions

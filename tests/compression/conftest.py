@@ -7,9 +7,9 @@ import pytest
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from compression.calibration import Calibration, CalibrationSample, measure
-from compression.dimensions import Dimensions
-from compression.models import LoadedModel, load_model
+from compression.calibration.calibration import Calibration, CalibrationSample, measure
+from compression.recipe.dimensions import Dimensions
+from compression.whisper.load import LoadedModel, load_model
 from tests.networks import save_checkpoint
 
 SMALL = Dimensions(

@@ -7,16 +7,16 @@ import torch
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError, InputError
-from compression.activations import DynamicLinear, StaticLinear
-from compression.calibration import Calibration, CalibrationSample, calibration_loss, measure
+from compression.calibration.calibration import Calibration, CalibrationSample, calibration_loss, measure
+from compression.calibration.removal_order import departures, ridged
 from compression.compress import compress, unrounded
-from compression.models import LoadedModel
-from compression.network import encode
-from compression.pruning import repaired_projection
-from compression.quantisation import Grid, stored
-from compression.recipe import Recipe
-from compression.sites import output_projection, sites, unit_count
-from compression.surgeon import departures, ridged
+from compression.recipe.recipe import Recipe
+from compression.techniques.activations import DynamicLinear, StaticLinear
+from compression.techniques.grids import Grid, stored
+from compression.techniques.pruning import repaired_projection
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import encode
+from compression.whisper.sites import output_projection, sites, unit_count
 
 
 def original(model: LoadedModel) -> Recipe:

@@ -9,14 +9,14 @@ from torch import Tensor
 from whisper.model import Linear
 
 from common.errors import CompressionError
-from compression.allocation import group_weights
-from compression.calibration import DRAWING_SEED, CalibrationSample
+from compression.calibration.calibration import DRAWING_SEED, CalibrationSample
+from compression.calibration.inputs import EMBEDDING
 from compression.compress import compress, grids
-from compression.inputs import EMBEDDING
-from compression.models import LoadedModel
-from compression.network import encode
-from compression.recipe import Recipe
+from compression.recipe.allocation import group_weights
+from compression.recipe.recipe import Recipe
 from compression.sensitivity import sensitivity
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import encode
 
 BITS = (2, 4, 8, 16)
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from devices.energy import cpu_occupancy, energy_mj
 from devices.profile import load_profile
-from evaluators.costs import price
+from evaluators.costs.price import price
 from tests.strategies import small_dimensions
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from devices.kernels import GEMV_INSTRUCTIONS, weight_bytes
+from devices.instruction_counts import GEMV_INSTRUCTIONS, weight_bytes
 from devices.operation import OPERATION_KINDS, Operation
 from devices.profile import known_profiles, load_description, load_profile
 from devices.roofline import SHAPES, Roofline, modelled_tables, table_operations

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from whisper.model import Whisper
 
-from compression.dimensions import Dimensions
-from compression.recipe import DecoderLayer, EncoderLayer, Recipe
-from evaluators.speech_set import SpeechSet, load_speech_set
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
+from evaluators.speech.speech_set import SpeechSet, load_speech_set
 from tests.networks import network_of_shape
 from tests.strategies import small_dimensions
 

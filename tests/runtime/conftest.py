@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from whisper.model import Whisper
 
-from compression.models import LoadedModel
-from evaluators.audio import read_audio
-from evaluators.speech_set import SpeechSet, load_speech_set
+from compression.whisper.load import LoadedModel
+from evaluators.speech.audio import read_audio
+from evaluators.speech.speech_set import SpeechSet, load_speech_set
 from runtime.audio import Floats
 from runtime.transcribe import Transcriber
 from tests.networks import random_network

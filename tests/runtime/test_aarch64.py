@@ -1,4 +1,4 @@
-"""An artifact on the device's instruction set, emulated, and in 1 GB: see benchmarks/aarch64.py."""
+"""An artifact on the device's instruction set, emulated, and in 1 GB: see benchmarks/speed/aarch64.py."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from benchmarks import aarch64
-from benchmarks.aarch64 import CORES, CPUS, EMULATOR, Job, Outcome, largest_difference, run_emulated, run_native
+from benchmarks.speed import aarch64
+from benchmarks.speed.aarch64 import CORES, CPUS, EMULATOR, Job, Outcome, largest_difference, run_emulated, run_native
 from common.errors import InputError
-from evaluators.audio import read_audio
-from evaluators.speech_set import load_speech_set
+from evaluators.speech.audio import read_audio
+from evaluators.speech.speech_set import load_speech_set
 from runtime.transcribe import Transcriber
 
 BOARD_MB = 1000
@@ -29,7 +29,7 @@ def root() -> Path:
     if shutil.which(EMULATOR) is None:
         pytest.skip(f"needs {EMULATOR}: apt-get install qemu-user")
     if not folder.is_dir():
-        pytest.skip(f"needs the arm64 system in {folder}: benchmarks/aarch64.py makes it")
+        pytest.skip(f"needs the arm64 system in {folder}: benchmarks/speed/aarch64.py makes it")
     return folder
 
 

@@ -9,10 +9,10 @@ import whisper
 from whisper.decoding import DecodingResult
 from whisper.model import Whisper
 
-from compression.models import LoadedModel
-from compression.network import encode
-from evaluators.decoding import Clip
-from evaluators.decoding import decode as evaluator_decode
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import encode
+from evaluators.accuracy.decoding import Clip
+from evaluators.accuracy.decoding import decode as evaluator_decode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
 from runtime.decoding import BEST_OF, Decoded, Opening, Search, decode, open_window

@@ -5,7 +5,7 @@ import pytest
 import torch
 from whisper.model import Whisper
 
-from compression.network import encode
+from compression.whisper.network import encode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
 from runtime.model import Ids, Model, WindowText

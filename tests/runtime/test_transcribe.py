@@ -14,7 +14,7 @@ from whisper.decoding import DecodingResult
 from whisper.model import Whisper
 from whisper.normalizers import EnglishTextNormalizer
 
-from evaluators.speech_set import SpeechSet
+from evaluators.speech.speech_set import SpeechSet
 from runtime import transcribe
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats

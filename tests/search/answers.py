@@ -1,10 +1,10 @@
 """A device and a speech set in one: made-up trials that follow from the recipe alone."""
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from search.engines.base import Proposal
 from search.engines.optuna_engine import OptunaEngine
-from search.genes import Value
-from search.space import Space
+from search.space.genes import Value
+from search.space.space import Space
 from search.trial import Trial
 from tests.search.conftest import DIMENSIONS, _trial
 from tests.search.spaces import make_space

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from compression.dimensions import Dimensions
+from compression.recipe.dimensions import Dimensions
 from evaluators.sample_speech import sample_speech
 from search.cli import main
 from tests.evaluators.conftest import talkative

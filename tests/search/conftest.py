@@ -9,8 +9,8 @@ from sqlite3 import Connection
 import pytest
 from sqlalchemy import Engine, event
 
-from compression.dimensions import Dimensions
-from compression.recipe import Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
 from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
 from search.trial import Trial, TrialAccuracy, TrialCosts, UtteranceErrors
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compression.allocation import group_weights
-from compression.dimensions import Dimensions
-from compression.recipe import Recipe
-from compression.recovery import STACKS
+from compression.recipe.allocation import group_weights
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import STACKS
 from devices.profile import load_profile
-from search.genes import Value, units_of
-from search.space import PRESETS, Space
+from search.space.genes import Value, units_of
+from search.space.space import PRESETS, Space
 
 RUNTIME = load_profile("imx8mplus").runtime
 

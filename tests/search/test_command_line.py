@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
-from search.engines.memory import Memory
-from search.space import runtime_violation
+from search.engines.study_store import Memory
+from search.space.space import runtime_violation
 from tests.search.commands import (  # noqa: F401
     CLIPS,
     DIMENSIONS,
@@ -32,7 +32,7 @@ from tests.search.commands import (  # noqa: F401
     wait_for_rows,
     whisperfit,
 )
-from tests.search.test_results import CONTRACT
+from tests.search.report.test_csv_files import CONTRACT
 
 # openai-whisper leaves its normaliser's files open
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from evaluators.noisy_speech import Mixing
-from search.budget import CostLimits, WerBudget
+from evaluators.speech.noisy_speech import Mixing
 from search.config import SearchConfig
+from search.limits.budget import CostLimits, WerBudget
 
 LEAST = {"model": "tiny.en", "device": "imx8mplus", "trials": 4}
 

@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 
 from common.errors import InputError
 from search.config import SamplerName
-from search.engines.memory import RECORD, STUDY_NAME, Memory, advising
 from search.engines.optuna_engine import OptunaEngine
-from search.space import Space
+from search.engines.study_store import RECORD, STUDY_NAME, Memory, advising
+from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space
 

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import InputError
 from search.config import SearchConfig
-from search.engines.memory import Memory
+from search.engines.study_store import Memory
 from search.folder import RunFolder
 
 

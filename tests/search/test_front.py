@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.front import front, least_violating, recommend
-from search.group_budget import find_group_limits
+from search.limits.group_budget import find_group_limits
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.trial import GroupErrors
 

@@ -11,12 +11,12 @@ from typing import IO
 
 import pytest
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from devices.operation import Operation
 from devices.profile import load_profile
 from devices.profiler.local import Local
 from devices.profiler.machine import Core, Machine, System
-from evaluators.costs import price
+from evaluators.costs.price import price
 from search.cli import main
 from tests.compression.export.models import COMPACT
 

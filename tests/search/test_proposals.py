@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.recovery import Recovery
+from compression.recipe.recovery_spec import Recovery
 from search.front import front
 from search.proposals import HOPELESS, neighbours, starting_genes
-from search.space import Space
+from search.space.space import Space
 from tests.search.answers import answer, toy_space
 from tests.search.conftest import DIMENSIONS
 from tests.search.spaces import make_space

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from tests.search.commands import (  # noqa: F401
     CLIPS,
     DIMENSIONS,

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from compression.training.checkpoint import Checkpoint
 from evaluators.sample_speech import sample_speech
-from search.engines.memory import Memory
+from search.engines.study_store import Memory
 from search.run import Run
 from tests.search.commands import (  # noqa: F401
     CLIPS,

@@ -13,21 +13,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.reprice import TINY_EN, synthetic_run
+from benchmarks.speed.reprice import TINY_EN, synthetic_run
 from common.errors import InputError
 from common.files import sha256_of_file
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from devices.facts import RuntimeSupport
 from devices.operation import Operation
 from devices.profile import load_profile
-from evaluators.costs import price
+from evaluators.costs.price import price
 from search.cli import main
 from search.commands.report import write_report_again
 from search.config import SearchConfig
-from search.engines.memory import Memory
+from search.engines.study_store import Memory
 from search.folder import RunFolder
 from search.reprice import Target, reprice
-from search.space import runtime_violation
+from search.space.space import runtime_violation
 from search.trial import UNEVALUATED, Trial
 
 FIRST = Path(__file__).parent.parent.parent / "results" / "first"

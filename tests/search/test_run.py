@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import EvaluationError, InputError
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from search import run as run_module
-from search.engines.memory import Memory
 from search.engines.optuna_engine import OptunaEngine
-from search.findings import RunFacts, read_outcome, recall_elapsed, remember_facts
-from search.genes import Value
+from search.engines.study_store import Memory
 from search.outcome import ArtifactRecord
 from search.run import MEASURING_S, SCORED, End, Run
+from search.run_records import RunFacts, read_outcome, recall_elapsed, remember_facts
 from search.scorer import Baseline
+from search.space.genes import Value
 from search.trial import GroupErrors, Trial, TrialAccuracy
 from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
 from tests.search.conftest import DIMENSIONS

@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import InputError
 from search import scorer as module
-from search.budget import CostLimits
 from search.config import SearchConfig
+from search.limits.budget import CostLimits
 from search.scorer import Baseline, Scorer
 from search.session import _languages, _with_known_words
 from search.trial import TrialCosts

@@ -12,16 +12,16 @@ from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
-from compression.blocks import MAX_BLOCK, MIN_BLOCK, block_of
-from compression.dimensions import Dimensions
 from compression.export.genes import matrix_bits
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.export.onnx_runtime.weights import KERNEL_BITS
-from compression.export.vocabulary import suppressed_tokens, text_tokens, tokenizer_of
-from compression.models import LoadedModel
-from compression.recipe import Recipe
-from compression.vocabulary import rows_of
+from compression.recipe.blocks import MAX_BLOCK, MIN_BLOCK, block_of
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
+from compression.techniques.vocabulary import rows_of
+from compression.whisper.load import LoadedModel
+from compression.whisper.tokenizer import suppressed_tokens, text_tokens, tokenizer_of
 
 CONFIG_VERSION = 1
 

@@ -9,7 +9,7 @@ from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import look_up, multiply
 from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.export.onnx_runtime.weights import stacked
-from compression.recipe import DecoderLayer, Recipe
+from compression.recipe.recipe import DecoderLayer, Recipe
 
 
 def decoder_graph(network: Whisper, recipe: Recipe) -> Graph:

@@ -10,7 +10,7 @@ from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import expanded
 from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.export.onnx_runtime.weights import stacked
-from compression.recipe import EncoderLayer, Recipe
+from compression.recipe.recipe import EncoderLayer, Recipe
 
 MAX_TIMESCALE = 10_000.0
 """Of Whisper's sinusoidal positions (`whisper.model.sinusoids`)."""

@@ -1,4 +1,4 @@
-"""Linear layers whose input is rounded to 8 or 16 bits as `compression.activations` does it in torch.
+"""Linear layers whose input is rounded to 8 or 16 bits as `compression.techniques.activations` does it in torch.
 
 But for one thing: a dynamic range is that of all rows of a call, in torch that of each token. In a decoder that differs
 where a call has several, in the prompt of a multilingual model and with beams.
@@ -10,10 +10,10 @@ import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from compression.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import INT8_BLOCKS, Rows, bias_of, multiply
 from compression.export.onnx_runtime.weights import Matrix, Storage, stacked
+from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
 
 _CODE_TYPES = {8: np.uint8, 16: np.uint16}
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from compression.blocks import block_of
-from compression.quantisation import QuantisedMatrix, quantised_weight
+from compression.recipe.blocks import block_of
+from compression.techniques.grids import QuantisedMatrix, quantised_weight
 
 Array = npt.NDArray[Any]
 KERNEL_BITS = (2, 4, 8)

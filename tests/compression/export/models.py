@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from compression.calibration import Calibration, CalibrationSample, measure
-from compression.dimensions import Dimensions
-from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.calibration.calibration import Calibration, CalibrationSample, measure
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel
 from tests.networks import random_network
 
 COMPACT = Dimensions(

@@ -17,17 +17,17 @@ from faster_whisper import WhisperModel
 from pywhispercpp.model import Model
 from whisper.audio import pad_or_trim
 
-from compression.calibration import Calibration, measure
+from compression.calibration.calibration import Calibration, measure
 from compression.compress import compress
 from compression.export.manifest import Sources
 from compression.export.targets import export
-from compression.models import LoadedModel
-from compression.recipe import Recipe
-from evaluators.audio import read_audio
-from evaluators.calibration_speech import calibration_samples
-from evaluators.evaluator import Evaluator
-from evaluators.features import CachedFeatures
-from evaluators.speech_set import load_speech_set
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel
+from evaluators.accuracy.evaluator import Evaluator
+from evaluators.learning.calibration import calibration_samples
+from evaluators.speech.audio import read_audio
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.speech_set import load_speech_set
 from runtime.transcribe import Transcriber
 from runtime.window import encoder_window_s
 from tests.compression.export.models import changed, without

@@ -10,13 +10,13 @@ import pytest
 import torch
 from whisper.tokenizer import get_tokenizer
 
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.ctranslate2_format import _read_variables
 from compression.export.ctranslate2 import export, refusal
-from compression.models import LoadedModel, load_model
-from compression.network import encode
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.whisper.ctranslate2_format import _read_variables
+from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.network import encode
 from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without
 
 ORIGINAL = Recipe.original(COMPACT)

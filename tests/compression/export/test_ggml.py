@@ -15,9 +15,9 @@ from whisper.tokenizer import get_tokenizer
 
 from compression.compress import compress
 from compression.export.ggml import blocks, export, export_own_rounding, own_rounding, refusal
-from compression.models import LoadedModel
-from compression.quantisation import Grid, quantise
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.techniques.grids import Grid, quantise
+from compression.whisper.load import LoadedModel
 from tests.compression.export.models import COMPACT, changed, compact_model, without
 
 ORIGINAL = Recipe.original(COMPACT)

@@ -11,19 +11,19 @@ import pytest
 import torch
 from whisper.model import Whisper
 
-from compression.blocks import block_of
 from compression.compress import compress
 from compression.export.manifest import Sources, write_manifest
 from compression.export.onnx_runtime.artifact import export, refusal
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
-from compression.export.vocabulary import suppressed_tokens, tokenizer_of
-from compression.models import LoadedModel
-from compression.network import encode
-from compression.recipe import Recipe
-from compression.vocabulary import rows_of, token_ids
-from evaluators.costs import stored_bytes
+from compression.recipe.blocks import block_of
+from compression.recipe.recipe import Recipe
+from compression.techniques.vocabulary import rows_of, token_ids
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import encode
+from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
+from evaluators.costs.price import stored_bytes
 from runtime.artifact import Artifact
 from runtime.audio import Floats
 from runtime.model import Model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from compression.models import LoadedModel, load_model
+from compression.whisper.load import LoadedModel, load_model
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import torch
 
-from compression.calibration import CalibrationSample
-from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.calibration.calibration import CalibrationSample
+from compression.recipe.recipe import Recipe
 from compression.training.batches import Batch, Clip, batch_of
 from compression.training.subject import Subject
+from compression.whisper.load import LoadedModel
 
 FRAMES = 40
 

@@ -9,18 +9,18 @@ import torch
 from torch.nn import functional
 
 from common.errors import InputError
-from compression.calibration import measure
-from compression.models import LoadedModel
-from compression.network import decoder_states, encode
-from compression.recipe import Recipe
-from compression.recovered import weights_digest
+from compression.calibration.calibration import measure
+from compression.recipe.recipe import Recipe
+from compression.techniques.trained_weights import weights_digest
 from compression.training.batches import batch_of
 from compression.training.checkpoint import Checkpoint
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.losses import SoftTargets, relative_error, soft_loss
-from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
+from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.whisper_student import WhisperStudent, absorbed_layers, changed_part
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import decoder_states, encode
 from tests.compression.training.data import SAMPLES, RandomBatches, bits, subject
 
 SETTINGS = TrainingSettings(steps=40, evaluate_every=10, learning_rate=3e-3, hidden=1.0)

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from compression.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
-from compression.calibration import measure
+from compression.calibration.calibration import measure
 from compression.compress import compress
-from compression.models import LoadedModel
-from compression.quantisation import Grid, quantised_weight, stored
-from compression.recipe import Recipe
-from compression.recovery import RecoveryMethod
-from compression.straight_through import straight_through
+from compression.recipe.recipe import Recipe
+from compression.recipe.recovery_spec import RecoveryMethod
+from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
+from compression.techniques.grids import Grid, quantised_weight, stored
+from compression.techniques.straight_through import straight_through
 from compression.training.batches import batch_of
-from compression.training.recovery import recovered_recipe
+from compression.training.run import recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, WhisperStudent
+from compression.whisper.load import LoadedModel
 from tests.compression.training.data import SAMPLES, RandomBatches, bits
 
 SETTINGS = TrainingSettings(train_embedding=True)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from compression.calibration import measure
-from compression.models import LoadedModel
-from compression.network import decoder_states, encode
-from compression.quantisation import Grid, stored
-from compression.recipe import Recipe, Rounding
+from compression.calibration.calibration import measure
+from compression.recipe.recipe import Recipe, Rounding
+from compression.techniques.grids import Grid, stored
 from compression.training import reconstruction
 from compression.training.reconstruction import reconstruct
-from compression.training.recovery import recovered_recipe
+from compression.training.run import recovered_recipe
 from compression.training.subject import Subject
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import decoder_states, encode
 from tests.compression.training.data import SAMPLES, bits, subject
 
 

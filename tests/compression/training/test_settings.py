@@ -8,7 +8,7 @@ import torch
 
 from common.errors import InputError
 from compression.training.settings import HIGHEST_SEED, TrainingSettings
-from evaluators.augmentation import generator_of
+from evaluators.speech.augmentation import generator_of
 
 
 def test_keys_at_the_top_and_in_a_table_are_the_same(tmp_path: Path) -> None:

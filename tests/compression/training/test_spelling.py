@@ -13,22 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 from whisper.tokenizer import get_tokenizer
 
-from compression.calibration import Calibration, CalibrationSample, measure
+from compression.calibration.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
-from compression.export.vocabulary import text_tokens
-from compression.models import LoadedModel
-from compression.network import decoder_states, encode
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.techniques.vocabulary import keep, rows_of, token_ids
 from compression.training.batches import batch_of
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.losses import SoftTargets, soft_loss
 from compression.training.reconstruction import reconstruct
-from compression.training.recovery import Limits, WhisperTraining, recovered_recipe
+from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import WhisperStudent, changed_part
-from compression.vocabulary import keep, rows_of, token_ids
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import decoder_states, encode
+from compression.whisper.tokenizer import text_tokens
 from tests.compression.training.data import RandomBatches, subject
 from tests.networks import random_network
 from tests.strategies import small_dimensions

@@ -11,7 +11,7 @@ import pytest
 
 from compression.compress import compress
 from compression.export.onnx_runtime.artifact import export
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
 from devices.operation import Operation
 from devices.profiler.local import Local
 from devices.profiler.measuring import PROGRAM, WHOLE_VISITS, Log, Settings, artifact_job, measure

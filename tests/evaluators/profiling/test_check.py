@@ -14,7 +14,7 @@ from devices.interval import UncertainTime, Z
 from devices.profile import DeviceProfile, load_profile
 from devices.profiler.measuring import Timing
 from devices.streams import STREAMS
-from evaluators.costs import price
+from evaluators.costs.price import price
 from evaluators.profiling.check import (
     CHECKS,
     LEAST_LOG_STD,

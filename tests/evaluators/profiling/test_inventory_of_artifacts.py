@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from compression.calibration import Calibration
+from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.export.onnx_runtime.artifact import export
-from compression.models import LoadedModel
-from compression.recipe import Recipe
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import LoadedModel
 from devices.operation import Operation
-from evaluators.inventory import InventoryItem, Stage, operations
+from evaluators.costs.inventory import InventoryItem, Stage, operations
 from evaluators.profiling import operation_models
 from evaluators.profiling.operation_models import operation_model
 from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without

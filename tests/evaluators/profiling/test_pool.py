@@ -8,13 +8,13 @@ from math import dist, log2
 import pytest
 from hypothesis import assume, given, settings
 
-from compression.dimensions import published_dimensions
 from compression.export.onnx_runtime.artifact import refusal
-from compression.recipe import Recipe
+from compression.recipe.dimensions import published_dimensions
+from compression.recipe.recipe import Recipe
 from devices.operation import OPERATION_KINDS, Operation
 from devices.profile import load_description
 from devices.roofline import precisions
-from evaluators.inventory import operations
+from evaluators.costs.inventory import operations
 from evaluators.profiling import pool
 from evaluators.profiling.pool import FIRST_OPERATIONS, Pool, kernel_of
 from evaluators.profiling.random_workloads import random_workloads

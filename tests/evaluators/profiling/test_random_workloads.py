@@ -5,10 +5,10 @@ from itertools import islice
 import pytest
 
 from common.errors import UnknownNameError
-from compression.dimensions import published_dimensions
 from compression.export.onnx_runtime.artifact import refusal
-from compression.recipe import Recipe
-from evaluators.inventory import prompt_length
+from compression.recipe.dimensions import published_dimensions
+from compression.recipe.recipe import Recipe
+from evaluators.costs.inventory import prompt_length
 from evaluators.profiling.pool import Pool
 from evaluators.profiling.random_workloads import Workload, random_workloads
 from evaluators.profiling.run import RUNTIME

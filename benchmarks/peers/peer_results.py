@@ -1,0 +1,210 @@
+"""What peers.py measured: a row per system, and what each of our points is beside each peer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from peer_systems import REFERENCE, Side
+from recognisers.timed import Result
+
+from evaluators.accuracy.word_errors import Accuracy, ErrorCounts, PairedDifference, paired_difference, pooled_accuracy
+
+THREADS = (2, 1)
+SCORED_THREADS = THREADS[0]
+"""The number of threads of the WER, the load time and the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One process: a system at a number of threads. `errors`: of every clip that it transcribed, in the same order.
+
+    `load_average`: of the machine in the minute before; near 0 where nothing else ran.
+    """
+
+    system: str
+    side: Side
+    recipe_id: str | None
+    window_s: float
+    threads: int
+    size_bytes: int
+    load_average: float
+    result: Result
+    errors: tuple[ErrorCounts, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Measured":
+        """What `asdict` made of one."""
+        result = Result.from_json(values["result"])
+        return cls(**{**values, "result": result, "errors": tuple(ErrorCounts(**one) for one in values["errors"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Medians over the clips, on `threads` threads. `token_ms`: all after the encoder, by the tokens of the clip."""
+
+    threads: int
+    clips: int
+    utterance_ms: float
+    encoder_ms: float
+    token_ms: float
+    load_average: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A system. `identical`: the share of clips with the same text, letter by letter, as REFERENCE; None without it."""
+
+    system: str
+    side: Side
+    recipe_id: str | None
+    window_s: float
+    accuracy: Accuracy
+    identical: float | None
+    size_bytes: int
+    peak_rss_bytes: int
+    load_s: float
+    speeds: tuple[Speed, ...]
+
+    def utterance_ms(self, threads: int) -> float | None:
+        """None where it was not measured."""
+        return next((speed.utterance_ms for speed in self.speeds if speed.threads == threads), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One of our points beside a peer. `faster_...`: None where one of them was not timed.
+
+    `wer`: ours less theirs; `no_worse`: its interval is not wholly above 0. `not_better`: what ours does not win, in
+    words; nothing where it is smaller, faster with both numbers of threads, and no worse.
+    """
+
+    peer: str
+    ours: str
+    smaller: bool
+    faster_2_threads: bool | None
+    faster_1_thread: bool | None
+    wer: PairedDifference
+    no_worse: bool
+    not_better: tuple[str, ...]
+
+
+def rows(measured: Sequence[Measured], normaliser: str) -> list[Row]:
+    """The table, for every system that was scored, in the order of `measured`."""
+    scored = [one for one in measured if one.threads == SCORED_THREADS]
+    texts = {one.system: [clip.text for clip in one.result.clips] for one in scored}
+    reference = texts.get(REFERENCE)
+    return [
+        Row(
+            system=one.system,
+            side=one.side,
+            recipe_id=one.recipe_id,
+            window_s=one.window_s,
+            accuracy=pooled_accuracy(one.errors, normaliser=normaliser, seed=0),
+            identical=None if reference is None else _share_equal(texts[one.system], reference),
+            size_bytes=one.size_bytes,
+            peak_rss_bytes=one.result.peak_rss_bytes,
+            load_s=one.result.load_s,
+            speeds=tuple(_speed(other) for other in measured if other.system == one.system),
+        )
+        for one in scored
+    ]
+
+
+def _share_equal(texts: Sequence[str], others: Sequence[str]) -> float:
+    return sum(text == other for text, other in zip(texts, others, strict=True)) / len(texts)
+
+
+def _speed(measured: Measured) -> Speed:
+    clips = measured.result.clips
+    return Speed(
+        threads=measured.threads,
+        clips=len(clips),
+        utterance_ms=1000 * median(clip.utterance_s for clip in clips),
+        encoder_ms=1000 * median(clip.encoder_s for clip in clips),
+        token_ms=1000 * median(clip.decoder_s / clip.steps for clip in clips),
+        load_average=measured.load_average,
+    )
+
+
+def comparisons(measured: Sequence[Measured], table: Sequence[Row]) -> list[Comparison]:
+    """Each of our compressed points beside each peer."""
+    errors = {one.system: one.errors for one in measured if one.threads == SCORED_THREADS}
+    ours = [row for row in table if row.side == "ours"]
+    peers = [row for row in table if row.side.startswith("peer")]
+    return [_compared(point, peer, errors) for peer in peers for point in ours]
+
+
+def _compared(ours: Row, peer: Row, errors: Mapping[str, Sequence[ErrorCounts]]) -> Comparison:
+    wer = paired_difference(errors[peer.system], errors[ours.system], seed=0)
+    two, one = (_is_faster(ours, peer, threads) for threads in THREADS)
+    return Comparison(
+        peer=peer.system,
+        ours=ours.system,
+        smaller=ours.size_bytes < peer.size_bytes,
+        faster_2_threads=two,
+        faster_1_thread=one,
+        wer=wer,
+        no_worse=wer.low <= 0,
+        not_better=tuple(_not_better(ours, peer, wer)),
+    )
+
+
+def _is_faster(ours: Row, peer: Row, threads: int) -> bool | None:
+    our_ms, peer_ms = ours.utterance_ms(threads), peer.utterance_ms(threads)
+    return None if our_ms is None or peer_ms is None else our_ms < peer_ms
+
+
+def _not_better(ours: Row, peer: Row, wer: PairedDifference) -> list[str]:
+    lost = []
+    if ours.size_bytes >= peer.size_bytes:
+        lost.append(f"{ours.size_bytes / 1e6:.1f} MB, not below {peer.size_bytes / 1e6:.1f}")
+    for threads in THREADS:
+        our_ms, peer_ms = ours.utterance_ms(threads), peer.utterance_ms(threads)
+        if our_ms is None or peer_ms is None:
+            lost.append(f"not timed with threads = {threads}")
+        elif our_ms >= peer_ms:
+            lost.append(f"{our_ms:.0f} ms, not below {peer_ms:.0f}, with threads = {threads}")
+    if wer.low > 0:
+        lost.append(f"WER {_points(wer.difference)} points ({_points(wer.low)} to {_points(wer.high)})")
+    return lost
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
+
+
+def table_lines(table: Sequence[Row]) -> list[str]:
+    """The table as text: sizes and memory in MB of 10^6 bytes, times in ms, the parts of an utterance at 2 threads."""
+    first, second = THREADS
+    width = max(len(row.system) for row in table)
+    head = f"{'':{width}} {'WER %':>6} {'95 %':>13} {'MB':>6} {f'ms, {first} thr':>9} {f'{second} thr':>6} "
+    lines = [head + f"{'encoder':>7} {'token':>6} {'RSS MB':>6} {'load s':>6} {'window':>6} {'same text':>9}"]
+    for row in table:
+        accuracy, speed = row.accuracy, row.speeds[0]
+        interval = f"{100 * accuracy.wer_low:.2f}-{100 * accuracy.wer_high:.2f}"
+        alone = row.utterance_ms(second)
+        lines.append(
+            f"{row.system:{width}} {100 * accuracy.wer:6.2f} {interval:>13} {row.size_bytes / 1e6:6.1f} "
+            f"{speed.utterance_ms:9.0f} {'' if alone is None else f'{alone:.0f}':>6} {speed.encoder_ms:7.0f} "
+            f"{speed.token_ms:6.2f} {row.peak_rss_bytes / 1e6:6.0f} {row.load_s:6.2f} {row.window_s:5g}s "
+            f"{'' if row.identical is None else f'{row.identical:.0%}':>9}"
+        )
+    return lines
+
+
+def beaten_by(compared: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """For each peer, those of our points that are smaller, faster and no worse in WER."""
+    peers = dict.fromkeys(one.peer for one in compared)
+    return {peer: [one for one in compared if one.peer == peer and not one.not_better] for peer in peers}
+
+
+def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
+    """Which of our points beats each peer; where none does, what each of them lacks."""
+    lines = []
+    for peer, winners in beaten_by(compared).items():
+        said = (f"{one.ours} (WER {_points(one.wer.low)} to {_points(one.wer.high)})" for one in winners)
+        lines.append(f"{peer}: beaten by {'; '.join(said) or 'none'}")
+        if not winners:
+            lines += [f"  {one.ours}: {', '.join(one.not_better)}" for one in compared if one.peer == peer]
+    return lines

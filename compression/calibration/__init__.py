@@ -1,0 +1,1 @@
+"""What the original does on calibration speech: inputs, gradients, importance, sensitivity."""

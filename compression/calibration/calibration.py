@@ -1,0 +1,248 @@
+"""What calibration speech tells about a model, measured once per model and reused for every recipe.
+
+For each site (the heads or the FFN channels of a layer): how important each unit is by several measures. For each
+layer: what skipping it costs. For the input of each linear layer: its statistics (`compression.calibration.inputs`), by
+which removed units are made up for, weights rounded and activations given a range, and how much the loss depends on
+its output. For each token: how often it was said.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from whisper.model import Linear, Whisper
+
+from common.errors import CompressionError
+from common.files import whole_file
+from compression.calibration.gradients import recording_gradients
+from compression.calibration.inputs import Array, InputStatistics, recording_inputs
+from compression.calibration.removal_order import departure_scores
+from compression.recipe.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import encode
+from compression.whisper.sites import Site, output_projection, sites, unit_count
+
+LAYER_SAMPLES = 8
+"""The first clips, on which each layer is skipped in turn."""
+
+DRAWING_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSample:
+    """One clip: `mel` (n_mels, frames), `tokens` (T,) int64 with the prompt, whose length is `prompt_length`."""
+
+    mel: Tensor
+    tokens: Tensor
+    prompt_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """`inputs` of linear layers by `input_name`; `importances` of units (units,) by site key (see `Site.key`).
+
+    `gradient_squares`: by linear layer, and the embedding for the logits, squares (N,) of the gradient g at its output,
+    summed over all rows, by the tokens that are predicted; of a loss whose tokens the model draws by itself.
+    `layer_importance`: by stack and layer (`encoder.0`), how much the calibration loss rises when the network skips it.
+    `token_counts`: (n_vocab,) int64, how often each token is in the transcripts.
+    """
+
+    inputs: dict[str, InputStatistics]
+    importances: dict[str, dict[ImportanceMeasure, Array]]
+    gradient_squares: dict[str, Array]
+    layer_importance: dict[str, float]
+    token_counts: NDArray[np.int64]
+
+    def importance(self, measure: ImportanceMeasure) -> dict[str, Array]:
+        """Importance of each unit (units,) by site key."""
+        return {key: measures[measure] for key, measures in self.importances.items()}
+
+    def save(self, path: Path) -> None:
+        """Write everything as one .npz file, in one step. Raises OSError."""
+        arrays: dict[str, Any] = {"token_counts": self.token_counts}
+        for name, statistics in self.inputs.items():
+            for part in fields(statistics):
+                arrays[f"{part.name}/{name}"] = getattr(statistics, part.name)
+        arrays |= {f"gradient_squares/{name}": squares for name, squares in self.gradient_squares.items()}
+        for key, measures in self.importances.items():
+            for measure, scores in measures.items():
+                arrays[f"importance/{measure}/{key}"] = scores
+        for key, rise in self.layer_importance.items():
+            arrays[f"layer/{key}"] = rise
+        with whole_file(path) as handle:
+            np.savez(handle, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises an error of numpy's, zipfile's or a KeyError when the file is no saved calibration."""
+        with path.open("rb") as handle, np.load(handle) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+
+        def keys(prefix: str) -> list[str]:
+            return [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
+
+        return cls(
+            inputs={
+                name: InputStatistics(**{part.name: arrays[f"{part.name}/{name}"] for part in fields(InputStatistics)})
+                for name in keys("mean/")
+            },
+            importances={
+                key: {measure: arrays[f"importance/{measure}/{key}"] for measure in IMPORTANCE_MEASURES}
+                for key in keys(f"importance/{IMPORTANCE_MEASURES[0]}/")
+            },
+            gradient_squares={key: arrays[f"gradient_squares/{key}"] for key in keys("gradient_squares/")},
+            layer_importance={key: float(arrays[f"layer/{key}"]) for key in keys("layer/")},
+            token_counts=arrays["token_counts"],
+        )
+
+
+class _SiteRecorder:
+    """Accumulates, clip by clip, the loss's gradient at the input of one output projection."""
+
+    def __init__(self, network: Whisper, site: Site) -> None:
+        self.site = site
+        self.projection = output_projection(network, site)
+        self.units = unit_count(network, site)
+        self.taylor = torch.zeros(self.units, dtype=torch.float64)
+        self._input: Tensor | None = None
+
+    def remember(self, _: Linear, inputs: tuple[Tensor]) -> None:
+        """Forward pre-hook: keep the input until its gradient is known."""
+        self._input = inputs[0]
+        self._input.retain_grad()
+
+    def collect(self) -> None:
+        """Add the remembered input; call after the backward pass."""
+        if self._input is None or self._input.grad is None:
+            raise CompressionError("calibration: a layer took no part in the loss")
+        # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
+        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (self.units, -1))
+        self.taylor += product.sum((0, 2)).abs().double()
+        self._input = None
+
+    def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
+        """`inputs`: of the projection."""
+        weight = self.projection.weight.detach().double()
+        by_unit = weight.unflatten(1, (self.units, -1))
+        covariance = torch.from_numpy(inputs.covariance).double()
+        blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
+        spread = torch.einsum("nud,deu,nue->u", by_unit, blocks, by_unit).clamp(min=0).sqrt()
+        found: dict[ImportanceMeasure, Tensor] = {
+            "norm": by_unit.square().sum((0, 2)).sqrt(),
+            "activation": spread,
+            "taylor": self.taylor / clips,
+            "iterative": departure_scores(weight, covariance, units=self.units),
+        }
+        found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
+        return {measure: scores.float().numpy() for measure, scores in found.items()}
+
+
+@contextmanager
+def _only_activation_gradients(network: Whisper) -> Iterator[None]:
+    """Gradients reach every activation of the decoder and none of the weights, which saves a third of the time.
+
+    The encoder's activations get theirs through the mel spectrogram (see `measure`).
+    """
+    before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.requires_grad_(False)
+    network.decoder.positional_embedding.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in before:
+            parameter.requires_grad_(requires_grad)
+        network.zero_grad(set_to_none=True)
+
+
+def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
+    """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
+    return functional.cross_entropy(predicted(network, sample), sample.tokens[sample.prompt_length :])
+
+
+def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
+    """Logits (R, vocabulary) of the sample's tokens behind the prompt, teacher forced."""
+    features = encode(network, sample.mel.unsqueeze(0))
+    return network.decoder(sample.tokens[None, :-1], features)[0, sample.prompt_length - 1 :]
+
+
+def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
+    return replace(sample, mel=sample.mel.clone().requires_grad_())
+
+
+def _gradient_squares(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, Array]:
+    """See `Calibration`. With tokens that the model draws, E[g g^T] is Fisher's matrix, the curvature of the divergence
+    from the model as it is (Martens 2020, "New insights and perspectives on the natural gradient method");
+    with its best guesses, which seldom surprise it, it would be far smaller.
+    """
+    generator = torch.Generator().manual_seed(DRAWING_SEED)
+    tokens = 0
+    with torch.enable_grad(), _only_activation_gradients(network), recording_gradients(network) as recorders:
+        for sample in samples:
+            logits = predicted(network, _with_gradient(sample))
+            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator).squeeze(1)
+            functional.cross_entropy(logits, drawn, reduction="sum").backward()
+            tokens += len(drawn)
+    return {name: recorder.squares(tokens) for name, recorder in recorders.items()}
+
+
+def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
+    """Run the samples through the original model, forward and backward, twice; about six encoder passes a clip.
+
+    Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
+    deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
+    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels; `iterative` what its
+    departure adds to the squared error in the residual stream when units leave one by one and the others are refitted
+    after each (`compression.calibration.removal_order`). benchmarks/wer/pruning.py compares them. Raises
+    CompressionError when there is no sample.
+    """
+    if not samples:
+        raise CompressionError("calibration: no speech to calibrate on")
+    network = model.network
+    recorders = [_SiteRecorder(network, site) for site in sites(network)]
+    with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
+        inputs = hooks.enter_context(recording_inputs(network))
+        for recorder in recorders:
+            hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
+        for sample in samples:
+            calibration_loss(network, _with_gradient(sample)).backward()
+            for recorder in recorders:
+                recorder.collect()
+    statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
+    importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
+    said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
+    return Calibration(
+        inputs=statistics,
+        importances=importances,
+        gradient_squares=_gradient_squares(network, samples),
+        layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
+        token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
+    )
+
+
+def _layer_importance(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, float]:
+    """By how much the mean loss rises when the network skips a layer, by stack and layer: `encoder.0`."""
+
+    def loss() -> float:
+        with torch.no_grad():
+            return fmean(float(calibration_loss(network, sample)) for sample in samples)
+
+    whole = loss()
+    rises = {}
+    for stack in ("encoder", "decoder"):
+        part = getattr(network, stack)
+        blocks = part.blocks
+        for index in range(len(blocks)):
+            part.blocks = torch.nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
+            try:
+                rises[f"{stack}.{index}"] = loss() - whole
+            finally:
+                part.blocks = blocks
+    return rises

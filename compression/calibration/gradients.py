@@ -1,0 +1,44 @@
+"""How much the loss depends on the outputs of linear layers over calibration speech."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from whisper.model import Linear, Whisper
+
+from compression.calibration.inputs import EMBEDDING, Array
+
+
+class GradientRecorder:
+    """Accumulates, call by call, the squares of a loss's gradient at one output."""
+
+    def __init__(self) -> None:
+        self._total = torch.zeros((), dtype=torch.float64)
+
+    def add(self, gradient: Tensor) -> None:
+        """(..., N)."""
+        self._total = self._total + gradient.flatten(0, -2).square().sum(0)
+
+    def squares(self, count: int) -> Array:
+        """Their sum (N,) over so many."""
+        return (self._total / count).float().numpy()
+
+
+@contextmanager
+def recording_gradients(network: Whisper) -> Iterator[dict[str, GradientRecorder]]:
+    """Recorders by linear layer, that of the logits by the embedding's name; they record while a loss runs backward."""
+    recorders: dict[str, GradientRecorder] = {}
+    outputs = [(name, module) for name, module in network.named_modules() if isinstance(module, Linear)]
+    with ExitStack() as hooks:
+        for name, module in (*outputs, (EMBEDDING, network.decoder)):
+            recorder = recorders[name] = GradientRecorder()
+            hooks.callback(module.register_forward_hook(_behind(recorder)).remove)
+        yield recorders
+
+
+def _behind(recorder: GradientRecorder) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+    def hook(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
+        output.register_hook(recorder.add)
+
+    return hook

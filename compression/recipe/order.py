@@ -1,0 +1,47 @@
+"""Which of two recipes is surely the more compressed one."""
+
+from dataclasses import fields
+from math import inf
+
+from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
+
+
+def at_least_as_compressed(recipe: Recipe, other: Recipe) -> bool:
+    """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
+
+    Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window and fewer
+    tokens are more compressed; recipes that choose or repair differently are incomparable, and so are shorter
+    vocabularies for different languages.
+    """
+    if len(recipe.encoder) != len(other.encoder) or len(recipe.decoder) != len(other.decoder):
+        return False
+    if _choices(recipe) != _choices(other):
+        return False
+    if recipe.vocabulary and other.vocabulary and recipe.vocabulary_language != other.vocabulary_language:
+        return False
+    return all(ours <= theirs for ours, theirs in zip(_amounts(recipe), _amounts(other), strict=True))
+
+
+def _choices(recipe: Recipe) -> tuple[object, ...]:
+    choices = (recipe.activation_ranges, recipe.importance, recipe.refit, recipe.recovery)
+    return (*choices, recipe.rounding, recipe.range_estimator, recipe.smoothing)
+
+
+def _amounts(recipe: Recipe) -> tuple[float, ...]:
+    """One number per gene, smaller where more compressed."""
+    layers: list[float] = []
+    for stack, kind in ((recipe.encoder, EncoderLayer), (recipe.decoder, DecoderLayer)):
+        for layer in stack:
+            # only a rank can be 0: then it is the whole matrix's
+            layers += [getattr(layer, field.name) or inf if layer else 0 for field in fields(kind)]
+    group = -(recipe.group_size or inf) if recipe.has_groups else 0.0
+    grid = (group, -float(recipe.symmetric) if recipe.is_quantised else 0.0)
+    return (
+        *layers,
+        recipe.embedding_bits,
+        recipe.convolution_bits,
+        recipe.activation_bits,
+        recipe.window_s,
+        recipe.vocabulary or inf,
+        *grid,
+    )

@@ -1,0 +1,1 @@
+"""What changes a network: pruning, low rank, vocabulary, grids and rounding."""

@@ -1,0 +1,100 @@
+"""Structural pruning: attention heads, FFN channels and layers really leave the tensors.
+
+What removed units contributed on average goes into the bias of the projection behind them. In a
+refitted recipe the remaining columns of that projection also take over what they can predict of the removed ones, in
+closed form.
+"""
+
+import torch
+from torch import Tensor
+from whisper.model import Linear, MultiHeadAttention, Whisper
+
+from common.errors import CompressionError
+from compression.calibration.calibration import Calibration
+from compression.calibration.inputs import InputStatistics
+from compression.calibration.removal_order import ridged
+from compression.recipe.importance import kept_units
+from compression.recipe.recipe import Recipe
+from compression.whisper.sites import Site, output_projection, sites, unit_count
+
+
+def _narrowed(linear: Linear, *, rows: Tensor | None = None, columns: Tensor | None = None) -> Linear:
+    """A new layer with the given output rows and input columns of another."""
+    weight = linear.weight.detach()
+    bias = None if linear.bias is None else linear.bias.detach()
+    if rows is not None:
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+    if columns is not None:
+        weight = weight[:, columns]
+    return linear_of(weight.clone(), None if bias is None else bias.clone())
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A layer with this weight (N, K) and bias (N,)."""
+    layer = Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = torch.nn.Parameter(weight)
+    if bias is not None:
+        layer.bias = torch.nn.Parameter(bias)
+    return layer
+
+
+def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics, *, refit: bool) -> Linear:
+    """The projection restricted to `columns` of its input (kept,), with what it loses folded back.
+
+    Minimises E|W x - W' x_S - b'|^2 + ridge |W' - W_S|^2 over the calibration activations x with mean mu and
+    covariance C: W' = W_S + W_R C_RS (C_SS + ridge I)^-1 and b' = b + W mu - W' mu_S (linear regression; S the
+    kept and R the removed columns). Without `refit` W' = W_S, the limit of a large ridge.
+    """
+    weight, bias = linear.weight.detach().double(), linear.bias.detach().double()
+    mean = torch.from_numpy(inputs.mean).double()
+    is_kept = torch.zeros(weight.shape[1], dtype=torch.bool)
+    is_kept[columns] = True
+    kept = weight[:, is_kept]
+    if refit:
+        hessian = ridged(torch.from_numpy(inputs.covariance))
+        within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
+        kept = kept + torch.linalg.solve(within, (weight[:, ~is_kept] @ across).T).T
+    bias = bias + weight @ mean - kept @ mean[is_kept]
+    return linear_of(kept.float(), bias.float())
+
+
+def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:
+    """Shrink one site of a network in place; the columns of its projection that stay."""
+    units = torch.from_numpy(kept_units(calibration.importances[site.key][recipe.importance], kept))
+    block = getattr(network, site.stack).blocks[site.layer]
+    projection = output_projection(network, site)
+    width = projection.in_features // unit_count(network, site)
+    columns = (units.unsqueeze(1) * width + torch.arange(width)).flatten()
+    inputs = calibration.inputs[site.projection]
+    repaired = repaired_projection(projection, columns, inputs, refit=recipe.is_refitted)
+    if site.units == "ffn_channels":
+        block.mlp[0] = _narrowed(block.mlp[0], rows=columns)
+        block.mlp[2] = repaired
+        return columns
+    attention: MultiHeadAttention = block.attn if site.units == "heads" else block.cross_attn
+    for name in ("query", "key", "value"):
+        setattr(attention, name, _narrowed(getattr(attention, name), rows=columns))
+    attention.out = repaired
+    attention.n_head = kept
+    return columns
+
+
+def prune(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> dict[str, Tensor]:
+    """Remove in place what the recipe does not keep.
+
+    Returns the input columns that stay, by the linear layer's name in the original network, where some left. Raises
+    CompressionError when heads or channels must leave and there is no calibration to choose them by.
+    """
+    columns = {}
+    for site in sites(network):
+        layer = getattr(recipe, site.stack)[site.layer]
+        if layer is None or getattr(layer, site.units) == unit_count(network, site):
+            continue
+        if calibration is None:
+            raise CompressionError("pruning needs calibration speech to choose heads and channels by")
+        columns[site.projection] = _prune_site(network, site, getattr(layer, site.units), calibration, recipe)
+    for stack in ("encoder", "decoder"):
+        part = getattr(network, stack)
+        layers = zip(part.blocks, getattr(recipe, stack), strict=True)
+        part.blocks = torch.nn.ModuleList(block for block, layer in layers if layer is not None)
+    return columns

@@ -1,0 +1,73 @@
+"""Weights that training made: a file beside the recipe that names them by their digest."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from whisper.model import Whisper
+
+from common.errors import CompressionError, InputError
+from common.files import whole_file
+from compression.recipe.recipe import Recipe
+from compression.whisper.load import TORCH_LOAD_ERRORS, save_tensors
+
+Weights = Mapping[str, Tensor]
+"""Float32 parameters by their names in the pruned network, before rounding; those that were not trained are missing."""
+WEIGHTS_FILE, RECIPE_FILE = "weights.pt", "recipe.json"
+
+
+def weights_digest(weights: Weights) -> str:
+    """SHA-256 over the names, shapes and values, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for name, values in sorted(weights.items()):
+        digest.update(f"{name} {list(values.shape)}\n".encode())
+        digest.update(values.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_recovered(folder: Path, recipe: Recipe, weights: Weights) -> None:
+    """Write a recovered recipe and its weights. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / WEIGHTS_FILE) as handle:
+        save_tensors({name: values.detach().cpu().clone() for name, values in weights.items()}, handle)
+    with whole_file(folder / RECIPE_FILE) as handle:
+        handle.write(recipe.to_json().encode() + b"\n")
+
+
+def load_recovered(recipe: Recipe, folder: Path | None) -> Weights | None:
+    """The weights that the recipe's recovery names, from `folder`; None when it names none.
+
+    Raises InputError when they are missing, damaged or others.
+    """
+    if recipe.recovery is None:
+        return None
+    file = (folder or Path()) / WEIGHTS_FILE
+    if folder is None or not file.is_file():
+        raise InputError(
+            f"recipe {recipe.id} has trained weights, which are not in {file}: put them there, "
+            "or make them again with whisperfit recover"
+        )
+    try:
+        weights: Weights = torch.load(file, map_location="cpu", weights_only=True)
+        found = weights_digest(weights)
+    except (OSError, AttributeError, *TORCH_LOAD_ERRORS) as error:
+        raise InputError(f"{file} is damaged: make it again with whisperfit recover") from error
+    if found != recipe.recovery.weights_sha256:
+        raise InputError(
+            f"{file} holds other weights than recipe {recipe.id} names (SHA-256 {found[:12]}... against "
+            f"{recipe.recovery.weights_sha256[:12]}...)"
+        )
+    return weights
+
+
+def take_weights(network: Whisper, recipe: Recipe, weights: Weights | None) -> None:
+    """Put trained weights in the place of a pruned network's own. Raises CompressionError when they do not fit."""
+    if weights is None:
+        raise CompressionError(f"recipe {recipe.id} needs the weights that its training made")
+    parameters = dict(network.named_parameters())
+    for name, values in weights.items():
+        if name not in parameters or parameters[name].shape != values.shape:
+            raise CompressionError(f"recipe {recipe.id}: its trained weights do not fit at {name}")
+        parameters[name].data = values.clone()

@@ -1,0 +1,167 @@
+"""Which tokens stay where a recipe shortens the vocabulary, and the shorter table of their embeddings.
+
+A network with a shorter vocabulary still speaks in the ids of the original one: `token_ids` says which id each of its
+rows is, `rows_of` which row an id is. See docs/decisions/0015-which-tokens-stay.md.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+import numpy as np
+import torch
+import wordfreq
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from whisper.model import Whisper
+from whisper.tokenizer import LANGUAGES, get_tokenizer
+
+from common.errors import CompressionError, InputError
+from compression.calibration.calibration import Calibration
+from compression.recipe.recipe import Recipe
+from compression.recipe.spaceless import SPACELESS
+from compression.whisper.tokenizer import text_tokens, tokenizer_of
+
+Needs = NDArray[np.float64]
+
+RAREST = 1e-7
+"""Words that are rarer than once in ten million words say nothing about which tokens are needed."""
+CAPITALISED = 0.2
+"""How often a word is capitalised, against once in small letters, unless it is a name."""
+_LISTS = {"no": "nb", "tl": "fil", "hr": "sh", "bs": "sh"}
+"""wordfreq's names for lists of Whisper's languages, where they differ."""
+
+
+def has_words(language: str) -> bool:
+    """Whether it is known which words a language has; `de+en` are two."""
+    return set(language.split("+")) <= _languages_with_words()
+
+
+def check_words(language: str) -> None:
+    """Raise InputError unless `has_words`."""
+    if not has_words(language):
+        known = ", ".join(sorted(_languages_with_words()))
+        raise InputError(f"vocabulary_language {language!r}: there is no list of its words, only for {known}")
+
+
+@lru_cache(maxsize=1)
+def _languages_with_words() -> frozenset[str]:
+    """Of those that Whisper knows."""
+    listed = wordfreq.available_languages()
+    return frozenset(code for code in LANGUAGES if _LISTS.get(code, code) in listed)
+
+
+def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:
+    """Leave in place only the rows of the token embedding that the recipe keeps.
+
+    Raises InputError when nobody knows the words of its language, CompressionError without calibration speech.
+    """
+    if not recipe.vocabulary:
+        return
+    if calibration is None:
+        raise CompressionError("a shorter vocabulary needs calibration speech to choose tokens by")
+    keep(network, kept_tokens(network, recipe, calibration))
+
+
+def keep(network: Whisper, kept: Tensor) -> None:
+    """Leave in place only the rows of these ids (kept,) of the token embedding."""
+    rows = torch.full((network.dims.n_vocab,), -1)
+    rows[kept] = torch.arange(len(kept))
+    weight = network.decoder.token_embedding.weight.detach()[kept]
+    shorter = nn.Embedding.from_pretrained(weight, freeze=False)
+    # an attribute of its own, as with the codes of its weight, so that the module's state stays Whisper's
+    object.__setattr__(shorter, "vocabulary", _Vocabulary(ids=kept, rows=rows))
+    network.decoder.token_embedding = shorter
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vocabulary:
+    ids: Tensor
+    rows: Tensor
+
+
+def token_ids(network: Whisper) -> Tensor:
+    """(rows,) int64: the original's id of each row of a network's token embedding; ascending."""
+    return _vocabulary(network).ids
+
+
+def rows_of(network: Whisper) -> Tensor:
+    """(n_vocab,) int64: the row of each of the original's ids in a network's token embedding; -1 where it has none."""
+    return _vocabulary(network).rows
+
+
+def _vocabulary(network: Whisper) -> _Vocabulary:
+    embedding = network.decoder.token_embedding
+    whole = torch.arange(embedding.num_embeddings)
+    found: _Vocabulary = getattr(embedding, "vocabulary", _Vocabulary(ids=whole, rows=whole))
+    return found
+
+
+def kept_tokens(network: Whisper, recipe: Recipe, calibration: Calibration) -> Tensor:
+    """The ids that a recipe keeps, ascending: text tokens by need, every special token but the later timestamps."""
+    tokenizer, multilingual = tokenizer_of(network), network.is_multilingual
+    said = calibration.token_counts[: tokenizer.eot]
+    needs = said / max(said.sum(), 1)
+    for language in recipe.vocabulary_language.split("+"):
+        needs += _needs(language, multilingual=multilingual)
+    needs[list(_always(multilingual=multilingual))] = np.inf
+    text = np.argsort(-needs, kind="stable")[: recipe.vocabulary]
+    special = range(tokenizer.eot, tokenizer.timestamp_begin + 1)
+    return torch.tensor(sorted([*text.tolist(), *special]))
+
+
+@lru_cache(maxsize=8)
+def _always(*, multilingual: bool) -> frozenset[int]:
+    """Every byte, so that any text can be said, and every sign and short number that may be said."""
+    tokenizer = get_tokenizer(multilingual)
+    texts, unsaid = text_tokens(tokenizer), set(tokenizer.non_speech_tokens)
+    return frozenset(
+        token
+        for token, text in enumerate(texts)
+        if len(text) == 1 or (token not in unsaid and _is_sign_or_number(text.decode("utf-8", errors="replace")))
+    )
+
+
+def _is_sign_or_number(text: str) -> bool:
+    """One character that is no letter, or two digits; perhaps behind a space."""
+    text = text.removeprefix(" ")
+    if len(text) == 2:
+        return text.isdecimal()
+    return len(text) == 1 and text != "\ufffd" and unicodedata.category(text)[0] not in "LM"
+
+
+@lru_cache(maxsize=8)
+def _needs(language: str, *, multilingual: bool) -> Needs:
+    """(text tokens,): how often a word of the language contains each token, by wordfreq's lists of words."""
+    check_words(language)
+    tokenizer = get_tokenizer(multilingual)
+    needs = np.zeros(tokenizer.eot)
+    frequencies = wordfreq.get_frequency_dict(_LISTS.get(language, language))
+    frequent = ((word, frequency) for word, frequency in frequencies.items() if frequency >= RAREST)
+    single = frozenset(text_tokens(tokenizer))
+    for frequency, group in groupby(frequent, key=lambda pair: pair[1]):
+        words = [word for word, _ in group]
+        for text, weight in _spelled(words, single, has_spaces=language not in SPACELESS):
+            np.add.at(needs, tokenizer.encoding.encode_ordinary(text), weight * frequency)
+    return needs
+
+
+def _spelled(words: list[str], single: frozenset[bytes], *, has_spaces: bool) -> Iterator[tuple[str, float]]:
+    """The words as Whisper writes them, in texts of equal weight.
+
+    wordfreq knows no capitals. A word that is one token when capitalised, but not otherwise, is a name.
+    """
+    if not has_spaces:
+        yield "\n".join(words), 1.0
+        return
+    names = {w for w in words if f" {w.capitalize()}".encode() in single and f" {w}".encode() not in single}
+    common = [word for word in words if word not in names]
+    yield _behind_spaces(common), 1.0
+    yield _behind_spaces([word.capitalize() for word in common]), CAPITALISED
+    yield _behind_spaces([word.capitalize() for word in words if word in names]), 1.0
+
+
+def _behind_spaces(words: list[str]) -> str:
+    return "".join(f" {word}" for word in words)

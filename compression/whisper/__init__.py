@@ -1,0 +1,1 @@
+"""The original models: loading, dimensions, tokenizer, layers by name."""

@@ -1,0 +1,1 @@
+"""Decoding, word errors, groups, and the check of an exported artifact."""

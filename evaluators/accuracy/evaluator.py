@@ -1,0 +1,240 @@
+"""Scoring a network, compressed or not, on a speech set."""
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from whisper.model import Whisper
+from whisper.tokenizer import get_tokenizer
+
+from common.errors import InputError
+from compression.recipe.dimensions import Dimensions
+from compression.whisper.network import encode
+from evaluators.accuracy.decoding import Clip, Hypothesis, decode
+from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of
+from evaluators.accuracy.word_errors import (
+    Accuracy,
+    ErrorCounts,
+    count_errors,
+    normaliser_for,
+    normaliser_of,
+    pooled_accuracy,
+    reference_words,
+)
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.language import check_languages, language_of
+from evaluators.speech.speech_set import SpeechSet, Utterance
+from runtime.window import encoder_frames
+
+BLOCK_SIZE = 20
+ENCODER_CACHE_BYTES = 2 << 30
+"""Room for encoder outputs: those of 100 clips of 30 s at tiny's width take 230 MB per encoder."""
+TOKENS_PER_S = 12
+SPARE_TOKENS = 16
+
+_EncoderEntry = tuple[str | None, int, str]
+"""The encoder's key, the window in frames, the utterance."""
+
+Transcribe = Callable[[Utterance, int], Hypothesis]
+"""What a recogniser says to an utterance, in at most so many tokens."""
+StopRule = Callable[[Sequence[ErrorCounts]], str | None]
+"""Sees the errors of the utterances scored so far; the reason to stop, or None to go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredUtterance:
+    """One utterance's transcript and its errors."""
+
+    hypothesis: Hypothesis
+    counts: ErrorCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one network did on a speech set.
+
+    `utterances`: in the order of the speech set; only those scored before the evaluation `stopped` (the reason
+    given by the rule; None when all were scored). `encoder_s`, `decoder_s`: wall-clock seconds; features and
+    encoder outputs that were cached cost the encoder next to nothing. `groups`: the same errors by group.
+    """
+
+    accuracy: Accuracy
+    utterances: tuple[ScoredUtterance, ...]
+    encoder_s: float
+    decoder_s: float
+    stopped: str | None
+    groups: tuple[GroupAccuracy, ...] = ()
+
+    @property
+    def counts(self) -> tuple[ErrorCounts, ...]:
+        return tuple(scored.counts for scored in self.utterances)
+
+
+class Evaluator:
+    """Scores networks of one model family on one speech set.
+
+    Utterances are scored in blocks, in an order shuffled by `seed`, so that the blocks done so far represent the
+    whole set. The number of torch's threads is the caller's. `words`: of each utterance's reference, by id.
+    Raises InputError when the model cannot transcribe the set's languages or no reference has words.
+    """
+
+    def __init__(
+        self,
+        speech: SpeechSet,
+        *,
+        dimensions: Dimensions,
+        features: CachedFeatures,
+        block_size: int = BLOCK_SIZE,
+        seed: int = 0,
+    ) -> None:
+        check_languages(speech, dimensions)
+        self.words = {u.id: reference_words(u.text, language_of(u)) for u in speech.utterances}
+        if not any(self.words.values()):
+            raise InputError(f"speech set {speech.name}: no text has any words after {normaliser_for('en').name}")
+        self.speech = speech
+        self._features = features
+        self._seed = seed
+        self.normaliser = normaliser_of(speech.utterances)
+        self.groups = groups_of(speech.utterances)
+        self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
+        self._encoder_outputs = _RecentTensors(ENCODER_CACHE_BYTES)
+        order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
+        self._blocks = [order[first : first + block_size] for first in range(0, len(order), block_size)]
+
+    def evaluate(
+        self,
+        network: Whisper,
+        *,
+        window_s: float,
+        encoder_key: str | None = None,
+        drafts: Evaluation | None = None,
+        should_stop: StopRule | None = None,
+    ) -> Evaluation:
+        """Transcribe and score the set, or as much of it as `should_stop` lets pass.
+
+        `window_s`: the recipe's. `encoder_key`: names everything that decides the encoder's output besides clip and
+        window; outputs of recent keys are used again. None: never. `drafts`: an evaluation of a similar network,
+        usually the baseline's; its transcripts make decoding faster and change nothing else.
+        Raises EvaluationError when the network's logits are not finite.
+        """
+        done: list[_Block] = []
+        stopped = None
+        for block in self._blocks:
+            if done and should_stop and (stopped := self._stop_reason(done, should_stop)):
+                break
+            started = perf_counter()
+            outputs = [self._encoder_output(network, utterance, window_s, encoder_key) for utterance in block]
+            encoded = perf_counter()
+            hypotheses = decode(network, self._clips(block, outputs, drafts))
+            finished = perf_counter()
+            scored = tuple(_score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
+            done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))
+        return self._evaluation(done, stopped)
+
+    def evaluate_transcripts(self, transcribe: Transcribe) -> Evaluation:
+        """Score any recogniser on the set, one utterance after the other; its time counts as the decoder's."""
+        scored, started = [], perf_counter()
+        for utterance in self.speech.utterances:
+            scored.append(_score(utterance, transcribe(utterance, self._max_tokens[utterance.id])))
+        done = _Block(scored=tuple(scored), encoder_s=0.0, decoder_s=perf_counter() - started)
+        return self._evaluation([done], stopped=None)
+
+    def _encoder_output(self, network: Whisper, utterance: Utterance, window_s: float, key: str | None) -> Tensor:
+        """(positions, n_audio_state) of one clip; one at a time already runs near the machine's peak."""
+        frames = encoder_frames(window_s, utterance.duration_s)
+        entry = (key, frames, utterance.id)
+        output = self._encoder_outputs.get(entry)
+        if output is None:
+            with torch.inference_mode():
+                output = encode(network, self._features.mel(utterance)[None, :, :frames])[0]
+            if key is not None:
+                self._encoder_outputs.put(entry, output)
+        return output
+
+    def _clips(self, block: list[Utterance], outputs: list[Tensor], drafts: Evaluation | None) -> list[Clip]:
+        draft_of = {s.counts.utterance_id: s.hypothesis.tokens for s in drafts.utterances} if drafts else {}
+        return [
+            Clip(
+                features=output,
+                language=language_of(utterance),
+                max_tokens=self._max_tokens[utterance.id],
+                draft=draft_of.get(utterance.id, ()),
+            )
+            for utterance, output in zip(block, outputs, strict=True)
+        ]
+
+    def _stop_reason(self, done: list["_Block"], should_stop: StopRule) -> str | None:
+        counts = [scored.counts for block in done for scored in block.scored]
+        return should_stop(counts) if any(c.words for c in counts) else None
+
+    def _evaluation(self, done: list["_Block"], stopped: str | None) -> Evaluation:
+        by_id = {scored.counts.utterance_id: scored for block in done for scored in block.scored}
+        utterances = tuple(by_id[u.id] for u in self.speech.utterances if u.id in by_id)
+        counts = [scored.counts for scored in utterances]
+        return Evaluation(
+            accuracy=pooled_accuracy(counts, normaliser=self.normaliser, seed=self._seed),
+            utterances=utterances,
+            encoder_s=sum(block.encoder_s for block in done),
+            decoder_s=sum(block.decoder_s for block in done),
+            stopped=stopped,
+            groups=group_accuracies(self.groups, counts, seed=self._seed),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    scored: tuple[ScoredUtterance, ...]
+    encoder_s: float
+    decoder_s: float
+
+
+class _RecentTensors:
+    """The most recently used tensors that fit into `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._tensors: OrderedDict[_EncoderEntry, Tensor] = OrderedDict()
+
+    def get(self, entry: "_EncoderEntry") -> Tensor | None:
+        if entry in self._tensors:
+            self._tensors.move_to_end(entry)
+        return self._tensors.get(entry)
+
+    def put(self, entry: "_EncoderEntry", tensor: Tensor) -> None:
+        """Hold a tensor that is not held yet; drop the longest unused ones to make room."""
+        self._tensors[entry] = tensor
+        self._held_bytes += tensor.nbytes
+        while self._held_bytes > self._limit_bytes:
+            _, dropped = self._tensors.popitem(last=False)
+            self._held_bytes -= dropped.nbytes
+
+
+def max_tokens(utterance: Utterance, reference_tokens: int) -> int:
+    """Where the decoding of a clip ends at the latest.
+
+    12 tokens a second and 16 more is over twice the fastest read English (3.7 words, 5 tokens a second). Scripts
+    that Whisper spells byte by byte need more, so twice the tokens of the reference always fit.
+    """
+    return max(ceil(TOKENS_PER_S * utterance.duration_s), 2 * reference_tokens) + SPARE_TOKENS
+
+
+def _score(utterance: Utterance, hypothesis: Hypothesis) -> ScoredUtterance:
+    counts = count_errors(
+        utterance_id=utterance.id,
+        speaker=utterance.speaker,
+        reference=utterance.text,
+        hypothesis=hypothesis.text,
+        language=language_of(utterance),
+    )
+    return ScoredUtterance(hypothesis=hypothesis, counts=counts)
+
+
+def _reference_tokens(utterance: Utterance, dimensions: Dimensions) -> int:
+    tokenizer = get_tokenizer(dimensions.is_multilingual)
+    return len(tokenizer.encode(f" {utterance.text.strip()}"))

@@ -1,0 +1,202 @@
+"""What an exported artifact really is: its own WER, its parity with torch, its size, speed and memory."""
+
+import json
+import subprocess
+import sys
+import wave
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import whisper
+from torch.random import fork_rng, manual_seed
+from whisper.model import Whisper
+
+from common.errors import EvaluationError, InputError
+from compression.export.manifest import artifact_bytes
+from compression.techniques.vocabulary import token_ids
+from evaluators.accuracy.decoding import Hypothesis
+from evaluators.accuracy.evaluator import Evaluation, Evaluator
+from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.word_errors import Accuracy
+from evaluators.speech.audio import SAMPLE_RATE
+from evaluators.speech.language import language_of
+from evaluators.speech.speech_set import SpeechSet, Utterance
+from runtime.decoding import Search, decode, open_window
+from runtime.errors import TranscribeError
+from runtime.measure import Measurement, Plan
+from runtime.mel import WINDOW_SAMPLES, log_mel
+from runtime.transcribe import SILENCE_PEAK, Transcriber
+from runtime.window import encoder_frames
+
+TIMED_CLIPS = 5
+SILENCE_S = 10.0
+NOISE_LEVEL = 0.1
+"""Root mean square of the noise, -20 dB of full scale."""
+QUIET_LEVEL = 0.001
+"""That of the faint noise, -60 dB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An utterance that the artifact and the torch evaluation hear differently."""
+
+    utterance_id: str
+    artifact: str
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """On how many utterances artifact and torch evaluation say exactly the same."""
+
+    utterances: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def identical(self) -> int:
+        return self.utterances - len(self.differences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """`accuracy`: WER of the artifact, greedy, with the rules of the search's evaluation. `size_bytes`: all its files.
+
+    `on_silence`, `on_noise`, `on_quiet`: what `whisperfit transcribe` hears in 10 s of digital silence, of white noise
+    and of noise as faint as a quiet room, which is best nothing. Digital silence never reaches the model (see
+    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `measured`: in a process of its own. `groups`: `accuracy`
+    by group.
+    """
+
+    accuracy: Accuracy
+    parity: Parity
+    size_bytes: int
+    on_silence: str
+    on_noise: str
+    on_quiet: str
+    measured: Measurement
+    groups: tuple[GroupAccuracy, ...] = ()
+
+
+class ArtifactRecogniser:
+    """An artifact as the evaluator sees it: greedy, without fallback, one clip at a time.
+
+    `ids`: the original's id of each token of its vocabulary; None where it has the original's.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None, ids: Sequence[int] | None = None) -> None:
+        """Raises InputError when the folder is no artifact for ONNX Runtime, or is damaged."""
+        self._ids = ids
+        try:
+            self._transcriber = Transcriber.open(folder, threads=threads)
+        except TranscribeError as error:
+            raise InputError(str(error)) from error
+
+    def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
+        """The transcript of the first 30 s at most. Raises EvaluationError when the logits are not finite."""
+        artifact = self._transcriber.artifact
+        samples = utterance.samples()[:WINDOW_SAMPLES]
+        frames = encoder_frames(artifact.window_s, utterance.duration_s)
+        window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
+        search = Search(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
+        try:
+            opening = open_window(window, artifact.vocabulary, language=language_of(utterance), task="transcribe")
+            said = decode(opening, artifact.vocabulary, search)
+        except TranscribeError as error:
+            raise EvaluationError(str(error)) from error
+        tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
+        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending)
+
+    def hears(self, samples: npt.NDArray[np.float32]) -> str:
+        """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""
+        return self._transcriber.transcribe(samples, language="en").text
+
+
+def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
+    """Compare two evaluations of the same utterances, word for word and mark for mark."""
+    heard = {scored.counts.utterance_id: scored.hypothesis.text for scored in torch.utterances}
+    differences = tuple(
+        Difference(utterance_id=name, artifact=one.hypothesis.text, torch=heard[name])
+        for one in artifact.utterances
+        if one.hypothesis.text != heard[name := one.counts.utterance_id]
+    )
+    return Parity(utterances=len(artifact.utterances), differences=differences)
+
+
+def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, window_s: float) -> Verification:
+    """Run an artifact on the evaluator's speech set, compare it with the network it was made from, and measure it.
+
+    `window_s`: the recipe's. The artifact's transcripts are the drafts of torch's decoding, which makes it faster.
+
+    Raises InputError when the folder is no artifact that ONNX Runtime runs here.
+    """
+    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=token_ids(network).tolist())
+    evaluation = evaluator.evaluate_transcripts(recogniser)
+    torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
+    return Verification(
+        accuracy=evaluation.accuracy,
+        parity=parity(evaluation, torch),
+        size_bytes=artifact_bytes(folder),
+        on_silence=recogniser.hears(white_noise(0.0)),
+        on_noise=recogniser.hears(white_noise(NOISE_LEVEL)),
+        on_quiet=recogniser.hears(white_noise(QUIET_LEVEL)),
+        measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
+        groups=evaluation.groups,
+    )
+
+
+def white_noise(level: float) -> npt.NDArray[np.float32]:
+    """SILENCE_S of it, with this root mean square; digital silence for 0. Always the same noise."""
+    samples = np.random.default_rng(0).normal(0, 1, round(SILENCE_S * SAMPLE_RATE))
+    return (level * samples).astype(np.float32)
+
+
+def original_hears(network: Whisper, samples: npt.NDArray[np.float32]) -> str:
+    """What openai-whisper's own `transcribe` hears with the original model, in English; nothing in digital silence.
+
+    With openai-whisper's fallback to higher temperatures, which the runtime has too; the draws are always the same.
+    """
+    if np.abs(samples).max() <= SILENCE_PEAK:
+        return ""
+    with fork_rng():
+        manual_seed(0)
+        said = whisper.transcribe(network, samples, language="en", fp16=False)
+    return str(said["text"]).strip()
+
+
+def timed_clips(speech: SpeechSet) -> tuple[Utterance, ...]:
+    """Up to TIMED_CLIPS utterances around the median length, of those that fit into one window."""
+    by_length = sorted(speech.utterances, key=lambda utterance: utterance.duration_s)
+    first = max(0, (len(by_length) - TIMED_CLIPS) // 2)
+    return tuple(by_length[first : first + TIMED_CLIPS])
+
+
+def measure_apart(folder: Path, clips: tuple[Utterance, ...], plan: Plan) -> Measurement:
+    """Time an artifact in a fresh process that holds nothing but the runtime.
+
+    Raises EvaluationError when that process fails.
+    """
+    options = {f"--{name.replace('_', '-')}": value for name, value in asdict(plan).items() if value is not None}
+    with TemporaryDirectory() as scratch:
+        files = [_write_wav(Path(scratch) / f"{index}.wav", clip) for index, clip in enumerate(clips)]
+        command = [sys.executable, "-m", "runtime.measure", folder, *files, *chain.from_iterable(options.items())]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise EvaluationError(f"{folder} cannot be measured: {reason[0]}")
+    return Measurement(**json.loads(done.stdout))
+
+
+def _write_wav(file: Path, utterance: Utterance) -> Path:
+    """The clip as 16-bit WAV, which the runtime reads without further packages."""
+    samples = np.clip(np.rint(utterance.samples() * 32767), -32768, 32767).astype("<i2")
+    with wave.open(str(file), "wb") as handle:
+        handle.setnchannels(1)
+        handle.setsampwidth(2)
+        handle.setframerate(SAMPLE_RATE)
+        handle.writeframes(samples.tobytes())
+    return file

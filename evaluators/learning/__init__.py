@@ -1,0 +1,1 @@
+"""Speech to learn from: calibration, training data, other students."""

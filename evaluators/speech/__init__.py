@@ -1,0 +1,1 @@
+"""Speech sets: formats, audio, noise, features, languages."""

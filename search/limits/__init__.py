@@ -1,0 +1,1 @@
+"""What a trial must keep: WER budgets, cost limits, groups, early stopping."""

@@ -1,0 +1,388 @@
+"""The baseline against the pick, in words: what the summary prints and the report's cards show."""
+
+from dataclasses import dataclass
+
+from search.limits.group_budget import GROUP, MIN_WORDS, find_group_limits
+from search.outcome import ArtifactFigures, Confirmation, Outcome
+from search.report.group_and_silence_notes import heard_in_nothing
+from search.trial import UNEVALUATED, GroupErrors, Trial, TrialAccuracy, TrialCosts
+
+_LIMITS = {
+    "wer": ("the WER budget", "--wer-budget"),
+    "group": ("the group budget", "--group-budget"),
+    "size": ("the size limit", "--max-size-mb"),
+    "latency": ("the latency limit", "--max-latency-ms"),
+    "rtf": ("the real-time factor limit", "--max-rtf"),
+    "memory": ("the memory limit", "--max-memory-mb"),
+    "occupancy": ("the limit on CPU occupancy", "--max-occupancy"),
+    "run_on": ("the guard of short windows against transcripts that run on", "window_s in a space of your own"),
+    "insertions": ("the guard of short windows against insertions", "window_s in a space of your own"),
+}
+"""By name of a violation: what the limit is called and the flag that sets it."""
+Scored = TrialAccuracy | Confirmation | ArtifactFigures | GroupErrors
+"""What has a WER with an interval."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantity:
+    """A measured or predicted value with its interval, both as text; no interval is an empty text.
+
+    The intervals of word error rates are 95 %, those of latencies 90 %.
+    """
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One quantity of the baseline and of the pick; `change` is from the first to the second.
+
+    `mark`: `estimated` or `measured`, where that is a question.
+    """
+
+    label: str
+    baseline: Quantity
+    pick: Quantity
+    change: str
+    note: str = ""
+    mark: str = ""
+
+    @property
+    def remark(self) -> str:
+        """Mark and note in one."""
+        return ", ".join(filter(None, (self.mark, self.note)))
+
+
+def shown_trial(outcome: Outcome) -> Trial:
+    """What a reader looks at: the recommended trial, else the least violating one, else the baseline."""
+    return outcome.recommended or outcome.least_violating or outcome.baseline
+
+
+def compare(outcome: Outcome) -> tuple[Comparison, ...]:
+    """The baseline against the shown trial: costs, WER, and WER on the confirm set if there is one.
+
+    Energy and CPU occupancy are left out where they are not known: `problems` says so.
+    """
+    baseline, pick = outcome.baseline, shown_trial(outcome)
+    before, after = baseline.costs, pick.costs
+    rows = (
+        Comparison(
+            label="Size",
+            baseline=Quantity(value=f"{before.size_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.size_mb:,.1f} MB"),
+            change=_smaller(before.size_mb, after.size_mb),
+        ),
+        Comparison(
+            label="FLOPs",
+            baseline=Quantity(value=f"{before.flops_g:,.2f} G"),
+            pick=Quantity(value=f"{after.flops_g:,.2f} G"),
+            change=_less(before.flops_g, after.flops_g),
+        ),
+        Comparison(
+            label="Latency",
+            baseline=_latency(baseline),
+            pick=_latency(pick),
+            change=_less(before.latency_ms, after.latency_ms),
+            note="90 % interval",
+            mark=after.source,
+        ),
+        *_in_time(outcome, pick),
+        Comparison(
+            label="Peak memory",
+            baseline=Quantity(value=f"{before.peak_memory_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.peak_memory_mb:,.1f} MB"),
+            change=_smaller(before.peak_memory_mb, after.peak_memory_mb),
+        ),
+        *_energy(before, after),
+        *_occupancy(before, after),
+    )
+    return (*rows, *_word_errors(outcome, pick), *_worst_group(outcome, pick), *_artifacts(outcome, pick))
+
+
+def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """With what probability the limits on time hold; nothing where there are none."""
+    before, after = outcome.within_time(outcome.baseline), outcome.within_time(pick)
+    if outcome.limits is None or before is None or after is None:
+        return ()
+    return (
+        Comparison(
+            label="P(within time limit)",
+            baseline=Quantity(value=f"{100 * before:.0f} %"),
+            pick=Quantity(value=f"{100 * after:.0f} %"),
+            change="",
+            note=f"asked {100 * outcome.limits.latency_confidence:g} %",
+            mark=pick.costs.source,
+        ),
+    )
+
+
+def _energy(before: TrialCosts, after: TrialCosts) -> tuple[Comparison, ...]:
+    """What the board draws for the reference utterance; nothing where its power is not known."""
+    if before.energy_mj is None or after.energy_mj is None:
+        return ()
+    above = after.energy_above_idle_mj
+    return (
+        Comparison(
+            label="Energy",
+            baseline=Quantity(value=f"{before.energy_mj:,.0f} mJ"),
+            pick=Quantity(value=f"{after.energy_mj:,.0f} mJ"),
+            change=_less(before.energy_mj, after.energy_mj),
+            note="" if above is None else f"{above:,.0f} mJ above idle",
+            mark=after.source,
+        ),
+    )
+
+
+def _occupancy(before: TrialCosts, after: TrialCosts) -> tuple[Comparison, ...]:
+    """How busy speech without a pause keeps the CPU; nothing in runs from before this was kept."""
+    if before.occupancy is None or after.occupancy is None:
+        return ()
+    return (
+        Comparison(
+            label="CPU occupancy",
+            baseline=Quantity(value=f"{100 * before.occupancy:.1f} %"),
+            pick=Quantity(value=f"{100 * after.occupancy:.1f} %"),
+            change=_less(before.occupancy, after.occupancy),
+            note="all cores, at real time",
+            mark=after.source,
+        ),
+    )
+
+
+def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """What was measured on the exported files, on this machine; nothing where both were not exported."""
+    before, after = outcome.figures(outcome.baseline), outcome.figures(pick)
+    if before is None or after is None:
+        return ()
+    same = f"{100 * after.identical_transcripts:.0f} % of transcripts as in torch"
+    return (
+        Comparison(
+            label="File size",
+            baseline=Quantity(value=f"{before.size_mb:,.1f} MB"),
+            pick=Quantity(value=f"{after.size_mb:,.1f} MB"),
+            change=_smaller(before.size_mb, after.size_mb),
+            mark="measured",
+        ),
+        Comparison(
+            label="File WER",
+            baseline=_wer(before),
+            pick=_wer(after),
+            change=_points(before, after),
+            note=same,
+        ),
+        Comparison(
+            label="Latency here",
+            baseline=Quantity(value=f"{before.host_latency_ms:,.0f} ms"),
+            pick=Quantity(value=f"{after.host_latency_ms:,.0f} ms"),
+            change=_less(before.host_latency_ms, after.host_latency_ms),
+            note="the run's machine",
+            mark="measured",
+        ),
+        Comparison(
+            label="Memory here",
+            baseline=Quantity(value=f"{before.host_memory_mb:,.0f} MB"),
+            pick=Quantity(value=f"{after.host_memory_mb:,.0f} MB"),
+            change=_smaller(before.host_memory_mb, after.host_memory_mb),
+            note="Python included",
+            mark="measured",
+        ),
+    )
+
+
+def problems(outcome: Outcome) -> tuple[str, ...]:
+    """What a reader must know before believing the pick, one sentence or two each; most important first."""
+    found = [] if outcome.recommended else [_relaxation(outcome)]
+    pick = outcome.recommended
+    if pick and pick.number == outcome.baseline.number:
+        found.append("The pick is the original model: no compressed recipe kept every limit at a lower cost.")
+    confirmation = outcome.confirmations.get(pick.recipe.id) if pick else None
+    if confirmation and not confirmation.within_budget:
+        found.append(
+            f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, "
+            f"{_broken_there(outcome, confirmation)} is over the budget taken over the baseline there."
+        )
+    if pick and pick.number != outcome.baseline.number and not confirmation:
+        found.append(
+            "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
+            "on one set, its WER is likely to be a little optimistic."
+        )
+    found += _unjudged_there(outcome)
+    found += _artifact_problems(outcome, pick) if pick else []
+    if outcome.baseline.costs.energy_mj is None:
+        found.append(f"No energy: the profile of {outcome.device} does not say what the device draws.")
+    unevaluated = sum(UNEVALUATED in trial.violations for trial in outcome.trials)
+    if unevaluated:
+        found.append(
+            f"{_recipes(unevaluated)} within the limits without a WER: rejected on {outcome.repriced_from}. "
+            f"A search for {outcome.device} may find a better one."
+        )
+    for set_name, count in (
+        (outcome.speech, outcome.broken_lines),
+        (outcome.confirm_speech, outcome.confirm_broken_lines),
+    ):
+        if count:
+            found.append(f"{count} broken line{'s' if count > 1 else ''} of {set_name} skipped: not part of any WER.")
+    return tuple(found)
+
+
+def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
+    record = outcome.artifacts.get(pick.recipe.id)
+    if record is None:
+        return ["The pick was not exported: size and WER are those of the recipe, not of a file."]
+    if record.figures is None:
+        return [f"The pick has {record.note}."]
+    figures, found = record.figures, []
+    if figures.wer > outcome.wer_limit:
+        found.append(f"The pick's artifact has a WER of {percent(figures.wer)}, over the budget.")
+    broken = outcome.group_limits and outcome.group_limits.broken(record.groups)
+    if broken:
+        found.append(f"The pick's artifact is over the group budget in {broken.text}.")
+    return found + [f"The pick's artifact {heard.note}." for heard in heard_in_nothing(outcome, pick)]
+
+
+def _unjudged_there(outcome: Outcome) -> list[str]:
+    """Whether the confirm set's groups are all too small for the group budget."""
+    original = outcome.confirmations.get(outcome.baseline.recipe.id)
+    limits = find_group_limits(outcome.group_budget, original.groups) if original else None
+    if original is None or limits is None or limits.judged(original.groups):
+        return []
+    return [f"The group budget was not checked on {outcome.confirm_speech}: no group has {MIN_WORDS} words there."]
+
+
+def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
+    """The group whose budget is broken on the confirm set, else the WER."""
+    original = outcome.confirmations.get(outcome.baseline.recipe.id)
+    limits = find_group_limits(outcome.group_budget, original.groups) if original else None
+    broken = limits and limits.broken(confirmation.groups)
+    return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.wer)}"
+
+
+def provenance(outcome: Outcome) -> str | None:
+    """Where the numbers of a repriced run come from; None for a run of its own."""
+    if outcome.repriced_from is None:
+        return None
+    return (
+        f"Repriced for {outcome.device} from a run made for {outcome.repriced_from}: WER, confirmation and files are "
+        f"that run's; latency, energy, occupancy, limits, front and pick are those of {outcome.device}."
+    )
+
+
+def budget(outcome: Outcome) -> str:
+    """The WER limit as text, with its distance from the baseline when that is known: `6.23 %, baseline +10 %`."""
+    accuracy = outcome.baseline.accuracy
+    if accuracy is None or accuracy.wer == 0:
+        return percent(outcome.wer_limit)
+    distance = f"{100 * (outcome.wer_limit / accuracy.wer - 1):+,.1f}".removesuffix(".0")
+    return f"{percent(outcome.wer_limit)}, baseline {distance} %"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as `5.66 %`."""
+    return f"{100 * fraction:.2f} %"
+
+
+def _relaxation(outcome: Outcome) -> str:
+    nearest = outcome.least_violating
+    broken = {limit: over for limit, over in nearest.violations.items() if over > 0} if nearest else {}
+    if nearest is None or not broken:
+        return "No recipe met the limits, and none was scored on the whole set: allow more trials or more time."
+    worst = max(broken, key=broken.__getitem__)
+    group = outcome.worst_group(nearest)
+    where = {GROUP: f" ({group.text})"} if group else {}
+    listed = " and ".join(
+        f"{_LIMITS[limit][0]} by {100 * over:.3g} %{where.get(limit, '')}" for limit, over in broken.items()
+    )
+    first = "" if len(broken) == 1 else " first"
+    return (
+        f"No recipe met the limits. The nearest, trial {nearest.number}, is over {listed}: "
+        f"relax {_LIMITS[worst][1]}{first}."
+    )
+
+
+def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    before, after = outcome.baseline.accuracy, pick.accuracy
+    rows = [
+        Comparison(
+            label="WER",
+            baseline=_wer(before),
+            pick=_wer(after),
+            change=_points(before, after),
+            note=f"budget {percent(outcome.wer_limit)}",
+        )
+    ]
+    if outcome.confirm_speech:
+        confirmed_before = outcome.confirmations.get(outcome.baseline.recipe.id)
+        confirmed_after = outcome.confirmations.get(pick.recipe.id)
+        within = "" if confirmed_after is None else "within budget" if confirmed_after.within_budget else "over budget"
+        rows.append(
+            Comparison(
+                label="WER, confirmed",
+                baseline=_wer(confirmed_before),
+                pick=_wer(confirmed_after),
+                change=_points(confirmed_before, confirmed_after),
+                note=within,
+            )
+        )
+    return tuple(rows)
+
+
+def _worst_group(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """The group that lost most, and its limit if there is a group budget; nothing where no group is judged."""
+    worst = outcome.worst_group(pick)
+    if worst is None:
+        return ()
+    limit = f", budget {percent(worst.allowed / worst.original.words)}" if outcome.group_limits else ""
+    return (
+        Comparison(
+            label="Worst group",
+            baseline=_wer(worst.original),
+            pick=_wer(worst.found),
+            change=_points(worst.original, worst.found),
+            note=f"{worst.original.label}{limit}",
+        ),
+    )
+
+
+def _wer(accuracy: Scored | None) -> Quantity:
+    if accuracy is None:
+        return Quantity(value="not measured")
+    return Quantity(
+        value=percent(accuracy.wer), interval=f"{100 * accuracy.wer_low:.2f} to {100 * accuracy.wer_high:.2f}"
+    )
+
+
+def _points(before: Scored | None, after: Scored | None) -> str:
+    return f"{100 * (after.wer - before.wer):+.2f} points" if before and after else ""
+
+
+def _latency(trial: Trial) -> Quantity:
+    costs = trial.costs
+    if costs.latency_ms is None:
+        return Quantity(value="not known")
+    return Quantity(
+        value=f"{costs.latency_ms:,.0f} ms", interval=f"{costs.latency_low_ms:,.0f} to {costs.latency_high_ms:,.0f}"
+    )
+
+
+def _recipes(count: int) -> str:
+    return "1 recipe is" if count == 1 else f"{count} recipes are"
+
+
+def _smaller(before: float, after: float) -> str:
+    change = 100 * (after / before - 1)
+    if abs(change) < 0.05:
+        return "the same"
+    return f"{abs(change):.1f} % {'smaller' if change < 0 else 'larger'}"
+
+
+def _less(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return ""
+    ratio = before / after
+    if abs(ratio - 1) < 0.005:
+        return "the same"
+    return f"{ratio:.2f}x less" if ratio > 1 else f"{1 / ratio:.2f}x more"

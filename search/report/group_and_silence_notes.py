@@ -1,0 +1,99 @@
+"""Groups of the speech set, and what is heard where nobody speaks, in words: for summary, report and CSV notes."""
+
+from dataclasses import dataclass
+
+from search.limits.group_budget import GROUP, MIN_WORDS, JudgedGroup
+from search.outcome import Outcome
+from search.trial import GroupErrors, Trial
+
+SHOWN_CHARACTERS = 60
+SOUNDS = {"on_silence": "silence", "on_quiet": "faint noise", "on_noise": "noise"}
+"""By what a figure of an artifact is called, what it heard."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupRow:
+    """A group of the original and of the shown trial. `limit`: the largest WER, None where the group is not judged.
+
+    `found`: None where the trial was stopped before the group's first word.
+    """
+
+    original: GroupErrors
+    found: GroupErrors | None
+    limit: float | None
+    remark: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """A text where nobody spoke. `original`: what the original hears there; None where nobody knows."""
+
+    sound: str
+    text: str
+    original: str | None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the compression brought it."""
+        return self.original == ""
+
+    @property
+    def note(self) -> str:
+        """Such as `hears 'you' in noise, where the original hears nothing`."""
+        original = {None: "", "": ", where the original hears nothing", self.text: ", and so does the original"}
+        beside = original.get(self.original, f", where the original hears {shortened(self.original or '')}")
+        return f"hears {shortened(self.text)} in {self.sound}{beside}"
+
+
+def group_rows(outcome: Outcome, trial: Trial) -> tuple[GroupRow, ...]:
+    """Every group of the run's speech set; empty in runs from before groups were kept."""
+    original = outcome.baseline.accuracy.groups if outcome.baseline.accuracy else ()
+    found = {one.label: one for one in trial.accuracy.groups} if trial.accuracy else {}
+    limits = outcome.group_limits
+    judged = {one.original.label: one for one in limits.judged(tuple(found.values()))} if limits else {}
+    worst = outcome.worst_group(trial)
+    return tuple(
+        GroupRow(
+            original=one,
+            found=found.get(one.label),
+            limit=judged[one.label].allowed / one.words if one.label in judged else None,
+            remark=_remark(one, judged.get(one.label), worst),
+        )
+        for one in original
+    )
+
+
+def _remark(group: GroupErrors, judged: JudgedGroup | None, worst: JudgedGroup | None) -> str:
+    marks = ["worst"] if worst and worst.original.label == group.label else []
+    marks += ["over"] if judged and judged.violation > 0 else []
+    marks += [f"below {MIN_WORDS} words, not judged"] if group.words < MIN_WORDS else []
+    return ", ".join(marks)
+
+
+def over_note(trial: Trial, outcome: Outcome) -> str:
+    """Which group of a complete trial breaks the group budget; empty where none does."""
+    is_over = trial.state == "complete" and trial.violations.get(GROUP, 0.0) > 0
+    worst = outcome.worst_group(trial) if is_over else None
+    return f"over the group budget in {worst.text}" if worst else ""
+
+
+def heard_in_nothing(outcome: Outcome, trial: Trial) -> list[Heard]:
+    """What the trial's artifact hears where nobody speaks, beside the original's artifact."""
+    figures, original = outcome.figures(trial), outcome.figures(outcome.baseline)
+    if figures is None:
+        return []
+    return [
+        Heard(sound=sound, text=text, original=getattr(original, name, None))
+        for name, sound in SOUNDS.items()
+        if (text := getattr(figures, name))
+    ]
+
+
+def new_notes(outcome: Outcome, trial: Trial) -> list[str]:
+    """What the trial's artifact, but not the original's, hears where nobody speaks."""
+    return [one.note for one in heard_in_nothing(outcome, trial) if one.is_new]
+
+
+def shortened(text: str) -> str:
+    """In quotation marks, the beginning of a long one."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")

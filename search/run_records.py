@@ -1,0 +1,153 @@
+"""What a run's memory holds beside its trials, and the outcome that follows from all of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.errors import InputError
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
+from search.engines.study_store import Memory
+from search.front import front, least_violating, recommend
+from search.limits.budget import CostLimits, WerBudget
+from search.limits.group_budget import find_group_limits
+from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
+from search.trial import Trial, read_groups
+
+_FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFacts:
+    """What was known before the first trial: names, and what the speech sets hold."""
+
+    model: str
+    device: str
+    speech: str
+    confirm_speech: str | None
+    normaliser: str
+    wer_budget: str
+    utterances: int
+    broken_lines: int
+    confirm_broken_lines: int
+    dimensions: Dimensions
+    limits: CostLimits | None = None
+    """None in runs from before limits were kept."""
+    group_budget: str | None = None
+
+
+def remember_facts(memory: Memory, facts: RunFacts) -> None:
+    """Keep them with the run."""
+    memory.remember(_FACTS, json.dumps(asdict(facts)))
+
+
+def recall_facts(memory: Memory) -> RunFacts:
+    """Raises InputError when the run ended before its first trial."""
+    text = memory.recall(_FACTS)
+    if text is None:
+        raise InputError("this run ended before its first trial")
+    values: dict[str, Any] = json.loads(text)
+    limits = values.get("limits")
+    return RunFacts(
+        **values | {"dimensions": Dimensions(**values["dimensions"]), "limits": limits and CostLimits(**limits)}
+    )
+
+
+def remember_elapsed(memory: Memory, seconds: float) -> None:
+    """Keep how long the run has taken so far."""
+    memory.remember(_ELAPSED, repr(seconds))
+
+
+def recall_elapsed(memory: Memory) -> float:
+    """Seconds that the run's earlier sessions took."""
+    return float(memory.recall(_ELAPSED) or 0.0)
+
+
+def remember_confirmation(memory: Memory, recipe: Recipe, confirmation: Confirmation) -> None:
+    """Keep what the confirm set said of a recipe."""
+    memory.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
+
+
+def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
+    """What the confirm set said of a recipe, or None."""
+    text = memory.recall(_CONFIRMATION + recipe.id)
+    return None if text is None else _read_confirmation(text)
+
+
+def _read_confirmation(text: str) -> Confirmation:
+    values: dict[str, Any] = json.loads(text)
+    return Confirmation(**values | {"groups": read_groups(values.get("groups", ()))})
+
+
+def remember_artifact(memory: Memory, recipe: Recipe, record: ArtifactRecord) -> None:
+    """Keep what came of exporting a recipe."""
+    memory.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
+
+
+def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
+    """What came of exporting a recipe, or None."""
+    text = memory.recall(_ARTIFACT + recipe.id)
+    return None if text is None else _read_artifact(text)
+
+
+def _read_artifact(text: str) -> ArtifactRecord:
+    values: dict[str, Any] = json.loads(text)
+    figures = values["figures"]
+    groups = read_groups(values.get("groups", ()))
+    return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"], groups=groups)
+
+
+def read_outcome(memory: Memory) -> Outcome:
+    """What the run has found so far. Raises InputError when not even the baseline was scored."""
+    return find_outcome(memory, recall_facts(memory), memory.trials())
+
+
+def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
+    """The trial of that number or recipe id; None: the recommended one. Raises InputError when there is none."""
+    if wanted is None:
+        if outcome.recommended is None:
+            raise InputError("this run recommends no recipe; choose one from trials.csv: --trial NUMBER")
+        return outcome.recommended
+    for trial in outcome.trials:
+        if wanted in (str(trial.number), trial.recipe.id):
+            return trial
+    raise InputError(f"--trial {wanted}: no trial has this number or recipe id; it has {len(outcome.trials)} trials")
+
+
+def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
+    """What follows from these trials, with the memory's confirmations and artifacts; errors as for `read_outcome`."""
+    if not trials:
+        raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
+    if trials[0].accuracy is None:
+        raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
+    found = front(trials)
+    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
+    confirmations = {
+        one: _read_confirmation(text) for one, text in memory.texts(_CONFIRMATION).items() if one in scored
+    }
+    artifacts = {one: _read_artifact(text) for one, text in memory.texts(_ARTIFACT).items() if one in scored}
+    wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
+    group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
+    recommended = recommend(
+        found, confirmations, artifacts, wer_limit=wer_limit, group_limits=group_limits, baseline=trials[0]
+    )
+    return Outcome(
+        model=facts.model,
+        device=facts.device,
+        speech=facts.speech,
+        confirm_speech=facts.confirm_speech,
+        normaliser=facts.normaliser,
+        wer_limit=wer_limit,
+        trials=tuple(trials),
+        front=found,
+        recommended=recommended,
+        least_violating=None if recommended else least_violating(trials),
+        confirmations=confirmations,
+        artifacts=artifacts,
+        utterances=facts.utterances,
+        broken_lines=facts.broken_lines,
+        confirm_broken_lines=facts.confirm_broken_lines,
+        limits=facts.limits,
+        group_budget=facts.group_budget,
+    )

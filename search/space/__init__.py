@@ -1,0 +1,1 @@
+"""Which recipes are searched: genes and spaces."""

@@ -1,0 +1,199 @@
+"""Scoring a network on sample speech: pooling, blocks, early stop, reuse, drafts."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jiwer
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from whisper.model import Whisper
+from whisper.normalizers import EnglishTextNormalizer
+from whisper.tokenizer import get_tokenizer
+
+from common.errors import InputError
+from compression.recipe.dimensions import VOCABULARIES
+from compression.whisper.load import LoadedModel
+from evaluators.accuracy.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
+from evaluators.accuracy.word_errors import ErrorCounts
+from evaluators.accuracy.word_errors import evaluator as module
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.language import known_languages
+from evaluators.speech.speech_set import SpeechSet
+from runtime.window import encoder_frames
+from tests.evaluators.conftest import ENGLISH_VOCABULARY
+from tests.networks import random_network
+from tests.strategies import small_dimensions
+
+# openai-whisper leaves english.json open
+DIMENSIONS = small_dimensions(layers=3, state=64, vocabulary=ENGLISH_VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
+    return CachedFeatures(n_mels=80, folder=tmp_path_factory.mktemp("mel"))
+
+
+@pytest.fixture
+def evaluator(sample: SpeechSet, features: CachedFeatures) -> Evaluator:
+    return Evaluator(sample, dimensions=DIMENSIONS, features=features, block_size=2)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Frames of every run of the encoder."""
+    frames: list[int] = []
+    encode = module.encode
+
+    def counting(network: Whisper, mel: Tensor) -> Tensor:
+        frames.append(mel.shape[-1])
+        return encode(network, mel)
+
+    monkeypatch.setattr(module, "encode", counting)
+    return frames
+
+
+def results(evaluation: Evaluation) -> tuple[object, ...]:
+    return evaluation.accuracy, evaluation.utterances, evaluation.stopped
+
+
+def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whisper, sample: SpeechSet) -> None:
+    evaluation = evaluator.evaluate(pruned, window_s=5)
+    normalise = EnglishTextNormalizer()
+    expected = jiwer.process_words(
+        [normalise(one.text) for one in sample.utterances],
+        [normalise(one.hypothesis.text) for one in evaluation.utterances],
+    )
+    accuracy = evaluation.accuracy
+    assert accuracy.wer == pytest.approx(expected.wer)
+    assert (accuracy.insertions, accuracy.deletions) == (expected.insertions, expected.deletions)
+    assert accuracy.substitutions == expected.substitutions
+    assert [one.utterance_id for one in evaluation.counts] == [one.id for one in sample.utterances]
+    assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625")
+
+
+def test_every_clip_is_encoded_alone_at_its_window(
+    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+) -> None:
+    evaluator.evaluate(pruned, window_s=9)
+    assert sorted(encoded) == sorted(encoder_frames(9, one.duration_s) for one in sample.utterances)
+
+
+def test_a_rule_may_stop_after_any_block_but_the_last(
+    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def after_two_blocks(counts: Sequence[ErrorCounts]) -> str | None:
+        seen.append(len(counts))
+        return "enough" if len(counts) >= 4 else None
+
+    def never(counts: Sequence[ErrorCounts]) -> str | None:
+        seen.append(len(counts))
+        return None
+
+    whole = evaluator.evaluate(pruned, window_s=5, should_stop=never)
+    assert seen == [2, 4]
+    seen.clear()
+    encoded.clear()
+    partial = evaluator.evaluate(pruned, window_s=5, should_stop=after_two_blocks)
+    assert (seen, len(encoded), partial.stopped) == ([2, 4], 4, "enough")
+    assert partial.accuracy.utterances == len(partial.utterances) == 4
+    assert set(partial.utterances) < set(whole.utterances)
+    order = random.Random(0).sample(sample.utterances, 5)
+    assert {one.utterance_id for one in partial.counts} == {one.id for one in order[:4]}
+
+
+def test_encoder_outputs_of_a_known_key_are_used_again(
+    evaluator: Evaluator, pruned: Whisper, encoded: list[int]
+) -> None:
+    first = evaluator.evaluate(pruned, window_s=5, encoder_key="a")
+    assert len(encoded) == 5
+    assert results(evaluator.evaluate(pruned, window_s=5, encoder_key="a")) == results(first)
+    assert len(encoded) == 5
+    evaluator.evaluate(pruned, window_s=20, encoder_key="a")
+    assert len(encoded) == 10
+    evaluator.evaluate(pruned, window_s=5, encoder_key="b")
+    assert len(encoded) == 15
+    assert results(evaluator.evaluate(pruned, window_s=5)) == results(first)
+    assert len(encoded) == 20
+
+
+def test_drafts_change_nothing(evaluator: Evaluator, pruned: Whisper) -> None:
+    plain = evaluator.evaluate(pruned, window_s=5)
+    other = evaluator.evaluate(pruned, window_s=12)
+    for drafts in (plain, other):
+        assert results(evaluator.evaluate(pruned, window_s=5, drafts=drafts)) == results(plain)
+
+
+def test_block_size_and_seed_change_no_transcript(
+    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, features: CachedFeatures
+) -> None:
+    other = Evaluator(sample, dimensions=DIMENSIONS, features=features, block_size=20, seed=1)
+    assert other.evaluate(pruned, window_s=5).utterances == evaluator.evaluate(pruned, window_s=5).utterances
+
+
+def test_tiny_en_hears_the_sample(tiny_en: LoadedModel, sample: SpeechSet) -> None:
+    """Synthetic clean and noisy speech: most of it is understood."""
+    dimensions = replace(DIMENSIONS, n_text_ctx=448)
+    speech = replace(sample, utterances=sample.utterances[:4])
+    evaluation = Evaluator(speech, dimensions=dimensions, features=CachedFeatures(n_mels=80)).evaluate(
+        tiny_en.network, window_s=15
+    )
+    assert evaluation.accuracy.wer < 0.2
+
+
+def test_texts_without_words_are_refused(sample: SpeechSet, features: CachedFeatures) -> None:
+    silent = replace(sample, utterances=(replace(sample.utterances[0], text="(laughs)"),))
+    with pytest.raises(InputError, match="no text has any words"):
+        Evaluator(silent, dimensions=DIMENSIONS, features=features)
+
+
+def test_every_model_knows_the_languages_of_whispers_tokenizer_for_it() -> None:
+    for vocabulary in VOCABULARIES:
+        network = random_network(small_dimensions(layers=1, state=64, vocabulary=vocabulary))
+        codes = get_tokenizer(network.is_multilingual, num_languages=network.num_languages).all_language_codes
+        expected = set(codes) if network.is_multilingual else {"en"}
+        assert known_languages(small_dimensions(vocabulary=vocabulary)) == expected
+
+
+def test_an_english_model_refuses_german(sample: SpeechSet, features: CachedFeatures) -> None:
+    german = replace(sample, utterances=(replace(sample.utterances[0], language="de"),))
+    with pytest.raises(InputError, match="English-only model does not know the language 'de'"):
+        Evaluator(german, dimensions=DIMENSIONS, features=features)
+
+
+@pytest.mark.parametrize(("duration_s", "reference_tokens", "expected"), [(10, 40, 136), (10, 100, 216), (0.1, 1, 18)])
+def test_a_reference_fits_twice_into_the_limit(
+    sample: SpeechSet, duration_s: float, reference_tokens: int, expected: int
+) -> None:
+    assert max_tokens(replace(sample.utterances[0], duration_s=duration_s), reference_tokens) == expected
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 7))
+def test_the_least_recently_used_outputs_go_first(requests: list[int], room: int) -> None:
+    """Tensor number i takes i floats; the model is a list, most recently used last."""
+    cache, held = _RecentTensors(4 * room), list[int]()
+    for number in requests:
+        found = cache.get(("key", number, "clip"))
+        assert (found is not None) == (number in held)
+        if found is None:
+            cache.put(("key", number, "clip"), torch.full((number,), float(number)))
+        else:
+            assert found.tolist() == [number] * number
+            held.remove(number)
+        held.append(number)
+        while sum(held) > room:
+            held.pop(0)
+
+
+def test_a_manifest_without_features_folder_uses_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: SpeechSet
+) -> None:
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path))
+    CachedFeatures(n_mels=80).mel(sample.utterances[0])
+    assert len(list((tmp_path / "mel").iterdir())) == 1

@@ -1,0 +1,140 @@
+from dataclasses import replace
+from math import exp, inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import lognorm
+
+from common.errors import InputError
+from search.limits.budget import CostLimits, Objective, WerBudget
+from search.trial import TrialCosts
+
+COSTS = TrialCosts(
+    size_mb=40,
+    flops_g=6,
+    latency_ms=500,
+    latency_low_ms=400,
+    latency_high_ms=700,
+    rtf=0.05,
+    peak_memory_mb=90,
+    energy_mj=300,
+    parameters_m=37,
+    source="estimated",
+    energy_above_idle_mj=200,
+    occupancy=0.12,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "baseline", "limit"),
+    [
+        ("8.5%", 0.05, 0.085),
+        ("8.5%", 0.5, 0.085),
+        (" 500 % ", 0.05, 5.0),
+        ("0%", 0.05, 0.0),
+        ("+10%", 0.05, 0.055),
+        ("+0%", 0.05, 0.05),
+        ("+ 10%", 0.05, None),
+        ("+10 %", 0.0, 0.0),
+        ("+150%", 0.04, 0.1),
+    ],
+)
+def test_limit(text, baseline, limit):
+    if limit is None:
+        with pytest.raises(InputError, match="write 8.5%"):
+            WerBudget.parse(text)
+    else:
+        assert WerBudget.parse(text).limit(baseline) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["", "%", "10", "0.1", "+10", "8,5%", "1e3%", "nan%", "inf%", "ten%", "+-5%", "5%%"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(InputError, match="write 8.5%"):
+        WerBudget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["-5%", "-0.1 %"])
+def test_a_negative_budget_says_so(text):
+    with pytest.raises(InputError, match=f"WER budget '{text}' is negative"):
+        WerBudget.parse(text)
+
+
+@given(alpha=st.floats(0, 100), beta=st.floats(0.01, 100))
+def test_objective_of_the_original_is_the_sum_of_the_weights(alpha, beta):
+    objective = Objective.parse(f"{alpha},{beta}")
+    assert objective == Objective(alpha=alpha, beta=beta)
+    assert objective.value(COSTS, COSTS) == pytest.approx(alpha + beta)
+
+
+def test_objective_weighs_size_and_flops_apart():
+    costs = replace(COSTS, size_mb=COSTS.size_mb / 4, flops_g=COSTS.flops_g / 2)
+    assert Objective.parse("1,0").value(costs, COSTS) == pytest.approx(1 / 4)
+    assert Objective.parse("0, 1").value(costs, COSTS) == pytest.approx(1 / 2)
+    assert Objective.parse("0.5,0.5").value(costs, COSTS) == pytest.approx(3 / 8)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "1;2", "-1,2", "0,0", "nan,1", "inf,0"])
+def test_what_is_no_objective_is_refused(text):
+    with pytest.raises(InputError, match="objective"):
+        Objective.parse(text)
+
+
+def test_violations_are_relative_and_only_of_limits_that_exist():
+    limits = CostLimits(max_memory_mb=100, max_size_mb=32, max_rtf=0.05)
+    assert limits.violations(COSTS) == pytest.approx({"memory": -0.1, "size": 0.25, "rtf": 0.0})
+    assert CostLimits(max_memory_mb=inf, max_latency_ms=400).violations(COSTS) == pytest.approx(
+        {"memory": -1.0, "latency": 0.25}
+    )
+    assert CostLimits(max_memory_mb=100, max_occupancy=0.15).violations(COSTS) == pytest.approx(
+        {"memory": -0.1, "occupancy": -0.2}
+    )
+
+
+def uncertain(log_std: float) -> TrialCosts:
+    """500 ms with that relative error, as the costs of a profile state it: 90 % within."""
+    factor = lognorm(s=log_std).ppf(0.95) if log_std else 1.0
+    return replace(COSTS, latency_low_ms=500 / factor, latency_high_ms=500 * factor)
+
+
+@given(
+    log_std=st.floats(0.01, 0.8),
+    confidence=st.floats(0.02, 0.98),
+    limit=st.sampled_from(
+        [("latency", "max_latency_ms", 500), ("rtf", "max_rtf", 0.05), ("occupancy", "max_occupancy", 0.12)]
+    ),
+    ratio=st.floats(0.3, 3),
+)
+def test_limits_on_time_hold_with_the_asked_probability(log_std, confidence, limit, ratio):
+    name, option, median = limit
+    limits = CostLimits(max_memory_mb=100, latency_confidence=confidence, **{option: ratio * median})
+    time = lognorm(s=log_std, scale=median)
+    costs = uncertain(log_std)
+    assert limits.violations(costs)[name] == pytest.approx(time.ppf(confidence) / (ratio * median) - 1, abs=1e-9)
+    assert limits.probability(costs) == pytest.approx(time.cdf(ratio * median), abs=1e-9)
+
+
+def test_one_probability_is_that_of_the_tightest_limit_on_time():
+    costs = uncertain(0.3)
+    limits = CostLimits(max_memory_mb=1, max_latency_ms=500 * exp(0.3), max_rtf=0.05, max_occupancy=0.12 * exp(0.6))
+    assert limits.probability(costs) == pytest.approx(0.5)
+    assert replace(limits, max_rtf=None).probability(costs) == pytest.approx(0.841344746, abs=1e-9)  # one sigma
+    assert CostLimits(max_memory_mb=1, max_size_mb=1).probability(costs) is None
+
+
+def test_the_median_is_compared_exactly_and_a_measured_time_is_certain():
+    limits = CostLimits(max_memory_mb=100, max_latency_ms=500)
+    assert limits.violations(uncertain(0.4))["latency"] == 0
+    certain = replace(limits, latency_confidence=0.999)
+    assert certain.violations(uncertain(0))["latency"] == 0
+    assert certain.probability(uncertain(0)) == 1
+    assert replace(certain, max_latency_ms=499).probability(uncertain(0)) == 0
+
+
+def test_what_is_not_known_breaks_no_limit():
+    unknown = replace(
+        COSTS, latency_ms=None, latency_low_ms=None, latency_high_ms=None, rtf=None, energy_mj=None, occupancy=None
+    )
+    limits = CostLimits(max_memory_mb=100, max_latency_ms=1, max_rtf=0.1, max_occupancy=0.1)
+    assert limits.violations(unknown) == pytest.approx({"memory": -0.1})
+    assert limits.probability(unknown) is None
