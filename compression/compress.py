@@ -19,7 +19,7 @@ from compression.techniques.grids import (
     keep_quantised,
     quantise,
     quantised_weight,
-    stored,
+    round_to_grid,
 )
 from compression.techniques.low_rank import factored, factorise
 from compression.techniques.pruning import prune
@@ -105,7 +105,7 @@ def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_t
             parameter.copy_(parameter.half().float())
     for name, module, grid in grids(network, recipe):
         how = quantise if f"{name}.weight" in as_trained else quantiser(recipe, inputs, name)
-        values, quantised = stored(module.get_parameter("weight").detach(), grid, how)
+        values, quantised = round_to_grid(module.get_parameter("weight").detach(), grid, how)
         module.register_parameter("weight", nn.Parameter(values))
         keep_quantised(module, quantised)
 

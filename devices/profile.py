@@ -138,9 +138,9 @@ class DeviceProfile:
 def _similar(table: LatencyTable, key: KernelClass) -> str:
     """What the table holds of this kind of operation."""
     known = [
-        f"{one.weight_bits}/{one.activation_bits}{' in groups' if one.is_grouped else ''}"
-        for one in table.classes
-        if (one.op, one.threads, one.core_set) == (key.op, key.threads, key.core_set)
+        f"{kernel_class.weight_bits}/{kernel_class.activation_bits}{' in groups' if kernel_class.is_grouped else ''}"
+        for kernel_class in table.classes
+        if (kernel_class.op, kernel_class.threads, kernel_class.core_set) == (key.op, key.threads, key.core_set)
     ]
     return f"known weight/activation bits: {', '.join(sorted(known)) or 'none'}"
 

@@ -35,7 +35,7 @@ class Text(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
+class PromptedWindow:
     """A window whose prompt the decoder has seen.
 
     `logits`: (1, vocabulary), for the first token. `language`: as given or detected. `no_speech_prob`: the probability
@@ -65,7 +65,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class DecodingOptions:
     """How to look for the transcript: at temperature 0 greedily or with several beams, above by sampling from `rng`.
 
     `max_tokens`: where a transcript ends at the latest; Whisper's own limit is half of its text positions.
@@ -100,7 +100,7 @@ class _Row:
         return _Row(tokens=tokens, logprob=total, ending=ending)
 
 
-def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, task: str) -> Opening:
+def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, task: str) -> PromptedWindow:
     """Show the decoder the prompt: the start token first, whose logits tell speech from silence and, where `language`
     is None, which language is spoken; then the rest.
     """
@@ -111,23 +111,23 @@ def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, t
     no_speech = None if special.no_speech is None else float(np.exp(_logprobs(logits)[0, special.no_speech]))
     prompt = vocabulary.prompt(language=language, task=task)
     logits, window = window.step(np.array([prompt]))
-    return Opening(text=window, logits=logits, language=language, no_speech_prob=no_speech)
+    return PromptedWindow(text=window, logits=logits, language=language, no_speech_prob=no_speech)
 
 
-def decode(opening: Opening, vocabulary: Vocabulary, search: Search) -> Decoded:
+def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOptions) -> Decoded:
     """The likeliest transcript, by log-probability over length, of those that the search finds.
 
     Raises ArtifactError when the model's logits are not finite.
     """
-    find = _beam_search if search.beams > 1 and search.temperature == 0 else _follow
-    found = find(opening, vocabulary.special, search)
+    find = _beam_search if options.beams > 1 and options.temperature == 0 else _follow
+    found = find(opening, vocabulary.special, options)
     best = max(found, key=lambda row: row.score)
     text = vocabulary.text(best.tokens).strip()
     return Decoded(
         text=text,
         tokens=best.tokens,
         ending=best.ending or "loop",
-        temperature=search.temperature,
+        temperature=options.temperature,
         avg_logprob=best.logprob / (len(best.tokens) + 1),
         compression_ratio=compression_ratio(text),
     )
@@ -139,42 +139,42 @@ def compression_ratio(text: str) -> float:
     return len(raw) / len(zlib.compress(raw))
 
 
-def _follow(opening: Opening, special: SpecialTokens, search: Search) -> list[_Row]:
+def _follow(opening: PromptedWindow, special: SpecialTokens, options: DecodingOptions) -> list[_Row]:
     """One greedy transcript, or BEST_OF sampled ones, which grow by a token a step."""
-    rows = [_Row()] * (BEST_OF if search.temperature else 1)
+    rows = [_Row()] * (BEST_OF if options.temperature else 1)
     first = [0] * len(rows)
     text, logits = opening.text.rows(first), opening.logits[first]
     _suppress(logits, special, begins=True)
     while True:
-        tokens = _chosen(logits, search)
+        tokens = _chosen(logits, options)
         logprobs = _logprobs(logits)[np.arange(len(rows)), tokens]
         for index, row in enumerate(rows):
             if row.ending is None:
                 token, logprob = int(tokens[index]), float(logprobs[index])
-                rows[index] = row.extended(token, logprob, end=special.end, max_tokens=search.max_tokens)
+                rows[index] = row.extended(token, logprob, end=special.end, max_tokens=options.max_tokens)
         if all(row.ending for row in rows):
             return rows
         logits, text = text.step(tokens[:, None])
         _suppress(logits, special, begins=False)
 
 
-def _chosen(logits: Floats, search: Search) -> Ids:
+def _chosen(logits: Floats, options: DecodingOptions) -> Ids:
     """The next token of every row (rows, vocabulary)."""
-    if search.temperature == 0:
+    if options.temperature == 0:
         return logits.argmax(axis=1)
-    scaled = (logits - logits.max(axis=1, keepdims=True)) / search.temperature
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / options.temperature
     cumulative = np.exp(scaled).cumsum(axis=1, dtype=np.float64)
-    drawn = search.rng.random(len(logits)) * cumulative[:, -1]
+    drawn = options.rng.random(len(logits)) * cumulative[:, -1]
     return np.array([np.searchsorted(row, value, side="right") for row, value in zip(cumulative, drawn, strict=True)])
 
 
-def _beam_search(opening: Opening, special: SpecialTokens, search: Search) -> list[_Row]:
+def _beam_search(opening: PromptedWindow, special: SpecialTokens, options: DecodingOptions) -> list[_Row]:
     """Beam search at patience 1: ends when as many transcripts as beams are complete, or the likeliest one must end."""
     text, logits = opening.text, opening.logits.copy()
     _suppress(logits, special, begins=True)
     live, complete = [_Row()], list[_Row]()
     while True:
-        candidates = _candidates(live, logits, special, search)
+        candidates = _candidates(live, logits, special, options)
         live, sources = [], []
         for row, source in candidates:
             if row.ending == "complete":
@@ -182,23 +182,25 @@ def _beam_search(opening: Opening, special: SpecialTokens, search: Search) -> li
             else:
                 live.append(row)
                 sources.append(source)
-            if len(live) == search.beams:
+            if len(live) == options.beams:
                 break
-        if len(complete) >= search.beams or live[0].ending:
-            return [*complete, *live][: search.beams]
+        if len(complete) >= options.beams or live[0].ending:
+            return [*complete, *live][: options.beams]
         logits, text = text.rows(sources).step(np.array([row.tokens[-1:] for row in live]))
         _suppress(logits, special, begins=False)
 
 
-def _candidates(live: list[_Row], logits: Floats, special: SpecialTokens, search: Search) -> list[tuple[_Row, int]]:
+def _candidates(
+    live: list[_Row], logits: Floats, special: SpecialTokens, options: DecodingOptions
+) -> list[tuple[_Row, int]]:
     """The beams + 1 likeliest extensions of every row, each with its row's index; the likeliest of all first."""
     logprobs = _logprobs(logits)
-    likeliest = np.argpartition(logprobs, -search.beams - 1)[:, -search.beams - 1 :]
+    likeliest = np.argpartition(logprobs, -options.beams - 1)[:, -options.beams - 1 :]
     found = []
     for source, row in enumerate(live):
         for token in likeliest[source]:
             logprob = float(logprobs[source, token])
-            extended = row.extended(int(token), logprob, end=special.end, max_tokens=search.max_tokens)
+            extended = row.extended(int(token), logprob, end=special.end, max_tokens=options.max_tokens)
             found.append((extended, source))
     return sorted(found, key=lambda candidate: candidate[0].logprob, reverse=True)
 

@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 
 from runtime.audio import SAMPLE_RATE, Floats, read_audio
-from runtime.decoding import Search, decode, open_window
+from runtime.decoding import DecodingOptions, decode, open_window
 from runtime.errors import TranscribeError
 from runtime.mel import log_mel
 from runtime.transcribe import Transcriber
@@ -69,11 +69,11 @@ def measure(artifact: Path, audio: list[Path], plan: Plan) -> Measurement:
         **asdict(plan),
         clips=len(clips),
         load_s=load_s,
-        encoder_ms=median(one.encoder_s for one in timed) * 1000,
-        token_ms=median(one.decoder_s / one.steps for one in timed) * 1000,
-        utterance_ms=median(one.whole_s for one in timed) * 1000,
+        encoder_ms=median(clip_times.encoder_s for clip_times in timed) * 1000,
+        token_ms=median(clip_times.decoder_s / clip_times.steps for clip_times in timed) * 1000,
+        utterance_ms=median(clip_times.whole_s for clip_times in timed) * 1000,
         audio_s=median(len(clip) / SAMPLE_RATE for clip in clips),
-        tokens=median(one.steps - 1 for one in timed),
+        tokens=median(clip_times.steps - 1 for clip_times in timed),
         reference_ms=_reference_s(transcriber, clips[0], plan) * 1000,
         peak_rss_bytes=peak_rss_bytes(),
     )
@@ -108,7 +108,7 @@ def _once(transcriber: Transcriber, samples: Floats) -> _Times:
     encoded = perf_counter()
     opening = open_window(window, vocabulary, language=None, task="transcribe")
     opened = perf_counter()
-    said = decode(opening, vocabulary, Search(max_tokens=artifact.n_text_ctx // 2))
+    said = decode(opening, vocabulary, DecodingOptions(max_tokens=artifact.n_text_ctx // 2))
     finished = perf_counter()
     return _Times(
         encoder_s=encoded - prepared,

@@ -8,7 +8,7 @@ import numpy as np
 
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.decoding import Decoded, Opening, Search, Text, decode, open_window
+from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, decode, open_window
 from runtime.mel import log_mel
 from runtime.model import Model
 from runtime.pieces import cut
@@ -95,7 +95,7 @@ class Transcriber:
         text = " ".join(segment.text for segment in segments if segment.text)
         return Transcript(text=text, language=language, segments=tuple(segments))
 
-    def _hear(self, samples: Floats, *, language: str | None, task: str) -> Opening | None:
+    def _hear(self, samples: Floats, *, language: str | None, task: str) -> PromptedWindow | None:
         """The window of a piece; None when it is silent."""
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
@@ -103,12 +103,12 @@ class Transcriber:
         window = self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
         return open_window(window, self._vocabulary, language=language, task=task)
 
-    def _decode(self, opening: Opening, *, beams: int, rng: np.random.Generator) -> Decoded:
+    def _decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
         """Decode at rising temperatures until the text is neither repetitive nor improbable."""
         max_tokens = self.artifact.n_text_ctx // 2
         for temperature in TEMPERATURES:
-            search = Search(max_tokens=max_tokens, beams=beams, temperature=temperature, rng=rng)
-            said = decode(opening, self._vocabulary, search)
+            options = DecodingOptions(max_tokens=max_tokens, beams=beams, temperature=temperature, rng=rng)
+            said = decode(opening, self._vocabulary, options)
             if not _failed(said) or _is_silent(opening, said):
                 break
         return said
@@ -120,13 +120,13 @@ def _failed(said: Decoded) -> bool:
     return repetitive or said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def _is_silent(opening: Opening, said: Decoded) -> bool:
+def _is_silent(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether there is no speech: the model says so, and what it heard none the less is improbable."""
     no_speech_prob = opening.no_speech_prob or 0.0
     return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def _segment(piece: slice, opening: Opening | None, said: Decoded | None) -> Segment:
+def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
     start_s, end_s = piece.start / SAMPLE_RATE, piece.stop / SAMPLE_RATE
     if opening is None or said is None:
         return Segment(start_s=start_s, end_s=end_s, text="")

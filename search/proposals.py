@@ -62,7 +62,7 @@ def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[t
             continue
         changed = genes | {name: values[position + 1]}
         recipe = space.decode(changed)
-        if recipe.id not in known and not any(space.rules_out(one, recipe) for one in hopeless):
+        if recipe.id not in known and not any(space.rules_out(hopeless_recipe, recipe) for hopeless_recipe in hopeless):
             yield changed, recipe
 
 

@@ -22,7 +22,7 @@ from evaluators.learning.calibration import calibration_samples
 from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, shared_recordings
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.scorer import Scorer
 from search.session import Session
 from search.trial import Trial
@@ -55,7 +55,7 @@ class Recovered:
     training: Training | None
 
     @property
-    def why_nothing(self) -> str:
+    def failure_reason(self) -> str:
         """Why the weights are still those of before; empty where they are not."""
         if not self.weights:
             return "the time was over before anything was refitted; give more --hours"
@@ -82,7 +82,7 @@ class Listener:
     watch: Callable[[Point], None]
 
 
-def check_apart(training: SpeechSet, session: Session) -> None:
+def check_disjoint(training: SpeechSet, session: Session) -> None:
     """Raise InputError when speech that the run is scored on would be trained on."""
     for evaluator in filter(None, (session.evaluator, session.confirm)):
         shared = shared_recordings(evaluator.speech.utterances, training.utterances)
@@ -140,7 +140,7 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
 
 def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belongs to
     session: Session,
-    memory: Memory,
+    store: StudyStore,
     source: Trial,
     recovery: RecoveryPlan,
     recovered: Recovered,
@@ -150,7 +150,7 @@ def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belon
 
     A recovery that is known already, weight for weight, is not recorded again; its weights are.
     """
-    recipe, trials = source.recipe, memory.trials()
+    recipe, trials = source.recipe, store.trials()
     better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
     if session.recovered is None:
         raise InputError("a recovery needs a run's folder")
@@ -165,7 +165,7 @@ def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belon
     scorer = Scorer(session)
     scored = scorer.score(len(trials), better, scorer.baseline(trials[0]))
     origin = f"trial {source.number} recovered by {recovery.method}{recovered.effort}"
-    return memory.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
+    return store.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
 
 
 def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:

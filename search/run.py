@@ -11,21 +11,21 @@ from common.errors import EvaluationError
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.engines.base import Engine
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.front import front
 from search.interrupts import catching_interrupts
 from search.limits.group_budget import find_group_limits
 from search.outcome import Confirmation, Outcome
 from search.proposals import neighbours, starting_genes
 from search.run_records import (
+    load_artifact,
+    load_confirmation,
+    load_elapsed,
+    load_facts,
     read_outcome,
-    recall_artifact,
-    recall_confirmation,
-    recall_elapsed,
-    recall_facts,
-    remember_artifact,
-    remember_confirmation,
-    remember_elapsed,
+    save_artifact,
+    save_confirmation,
+    save_elapsed,
 )
 from search.scorer import Baseline, Scorer
 from search.session import Session
@@ -69,21 +69,21 @@ class End:
 
 
 class Run:
-    """One run over its sessions: a new one and its continuations share the engine's memory."""
+    """One run over its sessions: a new one and its continuations share the engine's store."""
 
     def __init__(  # noqa: PLR0913 - the parts of a run
-        self, session: Session, memory: Memory, engine: Engine, *, clock: Clock, started: float, watcher: Watcher
+        self, session: Session, store: StudyStore, engine: Engine, *, clock: Clock, started: float, watcher: Watcher
     ) -> None:
         """`started`: the clock's time at which this session began, set-up included."""
         self._session = session
-        self._memory = memory
+        self._store = store
         self._engine = engine
         self._clock = clock
         self._watcher = watcher
         self._scorer = Scorer(session)
-        self._before_s = recall_elapsed(memory)
+        self._before_s = load_elapsed(store)
         self._started = started
-        self._trials = list(memory.trials())
+        self._trials = list(store.trials())
         self._by_recipe = {trial.recipe.id: trial for trial in self._trials}
         self._interrupted = False
         self._starts = 0
@@ -118,10 +118,10 @@ class Run:
         self._watcher.started(recipe.summary())
         trial = self._scorer.score(proposal.number, recipe, self._baseline)
         self._engine.tell(proposal, trial)
-        remember_elapsed(self._memory, self.elapsed_s)
+        save_elapsed(self._store, self.elapsed_s)
         self._trials.append(trial)
         self._by_recipe[recipe.id] = trial
-        self._watcher.finished(read_outcome(self._memory), self.elapsed_s)
+        self._watcher.finished(read_outcome(self._store), self.elapsed_s)
         return trial.state in SCORED
 
     def _enqueue_neighbour(self) -> None:
@@ -158,12 +158,12 @@ class Run:
         if session.confirm is None:
             return 0.0
         share = _seconds(session.confirm.speech) / _seconds(session.evaluator.speech)
-        waiting = [t for t in self._ends() if recall_confirmation(self._memory, t.recipe) is None]
+        waiting = [t for t in self._ends() if load_confirmation(self._store, t.recipe) is None]
         return len(waiting) * share * self._full_evaluation_s()
 
     def _export_s(self) -> float:
         """What exporting the front will take: artifact and network are both evaluated, to compare them."""
-        waiting = [t for t in self._ends() if recall_artifact(self._memory, t.recipe) is None]
+        waiting = [t for t in self._ends() if load_artifact(self._store, t.recipe) is None]
         return len(waiting) * (2 * self._full_evaluation_s() + MEASURING_S)
 
     def _full_evaluation_s(self) -> float:
@@ -180,11 +180,11 @@ class Run:
             return True
         with self._catching_interrupts():
             for trial in self._ends():
-                if recall_confirmation(self._memory, trial.recipe) is None and not self._interrupted:
+                if load_confirmation(self._store, trial.recipe) is None and not self._interrupted:
                     self._watcher.confirming(trial)
                     with suppress(EvaluationError):  # then it stays unconfirmed
                         self._confirm(trial)
-        remember_elapsed(self._memory, self.elapsed_s)
+        save_elapsed(self._store, self.elapsed_s)
         return not self._interrupted
 
     def export(self, models: Path) -> bool:
@@ -196,19 +196,19 @@ class Run:
         with self._catching_interrupts():
             for trial in self._ends():
                 folder = models / trial.recipe.id
-                done = folder.is_dir() and recall_artifact(self._memory, trial.recipe)
+                done = folder.is_dir() and load_artifact(self._store, trial.recipe)
                 if not done and not self._interrupted:
                     self._watcher.exporting(trial)
                     record = make_artifact(self._session, trial.recipe, folder)
-                    remember_artifact(self._memory, trial.recipe, record)
-        remember_elapsed(self._memory, self.elapsed_s)
+                    save_artifact(self._store, trial.recipe, record)
+        save_elapsed(self._store, self.elapsed_s)
         return not self._interrupted
 
     def _confirm(self, trial: Trial) -> None:
         accuracy = self._scorer.confirm(trial.recipe)
-        baseline = recall_confirmation(self._memory, self._trials[0].recipe)
+        baseline = load_confirmation(self._store, self._trials[0].recipe)
         limit = self._scorer.wer_limit(baseline.wer if baseline else accuracy.wer)
-        budget = recall_facts(self._memory).group_budget
+        budget = load_facts(self._store).group_budget
         groups = find_group_limits(budget, baseline.groups if baseline else accuracy.groups)
         broken = groups and groups.broken(accuracy.groups)
         confirmation = Confirmation(
@@ -219,7 +219,7 @@ class Run:
             within_budget=accuracy.wer <= limit and not broken,
             groups=accuracy.groups,
         )
-        remember_confirmation(self._memory, trial.recipe, confirmation)
+        save_confirmation(self._store, trial.recipe, confirmation)
 
     def _ends(self) -> list[Trial]:
         """The baseline and the front."""

@@ -1,4 +1,4 @@
-"""What a run's memory holds beside its trials, and the outcome that follows from all of it."""
+"""What a run's store holds beside its trials, and the outcome that follows from all of it."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
@@ -37,14 +37,14 @@ class RunFacts:
     group_budget: str | None = None
 
 
-def remember_facts(memory: Memory, facts: RunFacts) -> None:
+def save_facts(store: StudyStore, facts: RunFacts) -> None:
     """Keep them with the run."""
-    memory.remember(_FACTS, json.dumps(asdict(facts)))
+    store.remember(_FACTS, json.dumps(asdict(facts)))
 
 
-def recall_facts(memory: Memory) -> RunFacts:
+def load_facts(store: StudyStore) -> RunFacts:
     """Raises InputError when the run ended before its first trial."""
-    text = memory.recall(_FACTS)
+    text = store.recall(_FACTS)
     if text is None:
         raise InputError("this run ended before its first trial")
     values: dict[str, Any] = json.loads(text)
@@ -54,24 +54,24 @@ def recall_facts(memory: Memory) -> RunFacts:
     )
 
 
-def remember_elapsed(memory: Memory, seconds: float) -> None:
+def save_elapsed(store: StudyStore, seconds: float) -> None:
     """Keep how long the run has taken so far."""
-    memory.remember(_ELAPSED, repr(seconds))
+    store.remember(_ELAPSED, repr(seconds))
 
 
-def recall_elapsed(memory: Memory) -> float:
+def load_elapsed(store: StudyStore) -> float:
     """Seconds that the run's earlier sessions took."""
-    return float(memory.recall(_ELAPSED) or 0.0)
+    return float(store.recall(_ELAPSED) or 0.0)
 
 
-def remember_confirmation(memory: Memory, recipe: Recipe, confirmation: Confirmation) -> None:
+def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmation) -> None:
     """Keep what the confirm set said of a recipe."""
-    memory.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
+    store.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
 
 
-def recall_confirmation(memory: Memory, recipe: Recipe) -> Confirmation | None:
+def load_confirmation(store: StudyStore, recipe: Recipe) -> Confirmation | None:
     """What the confirm set said of a recipe, or None."""
-    text = memory.recall(_CONFIRMATION + recipe.id)
+    text = store.recall(_CONFIRMATION + recipe.id)
     return None if text is None else _read_confirmation(text)
 
 
@@ -80,14 +80,14 @@ def _read_confirmation(text: str) -> Confirmation:
     return Confirmation(**values | {"groups": read_groups(values.get("groups", ()))})
 
 
-def remember_artifact(memory: Memory, recipe: Recipe, record: ArtifactRecord) -> None:
+def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> None:
     """Keep what came of exporting a recipe."""
-    memory.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
+    store.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
 
 
-def recall_artifact(memory: Memory, recipe: Recipe) -> ArtifactRecord | None:
+def load_artifact(store: StudyStore, recipe: Recipe) -> ArtifactRecord | None:
     """What came of exporting a recipe, or None."""
-    text = memory.recall(_ARTIFACT + recipe.id)
+    text = store.recall(_ARTIFACT + recipe.id)
     return None if text is None else _read_artifact(text)
 
 
@@ -98,9 +98,9 @@ def _read_artifact(text: str) -> ArtifactRecord:
     return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"], groups=groups)
 
 
-def read_outcome(memory: Memory) -> Outcome:
+def read_outcome(store: StudyStore) -> Outcome:
     """What the run has found so far. Raises InputError when not even the baseline was scored."""
-    return find_outcome(memory, recall_facts(memory), memory.trials())
+    return find_outcome(store, load_facts(store), store.trials())
 
 
 def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
@@ -115,18 +115,16 @@ def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
     raise InputError(f"--trial {wanted}: no trial has this number or recipe id; it has {len(outcome.trials)} trials")
 
 
-def find_outcome(memory: Memory, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
-    """What follows from these trials, with the memory's confirmations and artifacts; errors as for `read_outcome`."""
+def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
+    """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`."""
     if not trials:
         raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
     if trials[0].accuracy is None:
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
     found = front(trials)
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
-    confirmations = {
-        one: _read_confirmation(text) for one, text in memory.texts(_CONFIRMATION).items() if one in scored
-    }
-    artifacts = {one: _read_artifact(text) for one, text in memory.texts(_ARTIFACT).items() if one in scored}
+    confirmations = {one: _read_confirmation(text) for one, text in store.texts(_CONFIRMATION).items() if one in scored}
+    artifacts = {one: _read_artifact(text) for one, text in store.texts(_ARTIFACT).items() if one in scored}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(

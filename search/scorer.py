@@ -29,7 +29,7 @@ class Baseline:
 
     @property
     def errors(self) -> dict[str, UtteranceErrors]:
-        return {one.id: one for one in self.accuracy.utterances}
+        return {utterance.id: utterance for utterance in self.accuracy.utterances}
 
 
 class Scorer:
@@ -40,7 +40,7 @@ class Scorer:
         self._drafts: Evaluation | None = None
         self._confirm_drafts: Evaluation | None = None
         self._original_costs = self.costs(session.original)
-        self._members = [(f"{one.kind} {one.name}", one.utterances) for one in session.evaluator.groups]
+        self._members = [(f"{group.kind} {group.name}", group.utterances) for group in session.evaluator.groups]
 
     def costs(self, recipe: Recipe) -> TrialCosts:
         """What a recipe costs on the run's device, for the reference utterance."""
@@ -61,7 +61,9 @@ class Scorer:
         violations = self._session.limits.violations(costs)
         state, accuracy, note = self._measure(recipe, violations, baseline)
         if accuracy:
-            errors = {one.id: one for one in accuracy.utterances} if baseline is None else baseline.errors
+            errors = (
+                {utterance.id: utterance for utterance in accuracy.utterances} if baseline is None else baseline.errors
+            )
             limit = self.wer_limit(accuracy.wer) if baseline is None else baseline.wer_limit
             violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
             limits = self.group_limits(accuracy) if baseline is None else baseline.group_limits
@@ -104,7 +106,7 @@ class Scorer:
         def should_stop(counts: Sequence[ErrorCounts]) -> str | None:
             if baseline is None:
                 return None
-            scored = [utterance_errors(one) for one in counts]
+            scored = [utterance_errors(utterance_counts) for utterance_counts in counts]
             reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit, rng=rng)
             if reason or baseline.group_limits is None:
                 return reason
@@ -166,8 +168,8 @@ def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
     return TrialAccuracy(
         **{name: getattr(evaluation.accuracy, name) for name in ACCURACY},
         utterances=tuple(
-            replace(utterance_errors(one.counts), ran_on=one.hypothesis.ending != "complete")
-            for one in evaluation.utterances
+            replace(utterance_errors(utterance.counts), ran_on=utterance.hypothesis.ending != "complete")
+            for utterance in evaluation.utterances
         ),
         groups=group_errors(evaluation.groups),
     )
@@ -177,16 +179,16 @@ def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
     """What a run keeps of the accuracies of groups."""
     return tuple(
         GroupErrors(
-            kind=one.kind,
-            name=one.name,
-            wer=one.accuracy.wer,
-            wer_low=one.accuracy.wer_low,
-            wer_high=one.accuracy.wer_high,
-            errors=one.accuracy.insertions + one.accuracy.deletions + one.accuracy.substitutions,
-            words=one.accuracy.words,
-            utterances=one.accuracy.utterances,
+            kind=group.kind,
+            name=group.name,
+            wer=group.accuracy.wer,
+            wer_low=group.accuracy.wer_low,
+            wer_high=group.accuracy.wer_high,
+            errors=group.accuracy.insertions + group.accuracy.deletions + group.accuracy.substitutions,
+            words=group.accuracy.words,
+            utterances=group.accuracy.utterances,
         )
-        for one in groups
+        for group in groups
     )
 
 

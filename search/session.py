@@ -296,7 +296,9 @@ def _check_unseen(confirm: SpeechSet, speech: SpeechSet, heard: Sequence[Utteran
 
 def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
     """Raise InputError where a group budget would judge nothing: every group of the speech set is too small."""
-    groups = {f"{one.kind} {one.name}": sum(evaluator.words[u] for u in one.utterances) for one in evaluator.groups}
+    groups = {
+        f"{group.kind} {group.name}": sum(evaluator.words[u] for u in group.utterances) for group in evaluator.groups
+    }
     if config.group_budget is None or max(groups.values(), default=0) >= MIN_WORDS:
         return
     listed = ", ".join(f"{label} ({words} words)" for label, words in groups.items()) or "none"

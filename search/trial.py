@@ -138,4 +138,4 @@ class Trial:
 
 def read_groups(values: Iterable[Mapping[str, Any]]) -> tuple[GroupErrors, ...]:
     """The groups that `asdict` made values of."""
-    return tuple(GroupErrors(**one) for one in values)
+    return tuple(GroupErrors(**value) for value in values)

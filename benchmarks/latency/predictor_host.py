@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports = [report(part, [point for point in points if point.part == part]) for part in PARTS]
     if options.json:
         facts = {"profile": profile.title, "digest": profile.digest, "threads": profile.threads, "seed": SEED}
-        values = {"parts": [asdict(one) for one in reports], "points": [asdict(point) for point in points]}
+        values = {"parts": [asdict(report) for report in reports], "points": [asdict(point) for point in points]}
         print(json.dumps(facts | values, indent=1))
     else:
         print("\n".join(lines(reports)))
@@ -219,12 +219,12 @@ def _panel(part: str, points: Sequence[Point]) -> Panel:
 def lines(reports: Sequence[PartReport]) -> list[str]:
     head = f"{'part':8} {'predictor':20} {'within 10 %':>11} {'MAPE':>7} {'median':>7} {'Spearman':>8} {'coverage':>8}"
     found = [head]
-    for one in reports:
-        rows = {"table": one.table, "FLOPs": one.flops, "FLOPs and a constant": one.flops_affine}
+    for report in reports:
+        rows = {"table": report.table, "FLOPs": report.flops, "FLOPs and a constant": report.flops_affine}
         for name, scored in rows.items():
-            coverage = f"{one.coverage:8.1%}" if name == "table" else ""
+            coverage = f"{report.coverage:8.1%}" if name == "table" else ""
             found.append(
-                f"{one.part:8} {name:20} {scored.within_10_percent:11.1%} {scored.mape:7.1%} "
+                f"{report.part:8} {name:20} {scored.within_10_percent:11.1%} {scored.mape:7.1%} "
                 f"{scored.median_ape:7.1%} {scored.spearman or 0:8.3f} {coverage}"
             )
     return found

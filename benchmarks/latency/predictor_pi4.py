@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
     )
     if options.json:
-        print(json.dumps(asdict(facts) | {"parts": [asdict(one) for one in reports]}, indent=2))
+        print(json.dumps(asdict(facts) | {"parts": [asdict(report) for report in reports]}, indent=2))
     else:
         print("\n".join(text_lines(facts, reports)))
     return 0
@@ -164,7 +164,7 @@ def report(part: Part, choices: Sequence[Rows]) -> PartReport:
         "FLOPs and a constant": np.column_stack([flops, np.ones_like(flops)]),
     }
     rates = {name: fitted(work, measured, choices) for name, work in designs.items()}
-    predictions = {name: [work @ one for one in rates[name]] for name, work in designs.items()}
+    predictions = {name: [work @ rate for rate in rates[name]] for name, work in designs.items()}
     usual = measured <= OUTLIER * np.median(measured)
 
     def summaries(kept: Mask) -> tuple[Summary, ...]:
@@ -176,7 +176,7 @@ def report(part: Part, choices: Sequence[Rows]) -> PartReport:
         part=part.name,
         target_mape=TARGET_MAPE[part.name],
         least_possible_mape=least_mape(part.cells, measured) if part.name == "encoder" else None,
-        fit_mape=float(np.median([one.mape for one in fits])),
+        fit_mape=float(np.median([fit.mape for fit in fits])),
         all_rows=summaries(np.ones_like(usual)),
         outliers=int(np.sum(~usual)),
         without_outliers=() if usual.all() else summaries(usual),
@@ -197,14 +197,14 @@ def left(kept: Mask, rows: Rows) -> Mask:
 
 def summary(name: str, predictions: Sequence[Array], measured: Array, rests: Sequence[Mask]) -> Summary:
     scores = [score(one[rest], measured[rest]) for one, rest in zip(predictions, rests, strict=True)]
-    correlations = [one.spearman for one in scores if one.spearman is not None]
+    correlations = [score.spearman for score in scores if score.spearman is not None]
     return Summary(
         predictor=name,
         rows=int(rests[0].sum()),
-        mape=float(np.median([one.mape for one in scores])),
-        mape_worst=max(one.mape for one in scores),
-        median_ape=float(np.median([one.median_ape for one in scores])),
-        within_10_percent=float(np.median([one.within_10_percent for one in scores])),
+        mape=float(np.median([score.mape for score in scores])),
+        mape_worst=max(score.mape for score in scores),
+        median_ape=float(np.median([score.median_ape for score in scores])),
+        within_10_percent=float(np.median([score.within_10_percent for score in scores])),
         spearman=float(np.median(correlations)) if correlations else None,
     )
 
@@ -257,8 +257,8 @@ def text_lines(facts: Facts, reports: Sequence[PartReport]) -> list[str]:
         f"{facts.choices} choices from seed {facts.seed}",
         "MAPE: median and worst of the choices; the other columns are medians",
     ]
-    for one in reports:
-        lines += ["", *_part_lines(one)]
+    for report in reports:
+        lines += ["", *_part_lines(report)]
     return lines
 
 

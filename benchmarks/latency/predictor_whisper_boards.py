@@ -203,7 +203,7 @@ def print_report(predictions: Sequence[Prediction], refused: Sequence[Refused], 
     for family, members in groups(known, by_device=False).items():
         print(*agreement_lines(family, members), "", sep="\n")
     print("Off by more than 1.5 times:", *(reasons(predictions) or ["- none"]), "", sep="\n")
-    counts = Counter((refusal.row["runtime"], refusal.reason) for refusal in refused)
+    counts = Counter((unsupported_reason.row["runtime"], unsupported_reason.reason) for unsupported_reason in refused)
     print("Not predicted:", *(f"- {n} rows of {runtime}: {why}" for (runtime, why), n in counts.items()), sep="\n")
     if not counts:
         print("- none")

@@ -23,7 +23,7 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.grids import QuantisedMatrix, keep_quantised
 from compression.whisper.load import LoadedModel
 from search.artifacts import calibrated
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.run_records import read_outcome
 
@@ -59,7 +59,7 @@ def integers(model: LoadedModel, bits: int, *, group_size: int, activation_bits:
 def pick_of(run: Path, model: LoadedModel) -> Pick:
     """What the run recommends. Raises InputError when it recommends nothing, or searched another model."""
     folder = RunFolder.open(run)
-    recommended = read_outcome(Memory(folder.study_file)).recommended
+    recommended = read_outcome(StudyStore(folder.study_file)).recommended
     if recommended is None:
         raise InputError(f"--run {run}: it recommends no recipe; give another run, or none")
     config, stated = folder.config(), folder.environment()["model_sha256"]

@@ -36,7 +36,7 @@ class Measured:
     def from_json(cls, values: Mapping[str, Any]) -> "Measured":
         """What `asdict` made of one."""
         result = Result.from_json(values["result"])
-        return cls(**{**values, "result": result, "errors": tuple(ErrorCounts(**one) for one in values["errors"])})
+        return cls(**{**values, "result": result, "errors": tuple(ErrorCounts(**error) for error in values["errors"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +91,23 @@ class Comparison:
 
 def rows(measured: Sequence[Measured], normaliser: str) -> list[Row]:
     """The table, for every system that was scored, in the order of `measured`."""
-    scored = [one for one in measured if one.threads == SCORED_THREADS]
-    texts = {one.system: [clip.text for clip in one.result.clips] for one in scored}
+    scored = [measurement for measurement in measured if measurement.threads == SCORED_THREADS]
+    texts = {measurement.system: [clip.text for clip in measurement.result.clips] for measurement in scored}
     reference = texts.get(REFERENCE)
     return [
         Row(
-            system=one.system,
-            side=one.side,
-            recipe_id=one.recipe_id,
-            window_s=one.window_s,
-            accuracy=pooled_accuracy(one.errors, normaliser=normaliser, seed=0),
-            identical=None if reference is None else _share_equal(texts[one.system], reference),
-            size_bytes=one.size_bytes,
-            peak_rss_bytes=one.result.peak_rss_bytes,
-            load_s=one.result.load_s,
-            speeds=tuple(_speed(other) for other in measured if other.system == one.system),
+            system=measurement.system,
+            side=measurement.side,
+            recipe_id=measurement.recipe_id,
+            window_s=measurement.window_s,
+            accuracy=pooled_accuracy(measurement.errors, normaliser=normaliser, seed=0),
+            identical=None if reference is None else _share_equal(texts[measurement.system], reference),
+            size_bytes=measurement.size_bytes,
+            peak_rss_bytes=measurement.result.peak_rss_bytes,
+            load_s=measurement.result.load_s,
+            speeds=tuple(_speed(other) for other in measured if other.system == measurement.system),
         )
-        for one in scored
+        for measurement in scored
     ]
 
 
@@ -129,7 +129,9 @@ def _speed(measured: Measured) -> Speed:
 
 def comparisons(measured: Sequence[Measured], table: Sequence[Row]) -> list[Comparison]:
     """Each of our compressed points beside each peer."""
-    errors = {one.system: one.errors for one in measured if one.threads == SCORED_THREADS}
+    errors = {
+        measurement.system: measurement.errors for measurement in measured if measurement.threads == SCORED_THREADS
+    }
     ours = [row for row in table if row.side == "ours"]
     peers = [row for row in table if row.side.startswith("peer")]
     return [_compared(point, peer, errors) for peer in peers for point in ours]
@@ -195,16 +197,23 @@ def table_lines(table: Sequence[Row]) -> list[str]:
 
 def beaten_by(compared: Sequence[Comparison]) -> dict[str, list[Comparison]]:
     """For each peer, those of our points that are smaller, faster and no worse in WER."""
-    peers = dict.fromkeys(one.peer for one in compared)
-    return {peer: [one for one in compared if one.peer == peer and not one.not_better] for peer in peers}
+    peers = dict.fromkeys(comparison.peer for comparison in compared)
+    return {
+        peer: [comparison for comparison in compared if comparison.peer == peer and not comparison.not_better]
+        for peer in peers
+    }
 
 
 def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
     """Which of our points beats each peer; where none does, what each of them lacks."""
     lines = []
     for peer, winners in beaten_by(compared).items():
-        said = (f"{one.ours} (WER {_points(one.wer.low)} to {_points(one.wer.high)})" for one in winners)
+        said = (f"{winner.ours} (WER {_points(winner.wer.low)} to {_points(winner.wer.high)})" for winner in winners)
         lines.append(f"{peer}: beaten by {'; '.join(said) or 'none'}")
         if not winners:
-            lines += [f"  {one.ours}: {', '.join(one.not_better)}" for one in compared if one.peer == peer]
+            lines += [
+                f"  {comparison.ours}: {', '.join(comparison.not_better)}"
+                for comparison in compared
+                if comparison.peer == peer
+            ]
     return lines

@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
             "setup": asdict(setup),
             "rows": list(map(asdict, table)),
             "comparison": list(map(asdict, against)),
-            "beaten_by": {peer: [one.ours for one in winners] for peer, winners in beaten_by(against).items()},
+            "beaten_by": {peer: [winner.ours for winner in winners] for peer, winners in beaten_by(against).items()},
         }
         print(json.dumps(values, indent=1))
 

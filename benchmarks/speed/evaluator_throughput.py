@@ -122,7 +122,7 @@ def whisper_loop(
 
 
 def run(name: str, evaluation: Evaluation, texts: tuple[str, ...]) -> Run:
-    said = [one.hypothesis.text for one in evaluation.utterances]
+    said = [utterance.hypothesis.text for utterance in evaluation.utterances]
     return Run(
         name=name,
         utterances=len(said),
@@ -136,9 +136,9 @@ def median_run(same: tuple[Run, ...]) -> Run:
     """Median seconds of the repeats, fewest identical texts."""
     return replace(
         same[0],
-        encoder_s=median(one.encoder_s for one in same),
-        after_encoder_s=median(one.after_encoder_s for one in same),
-        identical_texts=min(one.identical_texts for one in same),
+        encoder_s=median(twin.encoder_s for twin in same),
+        after_encoder_s=median(twin.after_encoder_s for twin in same),
+        identical_texts=min(twin.identical_texts for twin in same),
     )
 
 

@@ -25,12 +25,12 @@ from compression.recipe.recovery_spec import STACKS
 from devices.profile import DeviceProfile, load_profile
 from search.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.front import front
 from search.outcome import Confirmation
 from search.pricing import mark_unscored, rejection, trial_costs
-from search.run_records import RunFacts, remember_confirmation, remember_facts
+from search.run_records import RunFacts, save_confirmation, save_facts
 from search.space.genes import units_of
 from search.space.space import Space, fine
 from search.trial import Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
@@ -124,11 +124,11 @@ def synthetic_run(
     profile = load_profile(device)
     folder = RunFolder.create(path, config)
     folder.write_environment({"device_sha256": profile.digest})
-    memory = Memory(folder.study_file)
-    remember_facts(memory, _facts(config, profile))
+    store = StudyStore(folder.study_file)
+    save_facts(store, _facts(config, profile))
     rng = np.random.default_rng(seed)
     space = _space(profile, rng)
-    engine = OptunaEngine(memory, space, sampler="random", seed=seed)
+    engine = OptunaEngine(store, space, sampler="random", seed=seed)
     engine.enqueue(space.default_genes)
     told: list[Trial] = []
     for _ in range(trials):
@@ -138,7 +138,7 @@ def synthetic_run(
         engine.tell(proposal, trial)
         told.append(trial)
     for place, trial in enumerate((told[0], *front(told))):
-        remember_confirmation(memory, trial.recipe, _confirmation(trial, within_budget=place % 2 == 0))
+        save_confirmation(store, trial.recipe, _confirmation(trial, within_budget=place % 2 == 0))
     return folder
 
 

@@ -67,7 +67,7 @@ def main() -> None:
     folder = options.ctranslate2 or packaged(options.model)
     converted = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=options.threads)
     texts = {
-        "evaluator": [one.hypothesis.text for one in ours.utterances],
+        "evaluator": [utterance.hypothesis.text for utterance in ours.utterances],
         "whisper.decode": whisper_texts(model, speech, features),
         "faster-whisper": faster_whisper_texts(converted, speech),
         "ctranslate2": ctranslate2_texts(converted, model, speech, features),
@@ -144,17 +144,17 @@ def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet,
 def print_rows(rows: list[Row], speech: SpeechSet, model: str, *, as_json: bool) -> None:
     if as_json:
         facts = {"model": model, "speech": speech.name, "speech_sha256": speech.digest}
-        print(json.dumps(facts | {"rows": [asdict(one) for one in rows]}, indent=2))
+        print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
         return
     first = rows[0].accuracy
     print(f"{model} on {speech.name}: {first.utterances} utterances, {first.words} words, {first.normaliser}")
     print(f"{'decoder':16} {'WER %':>6} {'95 % interval':>15} {'ins':>5} {'del':>5} {'sub':>5} {'identical texts':>16}")
-    for one in rows:
-        accuracy = one.accuracy
+    for row in rows:
+        accuracy = row.accuracy
         interval = f"{100 * accuracy.wer_low:.2f} - {100 * accuracy.wer_high:.2f}"
         print(
-            f"{one.decoder:16} {100 * accuracy.wer:6.2f} {interval:>15} {accuracy.insertions:5} {accuracy.deletions:5} "
-            f"{accuracy.substitutions:5} {one.identical_texts:>12}/{accuracy.utterances}"
+            f"{row.decoder:16} {100 * accuracy.wer:6.2f} {interval:>15} {accuracy.insertions:5} {accuracy.deletions:5} "
+            f"{accuracy.substitutions:5} {row.identical_texts:>12}/{accuracy.utterances}"
         )
     print(f"intervals: bootstrap, resampled by {first.resampled}")
 

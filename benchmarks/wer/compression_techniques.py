@@ -5,8 +5,9 @@
 
 Each technique (`techniques.py`) is applied alone to the original, at a window of 15 s. --recovered takes folders that
 `benchmarks/wer/recovery.py` made: their recipes are scored before and after the training. A row is added to --out
-when it is measured; the same command goes on after the last one. Rows of another model, speech, limit or calibration may
-be in the file, they are left alone. At the end all rows go to stdout, as Markdown or, with --json, one object a line.
+when it is measured; the same command goes on after the last one. Rows of another model, speech, limit or calibration
+may be in the file, they are left alone. At the end all rows go to stdout, as Markdown or, with --json, one object a
+line.
 
 Differences are paired with the original on the same clips; 95 % intervals by bootstrap over speakers. Sizes are those
 of the recipes' tensors. CPU seconds are those of this process, all threads together: of compressing, and of scoring.
@@ -139,7 +140,7 @@ def measured(candidate: Candidate, comparison: Comparison) -> Row:
         "deletions": accuracy.deletions,
         "substitutions": accuracy.substitutions,
         "words": accuracy.words,
-        "ran_on": sum(one.hypothesis.ending != "complete" for one in evaluation.utterances),
+        "ran_on": sum(utterance.hypothesis.ending != "complete" for utterance in evaluation.utterances),
         "calibrated": candidate.recipe.needs_calibration(dimensions),
         "compress_cpu_s": round(compressed - began, 2),
         "score_cpu_s": round(scored - compressed, 2),

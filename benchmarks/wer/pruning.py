@@ -69,11 +69,11 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1 / 6)
     parser.add_argument("--only", default="", help="only recipes whose name matches this regular expression")
     options = parser.parse_args()
-    for one in measured(options):
+    for measurement in measured(options):
         if options.json:
-            print(json.dumps(one), flush=True)
+            print(json.dumps(measurement), flush=True)
         else:
-            print("  ".join(f"{value!s:>8}" for value in one.values()), flush=True)
+            print("  ".join(f"{value!s:>8}" for value in measurement.values()), flush=True)
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:

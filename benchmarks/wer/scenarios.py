@@ -33,12 +33,12 @@ from search.artifacts import make_artifact
 from search.commands.baseline import read_recipe
 from search.commands.search import resume_search, run_new_search
 from search.config import SearchConfig
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.outcome import ArtifactFigures, Outcome
 from search.pricing import trial_costs
 from search.reprice import Target, reprice
-from search.run_records import find_outcome, recall_facts
+from search.run_records import find_outcome, load_facts
 from search.session import Session, open_session
 from search.trial import Trial, TrialCosts
 
@@ -197,16 +197,16 @@ def flags_of(scenario: Scenario, options: argparse.Namespace) -> dict[str, Any]:
 
 def outcome_of(run: RunFolder, session: Session) -> Outcome:
     """What the run found, at the device's prices of today. Raises InputError for another model or speech."""
-    memory, before = Memory(run.study_file), run.environment()
+    store, before = StudyStore(run.study_file), run.environment()
     for name in ("model_sha256", "speech_sha256"):
         if before.get(name) != session.digests[name]:
             raise InputError(f"--search {run.path}: its {name} is not that of --model and --data")
-    facts, profile = recall_facts(memory), session.profile
+    facts, profile = load_facts(store), session.profile
     config = SearchConfig.build(run.config_file, {"device": profile.name})
     target = Target(profile=profile, config=config, dimensions=facts.dimensions, run_device=facts.device)
     limits = config.cost_limits(profile.ram_available_mb)
-    trials = tuple(reprice(memory.trials(), target))
-    return find_outcome(memory, replace(facts, device=profile.name, limits=limits), trials)
+    trials = tuple(reprice(store.trials(), target))
+    return find_outcome(store, replace(facts, device=profile.name, limits=limits), trials)
 
 
 def figures_of(trial: Trial, outcome: Outcome) -> Figures:
@@ -261,21 +261,21 @@ def markdown(result: Result) -> Iterator[str]:
     yield f"### {result.name}: {result.device}\n"
     yield f"| | original | by hand{', trained' if result.is_trained else ''} | search | claimed |"
     yield "|---|---|---|---|---|"
-    yield _line("WER %", (_percent(one.measured.wer) for one in columns))
-    yield _line("WER %, confirm", (_percent(one.measured.wer_confirm) for one in columns))
+    yield _line("WER %", (_percent(column.measured.wer) for column in columns))
+    yield _line("WER %, confirm", (_percent(column.measured.wer_confirm) for column in columns))
     for label, name, claimed in (
         ("MB of weights", "size_mb", claim.size),
         ("GFLOPs", "flops_g", claim.flops),
         ("ms on the device", "latency_ms", claim.latency),
         ("MB of memory there", "peak_memory_mb", claim.memory),
     ):
-        values = [getattr(one.costs, name) for one in columns]
+        values = [getattr(column.costs, name) for column in columns]
         cells = (f"{value:,.1f} ({value / values[0]:.0%})" for value in values)
         yield _line(label, cells, "" if claimed is None else f"{claimed:.0%}")
     for label, name in (("MB of files", "size_mb"), ("ms here", "host_latency_ms"), ("MB here", "host_memory_mb")):
-        artifacts = [(one.measured.artifact, one.measured.note) for one in columns]
+        artifacts = [(column.measured.artifact, column.measured.note) for column in columns]
         yield _line(label, (f"{getattr(made, name):,.1f}" if made else note for made, note in artifacts))
-    summaries = [one.measured.summary for one in columns]
+    summaries = [column.measured.summary for column in columns]
     verdict = "dominates" if result.is_dominated else "does not dominate"
     yield f"\nClaimed: {claim.text}. By hand: {summaries[1]}."
     yield f"The search's trial {result.found_trial} ({summaries[2]}) {verdict} it.\n"

@@ -128,7 +128,7 @@ def techniques(dimensions: Dimensions, language: str) -> dict[str, Technique]:
     roundings: tuple[Rounding, ...] = ("nearest", "calibrated")
     ranges: tuple[ActivationRanges, ...] = ("dynamic", "static")
     return {
-        **{f"weights {bits} bits, {one}": weights(bits, one) for bits in BITS for one in roundings},
+        **{f"weights {bits} bits, {rounding}": weights(bits, rounding) for bits in BITS for rounding in roundings},
         **{f"activations {bits} bits, {one}": activations(bits, one) for bits in (16, 8) for one in ranges},
         "activations 8 bits, static, smoothed": activations(8, "static", smoothing=0.5),
         **{f"heads -{s:.0%}{name}": heads(s, **how) for s in HEAD_SHARES for name, how in ways.items()},

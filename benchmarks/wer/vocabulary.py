@@ -23,7 +23,7 @@ from whisper.model import Whisper
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import keep, kept_tokens, token_ids
+from compression.techniques.vocabulary import keep_embedding_rows, kept_tokens, token_ids
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.evaluator import Evaluation
@@ -42,7 +42,7 @@ def shortened(model: LoadedModel, recipe: Recipe, calibration: Calibration, rule
     if rule == "words and speech":
         return compress(model, recipe, calibration)
     network = compress(model, replace(recipe, vocabulary=0).canonical(model.dimensions))
-    keep(network, _kept(network, recipe, calibration, rule))
+    keep_embedding_rows(network, _kept(network, recipe, calibration, rule))
     return network
 
 
@@ -59,7 +59,9 @@ def lost_words(network: Whisper, speech: SpeechSet) -> float:
     """The share of the references' words that need a token that is gone, both in small letters and capitalised."""
     kept, encode = set(token_ids(network).tolist()), tokenizer_of(network).encode
     spoken = [
-        word for one in speech.utterances for word in normaliser_for(language_of(one)).normalise(one.text).split()
+        word
+        for utterance in speech.utterances
+        for word in normaliser_for(language_of(utterance)).normalise(utterance.text).split()
     ]
     lost = [word for word in spoken if not any(kept.issuperset(encode(f" {w}")) for w in (word, word.capitalize()))]
     return len(lost) / len(spoken)
@@ -77,7 +79,7 @@ def row(rule: str, recipe: Recipe, comparison: Comparison, evaluation: Evaluatio
         "size_mb_embedding_8_bits": round(stored_bytes(dimensions, eight) / 1e6, 2),
         **comparison.figures(evaluation),
         "insertions": accuracy.insertions,
-        "loops": sum(one.hypothesis.ending != "complete" for one in evaluation.utterances),
+        "loops": sum(utterance.hypothesis.ending != "complete" for utterance in evaluation.utterances),
         "words": accuracy.words,
     }
 
@@ -89,11 +91,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--rules", nargs="*", default=RULES, choices=RULES)
     options = parser.parse_args()
-    for one in measured(options):
+    for measurement in measured(options):
         if options.json:
-            print(json.dumps(one), flush=True)
+            print(json.dumps(measurement), flush=True)
         else:
-            print("  ".join(f"{value!s:>8}" for value in one.values()), flush=True)
+            print("  ".join(f"{value!s:>8}" for value in measurement.values()), flush=True)
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
@@ -107,7 +109,7 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
         for rule in options.rules:
             network = shortened(model, recipe, comparison.calibration, rule)
             evaluation = comparison.evaluate(network, recipe, encoder_key=original.encoder_key)
-            lost = {f"lost_words_{one.name}": round(lost_words(network, one), 4) for one in texts}
+            lost = {f"lost_words_{text.name}": round(lost_words(network, text), 4) for text in texts}
             yield row(rule, recipe, comparison, evaluation) | lost
 
 

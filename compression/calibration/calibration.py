@@ -216,7 +216,10 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
             for recorder in recorders:
                 recorder.collect()
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
-    importances = {one.site.key: one.importance(statistics[one.site.projection], len(samples)) for one in recorders}
+    importances = {
+        recorder.site.key: recorder.importance(statistics[recorder.site.projection], len(samples))
+        for recorder in recorders
+    }
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
     return Calibration(
         inputs=statistics,

@@ -1,1 +1,1 @@
-"""Exporters, one per target: `refusal` names the gene that the target cannot run, `export` writes its artifact."""
+"""Exporters, one per target: `unsupported_reason` names the gene in the way, `export` writes the artifact."""

@@ -46,7 +46,7 @@ _DECODER_SETTINGS = {
 """What tells CTranslate2's general decoder that it is Whisper's (ctranslate2/specs/whisper_spec.py)."""
 
 
-def refusal(recipe: Recipe, dimensions: Dimensions) -> str | None:
+def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
     """The gene that CTranslate2 cannot run and why, in one line; None when it runs the recipe."""
     return next(_obstacles(recipe, dimensions), None)
 

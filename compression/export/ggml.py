@@ -59,7 +59,7 @@ _TYPES = {
 """By weight bits. Not float32: the convolutions of such a file end whisper.cpp 1.8.5 with a failed assertion."""
 
 
-def refusal(recipe: Recipe, dimensions: Dimensions) -> str | None:
+def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
     """The gene that whisper.cpp cannot run and why, in one line; None when it runs the recipe."""
     return next(_obstacles(recipe, dimensions), None)
 

@@ -18,16 +18,19 @@ from compression.whisper.load import LoadedModel
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """`refusal`: the gene that the runtime cannot execute, and why, or None. `export`: writes into an empty folder."""
+    """`unsupported_reason`: the gene that the runtime cannot execute, and why, or None.
 
-    refusal: Callable[[Recipe, Dimensions], str | None]
+    `export`: writes into an empty folder.
+    """
+
+    unsupported_reason: Callable[[Recipe, Dimensions], str | None]
     export: Callable[[LoadedModel, Recipe, Whisper, Path], None]
 
 
 TARGETS = {
-    "onnxruntime": Target(refusal=onnx_runtime.refusal, export=onnx_runtime.export),
-    "ctranslate2": Target(refusal=ctranslate2.refusal, export=ctranslate2.export),
-    "ggml": Target(refusal=ggml.refusal, export=ggml.export),
+    "onnxruntime": Target(unsupported_reason=onnx_runtime.unsupported_reason, export=onnx_runtime.export),
+    "ctranslate2": Target(unsupported_reason=ctranslate2.unsupported_reason, export=ctranslate2.export),
+    "ggml": Target(unsupported_reason=ggml.unsupported_reason, export=ggml.export),
 }
 
 
@@ -35,7 +38,7 @@ def check_exportable(recipe: Recipe, dimensions: Dimensions, target: str) -> Non
     """Raise InputError when the target's runtime cannot execute the recipe, UnknownNameError for an unknown target."""
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
-    reason = TARGETS[target].refusal(recipe, dimensions)
+    reason = TARGETS[target].unsupported_reason(recipe, dimensions)
     if reason:
         raise InputError(f"recipe {recipe.id} cannot be exported to {target}: {reason}")
 

@@ -64,7 +64,7 @@ def _least_loss(groups: tuple[tuple[int, tuple[tuple[int, float], ...]], ...], m
 def _undominated(sums: list[tuple[float, int, tuple[int, ...]]]) -> list[tuple[float, int, tuple[int, ...]]]:
     """By rising loss and falling bits."""
     kept: list[tuple[float, int, tuple[int, ...]]] = []
-    for one in sorted(sums):
-        if not kept or one[1] < kept[-1][1]:
-            kept.append(one)
+    for option in sorted(sums):
+        if not kept or option[1] < kept[-1][1]:
+            kept.append(option)
     return kept

@@ -25,7 +25,7 @@ def canonical_json(recipe: Any) -> str:
 def _plain(value: Any) -> Any:
     """Dataclasses as dictionaries, without the fields that say what a recipe of the first format meant."""
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if not is_dataclass(value):
         return value
     pairs = ((field, getattr(value, field.name)) for field in fields(value))

@@ -105,7 +105,7 @@ def in_groups(weight: Tensor, grid: Grid) -> Tensor:
     return functional.pad(weight, (0, -weight.shape[1] % group)).unflatten(1, (-1, group))
 
 
-def packed(codes: Tensor, steps: Steps, grid: Grid, *, columns: int) -> QuantisedMatrix:
+def as_quantised_matrix(codes: Tensor, steps: Steps, grid: Grid, *, columns: int) -> QuantisedMatrix:
     """The stored form of codes (N, G, g) of whole numbers."""
     return QuantisedMatrix(
         codes=codes.to(torch.uint8),
@@ -120,7 +120,7 @@ def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
     """Round a matrix (N, K) to the nearest points of the grids that span its groups."""
     groups = in_groups(weight, grid)
     steps = Steps.spanning(groups, grid)
-    return packed(steps.codes(groups), steps, grid, columns=weight.shape[1])
+    return as_quantised_matrix(steps.codes(groups), steps, grid, columns=weight.shape[1])
 
 
 def _divide(values: Tensor, scales: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ Quantiser = Callable[[Tensor, Grid], QuantisedMatrix]
 """Rounds a matrix (N, K) to an integer grid."""
 
 
-def stored(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -> tuple[Tensor, QuantisedMatrix | None]:
+def round_to_grid(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -> tuple[Tensor, QuantisedMatrix | None]:
     """The float32 values that a tensor has after being stored on a grid, and its codes where the grid is of integers.
 
     The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing, and

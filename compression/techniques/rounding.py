@@ -12,7 +12,7 @@ import torch
 from cachetools import LRUCache, cached
 from torch import Tensor
 
-from compression.techniques.grids import Grid, QuantisedMatrix, Steps, in_groups, packed
+from compression.techniques.grids import Grid, QuantisedMatrix, Steps, as_quantised_matrix, in_groups
 
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 """Shares of a group's range that a grid may span."""
@@ -45,7 +45,7 @@ def quantise_clipped(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMat
             zero_points=torch.where(is_better, other.zero_points, steps.zero_points),
             highest_code=steps.highest_code,
         )
-    return packed(steps.codes(groups), steps, grid, columns=weight.shape[1])
+    return as_quantised_matrix(steps.codes(groups), steps, grid, columns=weight.shape[1])
 
 
 def _loss(groups: Tensor, steps: Steps, importance: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def quantise_calibrated(weight: Tensor, grid: Grid, moment: Tensor) -> Quantised
     for first in range(0, len(left), ROWS):
         rows = slice(first, first + ROWS)
         codes[rows, order] = _round(left[rows], steps.of_rows(rows), factor)
-    return packed(codes.unflatten(1, (-1, group)), fixed, grid, columns=columns)
+    return as_quantised_matrix(codes.unflatten(1, (-1, group)), fixed, grid, columns=columns)
 
 
 def _round(left: Tensor, steps: Steps, factor: Tensor) -> Tensor:

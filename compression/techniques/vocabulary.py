@@ -62,10 +62,10 @@ def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -
         return
     if calibration is None:
         raise CompressionError("a shorter vocabulary needs calibration speech to choose tokens by")
-    keep(network, kept_tokens(network, recipe, calibration))
+    keep_embedding_rows(network, kept_tokens(network, recipe, calibration))
 
 
-def keep(network: Whisper, kept: Tensor) -> None:
+def keep_embedding_rows(network: Whisper, kept: Tensor) -> None:
     """Leave in place only the rows of these ids (kept,) of the token embedding."""
     rows = torch.full((network.dims.n_vocab,), -1)
     rows[kept] = torch.arange(len(kept))

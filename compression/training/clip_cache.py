@@ -12,7 +12,7 @@ LIMIT_BYTES = 3 << 30
 Tensors = tuple[Tensor, ...]
 
 
-class ClipMemory:
+class ClipCache:
     """Tensors by clip. Each is made in a batch of one, so that its value does not depend on the others."""
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:

@@ -9,11 +9,11 @@ from torch.nn import functional
 from whisper.model import Whisper
 
 from compression.training.batches import Batch
-from compression.training.clip_cache import ClipMemory, Tensors
+from compression.training.clip_cache import ClipCache, Tensors
 from compression.training.losses import SoftTargets, projection, relative_error, soft_loss
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import Spelling
-from compression.training.whisper_student import EncodedClips, Heard, Parts, heard_by_teacher
+from compression.training.whisper_student import EncodedClips, Parts, StudentOutput, output_of_teacher
 
 KEPT_LOGITS = 64
 """Of each token of the teacher."""
@@ -65,7 +65,7 @@ class Teacher:
         self._encoded = encoded
         self._temperature = settings.temperature
         self._spelling = spelling
-        self._memory = ClipMemory()
+        self._memory = ClipCache()
 
     def taught(self, batch: Batch) -> _Taught:
         """Its answers to the batch's clips, rows of tokens one clip after the other."""
@@ -90,22 +90,22 @@ class Teacher:
         )
 
     def _answers(self, alone: Batch) -> Tensors:
-        heard = heard_by_teacher(self._network, alone, self._part, self._encoded)
+        output = output_of_teacher(self._network, alone, self._part, self._encoded)
         answers: list[Tensor] = []
-        if heard.encoded is not None:
-            answers.append(heard.encoded[0])
-        answers += [heard.encoder_states[theirs][0] for _, theirs in self._matching.encoder]
-        if heard.logits is not None:
-            logits = self._spelling.folded(heard.logits) if self._spelling else heard.logits
+        if output.encoded is not None:
+            answers.append(output.encoded[0])
+        answers += [output.encoder_states[theirs][0] for _, theirs in self._matching.encoder]
+        if output.logits is not None:
+            logits = self._spelling.folded(output.logits) if self._spelling else output.logits
             targets = SoftTargets.of(logits, temperature=self._temperature, k=KEPT_LOGITS)
             answers += [targets.tokens, targets.logits, targets.others]
-        return (*answers, *(heard.decoder_states[theirs] for _, theirs in self._matching.decoder))
+        return (*answers, *(output.decoder_states[theirs] for _, theirs in self._matching.decoder))
 
 
 class Distillation(nn.Module):
     """The loss of a student on a batch, with the projections that are learned beside it.
 
-    `student`: a module that turns a `Batch` into `Heard`; its states may be fewer and of another width than the
+    `student`: a module that turns a `Batch` into `StudentOutput`; its states may be fewer and of another width than the
     teacher's.
 
     soft * T^2 KL(teacher || student) + hard * cross-entropy of the transcript + encoded * error of the encoder's output
@@ -138,25 +138,25 @@ class Distillation(nn.Module):
         self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Tensor:
-        heard: Heard = self.student(batch)
+        answer: StudentOutput = self.student(batch)
         taught = self._teacher.taught(batch)
         settings, terms = self._settings, []
-        if heard.logits is not None and taught.targets is not None:
+        if answer.logits is not None and taught.targets is not None:
             if settings.soft:
-                terms.append(settings.soft * soft_loss(heard.logits, taught.targets, temperature=settings.temperature))
+                terms.append(settings.soft * soft_loss(answer.logits, taught.targets, temperature=settings.temperature))
             if settings.hard:
-                terms.append(settings.hard * functional.cross_entropy(heard.logits, batch.targets))
-        if heard.encoded is not None and taught.encoded is not None and settings.encoded:
-            output = self.output_projection(heard.encoded)
+                terms.append(settings.hard * functional.cross_entropy(answer.logits, batch.targets))
+        if answer.encoded is not None and taught.encoded is not None and settings.encoded:
+            output = self.output_projection(answer.encoded)
             terms.append(settings.encoded * relative_error(output, taught.encoded))
-        errors = self._state_errors(heard, taught)
+        errors = self._state_errors(answer, taught)
         if errors:
             terms.append(settings.hidden * torch.stack(errors).mean())
         return torch.stack(terms).sum()
 
-    def _state_errors(self, heard: Heard, taught: _Taught) -> list[Tensor]:
+    def _state_errors(self, answer: StudentOutput, taught: _Taught) -> list[Tensor]:
         encoder = zip(self._matching.encoder, self.encoder_projections, taught.encoder_states, strict=True)
         decoder = zip(self._matching.decoder, self.decoder_projections, taught.decoder_states, strict=True)
-        errors = [relative_error(layer(heard.encoder_states[ours]), theirs) for (ours, _), layer, theirs in encoder]
-        errors += [relative_error(layer(heard.decoder_states[ours]), theirs) for (ours, _), layer, theirs in decoder]
+        errors = [relative_error(layer(answer.encoder_states[ours]), theirs) for (ours, _), layer, theirs in encoder]
+        errors += [relative_error(layer(answer.decoder_states[ours]), theirs) for (ours, _), layer, theirs in decoder]
         return errors

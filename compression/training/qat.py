@@ -11,7 +11,7 @@ from whisper.model import Whisper
 
 from compression.compress import grids, has_half_vectors, vectors
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import Grid, stored
+from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.straight_through import straight_through
 
 _INFIX = "parametrizations."
@@ -26,7 +26,7 @@ class _Stored(nn.Module):
         self.grid = grid
 
     def forward(self, values: Tensor) -> Tensor:
-        rounded, _ = stored(values.detach(), self.grid)
+        rounded, _ = round_to_grid(values.detach(), self.grid)
         return straight_through(values, rounded)
 
 

@@ -19,7 +19,7 @@ from compression.compress import grids, has_half_vectors, quantiser
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from compression.techniques.activations import RoundingLinear
-from compression.techniques.grids import stored
+from compression.techniques.grids import round_to_grid
 from compression.techniques.vocabulary import rows_of
 from compression.training.spelling import Spelling
 from compression.training.subject import Subject
@@ -142,7 +142,7 @@ class _Refit:
 
     def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
         self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
-        layer.weight.data = stored(weight, self._grids[layer], quantiser(self.recipe, self._inputs, name))[0]
+        layer.weight.data = round_to_grid(weight, self._grids[layer], quantiser(self.recipe, self._inputs, name))[0]
         layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
 
 

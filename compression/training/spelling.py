@@ -34,7 +34,7 @@ class Spelling:
     def of(self, tokens: Tensor) -> Tensor:
         """The same text in the tokens that stayed: (T,) int64 to (T',), at most as many as the decoder reads."""
         spelled = (self._spelled.get(token, [token]) for token in tokens.tolist())
-        return torch.tensor([token for one in spelled for token in one], dtype=torch.int64)[: self._most]
+        return torch.tensor([token for spelling in spelled for token in spelling], dtype=torch.int64)[: self._most]
 
     def folded(self, logits: Tensor) -> Tensor:
         """The original's logits (R, n_vocab) as those of a speaker who spells so: -inf for what is gone.

@@ -46,7 +46,7 @@ class Subject:
         if self.recipe.rounding == "nearest":
             return ()
         before = self.recipe.recovery.nearest if self.recipe.recovery else ()
-        return tuple(one for one in STACKS if (method == "qat" if one in stacks else one in before))
+        return tuple(stack for stack in STACKS if (method == "qat" if stack in stacks else stack in before))
 
     def before(self, method: RecoveryMethod, stacks: Collection[str]) -> Self:
         """The same with what was recovered earlier rounded as it will be when the method has trained these stacks."""

@@ -16,7 +16,7 @@ from compression.techniques.activations import RoundingLinear
 from compression.techniques.vocabulary import rows_of, token_ids
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
-from compression.training.clip_cache import ClipMemory
+from compression.training.clip_cache import ClipCache
 from compression.training.qat import plain_name, round_while_training
 from compression.training.settings import Part, TrainingSettings
 from compression.training.subject import Subject
@@ -26,7 +26,7 @@ Parts = Literal["encoder", "decoder", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class StudentOutput:
     """What a network makes of a batch, as far as it was asked to.
 
     `encoded` (B, positions, width): the encoder's output as it is without smoothing, None where it is not trained.
@@ -67,7 +67,7 @@ class EncodedClips:
     """A network's encoder outputs, worked out once per clip."""
 
     def __init__(self, network: Whisper) -> None:
-        self._network, self._memory = network, ClipMemory()
+        self._network, self._memory = network, ClipCache()
 
     def of(self, batch: Batch) -> Tensor:
         """(B, positions, n_audio_state), without gradient."""
@@ -112,20 +112,20 @@ class WhisperStudent(nn.Module):
         )
         self.to(settings.torch_device)
 
-    def forward(self, batch: Batch) -> Heard:
+    def forward(self, batch: Batch) -> StudentOutput:
         with parametrize.cached():
-            return self._heard(batch)
+            return self._forward(batch)
 
-    def _heard(self, batch: Batch) -> Heard:
+    def _forward(self, batch: Batch) -> StudentOutput:
         if self.part == "decoder":
-            return heard_by_decoder(self.network, batch, self.encoded.of(batch))
+            return output_of_decoder(self.network, batch, self.encoded.of(batch))
         *states, encoded = encoder_states(self.network, batch.mel)
         divisors = self._divisors
         undivided = encoded if divisors is None else encoded * divisors
         if self.part == "encoder":
-            return Heard(encoded=undivided, encoder_states=tuple(states))
-        decoded = heard_by_decoder(self.network, batch, encoded)
-        return Heard(
+            return StudentOutput(encoded=undivided, encoder_states=tuple(states))
+        decoded = output_of_decoder(self.network, batch, encoded)
+        return StudentOutput(
             encoded=undivided,
             logits=decoded.logits,
             encoder_states=tuple(states),
@@ -137,12 +137,12 @@ class WhisperStudent(nn.Module):
         return {plain_name(name): p.detach().cpu().clone() for name, p in trained_parameters(self.network).items()}
 
 
-def heard_by_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> Heard:
+def output_of_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> StudentOutput:
     """Logits and states of the tokens to predict; the rest, half of them, is not multiplied by the embedding."""
     inputs = rows_of(network).to(batch.tokens.device)[batch.inputs]
     *states, last = (state[batch.rows] for state in decoder_states(network, inputs, encoded))
     logits = last @ network.decoder.token_embedding.weight.T
-    return Heard(logits=_of_all_tokens(logits, network), decoder_states=tuple(states))
+    return StudentOutput(logits=_of_all_tokens(logits, network), decoder_states=tuple(states))
 
 
 def _of_all_tokens(logits: Tensor, network: Whisper) -> Tensor:
@@ -162,15 +162,17 @@ def _same(ours: nn.Module, theirs: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def heard_by_teacher(network: Whisper, batch: Batch, part: Parts, encoded: EncodedClips | None = None) -> Heard:
+def output_of_teacher(
+    network: Whisper, batch: Batch, part: Parts, encoded: EncodedClips | None = None
+) -> StudentOutput:
     """What the original makes of a batch. `encoded`: its encoder's outputs, where somebody keeps them."""
     if part == "decoder" and encoded is not None:
-        return heard_by_decoder(network, batch, encoded.of(batch))
+        return output_of_decoder(network, batch, encoded.of(batch))
     *states, output = encoder_states(network, batch.mel)
-    heard = Heard() if part == "encoder" else heard_by_decoder(network, batch, output)
-    return Heard(
+    decoded = StudentOutput() if part == "encoder" else output_of_decoder(network, batch, output)
+    return StudentOutput(
         encoded=None if part == "decoder" else output,
-        logits=heard.logits,
+        logits=decoded.logits,
         encoder_states=() if part == "decoder" else tuple(states),
-        decoder_states=heard.decoder_states,
+        decoder_states=decoded.decoder_states,
     )

@@ -112,7 +112,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """A device as it was found; None is what it does not tell. Memory in 10^6 bytes.
+    """A device as it was found; None is what it does not tell. StudyStore in 10^6 bytes.
 
     `busy_fraction`, `steal_fraction`: of all cores' time during a second without our work. `busiest`: processes in
     that second, with their share of one core. `throttled`: the Raspberry Pi's word. `package_watts`: the processor's

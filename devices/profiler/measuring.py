@@ -64,7 +64,7 @@ def artifact_job(name: str, artifact: Path, *, mel: tuple[int, int, int], steps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MeasuringOptions:
     """How a run of the measuring program works: threads pinned to `cpus` (None: wherever), the runtime's options."""
 
     threads: int
@@ -201,7 +201,7 @@ def _parsed_line(line: str) -> dict[str, Any]:
     return parsed
 
 
-def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log: Log) -> Iterator[str]:
+def measure(connection: Connection, jobs: Sequence[Job], settings: MeasuringOptions, log: Log) -> Iterator[str]:
     """Make the visits that the log lacks; yields the job of each.
 
     Raises InputError when the device is lost: what was measured is in the log.
@@ -216,7 +216,7 @@ def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log
         _write_jobs(local, left, settings)
         connection.put(local, remote)
         finished = Path(temporary) / "done.jsonl"
-        finished.write_text("".join(f"{json.dumps(one)}\n" for one in sorted(done)), encoding="utf-8")
+        finished.write_text("".join(f"{json.dumps(identity)}\n" for identity in sorted(done)), encoding="utf-8")
         with finished.open("rb") as stdin:
             for line in connection.stream(
                 [connection.python, f"{remote}/measure.py", f"{remote}/plan.json"], stdin=stdin
@@ -226,7 +226,7 @@ def measure(connection: Connection, jobs: Sequence[Job], settings: Settings, log
     connection.run(["rm", "-rf", remote])
 
 
-def _write_jobs(folder: Path, jobs: Sequence[Job], settings: Settings) -> None:
+def _write_jobs(folder: Path, jobs: Sequence[Job], settings: MeasuringOptions) -> None:
     """The measuring program with its plan and its models."""
     folder.mkdir()
     plan = {
@@ -265,7 +265,7 @@ class Timings:
     def slowness(self, visit: Visit) -> float:
         """How much slower than usual the machine was around a visit."""
         near = [one for one in self.visits if abs(one.at - visit.at) <= CANARY_NEIGHBOURS_S]
-        loads = [median(load) for load in zip(*(one.canary_s for one in near), strict=True)]
+        loads = [median(load) for load in zip(*(neighbour.canary_s for neighbour in near), strict=True)]
         return fmean(now / usual for now, usual in zip(loads, self._usual, strict=True))
 
     @cached_property

@@ -55,8 +55,8 @@ def group_accuracies(groups: Sequence[Group], counts: Sequence[ErrorCounts], *, 
     """The errors of each group among these utterances; a group without any reference word here is left out."""
     found = []
     for group in groups:
-        own = [one for one in counts if one.utterance_id in group.utterances]
-        if any(one.words for one in own):
+        own = [utterance_counts for utterance_counts in counts if utterance_counts.utterance_id in group.utterances]
+        if any(own_row.words for own_row in own):
             accuracy = cautious_accuracy(own, normaliser=group.normaliser, seed=seed)
             found.append(GroupAccuracy(kind=group.kind, name=group.name, accuracy=accuracy))
     return tuple(found)

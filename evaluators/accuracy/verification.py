@@ -26,7 +26,7 @@ from evaluators.accuracy.word_errors import Accuracy
 from evaluators.speech.audio import SAMPLE_RATE
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
-from runtime.decoding import Search, decode, open_window
+from runtime.decoding import DecodingOptions, decode, open_window
 from runtime.errors import TranscribeError
 from runtime.measure import Measurement, Plan
 from runtime.mel import WINDOW_SAMPLES, log_mel
@@ -102,16 +102,16 @@ class ArtifactRecogniser:
         samples = utterance.samples()[:WINDOW_SAMPLES]
         frames = encoder_frames(artifact.window_s, utterance.duration_s)
         window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
-        search = Search(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
+        options = DecodingOptions(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
         try:
             opening = open_window(window, artifact.vocabulary, language=language_of(utterance), task="transcribe")
-            said = decode(opening, artifact.vocabulary, search)
+            said = decode(opening, artifact.vocabulary, options)
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
         tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
         return Hypothesis(text=said.text, tokens=tokens, ending=said.ending)
 
-    def hears(self, samples: npt.NDArray[np.float32]) -> str:
+    def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
         """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""
         return self._transcriber.transcribe(samples, language="en").text
 
@@ -120,9 +120,9 @@ def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
     """Compare two evaluations of the same utterances, word for word and mark for mark."""
     heard = {scored.counts.utterance_id: scored.hypothesis.text for scored in torch.utterances}
     differences = tuple(
-        Difference(utterance_id=name, artifact=one.hypothesis.text, torch=heard[name])
-        for one in artifact.utterances
-        if one.hypothesis.text != heard[name := one.counts.utterance_id]
+        Difference(utterance_id=name, artifact=utterance.hypothesis.text, torch=heard[name])
+        for utterance in artifact.utterances
+        if utterance.hypothesis.text != heard[name := utterance.counts.utterance_id]
     )
     return Parity(utterances=len(artifact.utterances), differences=differences)
 
@@ -141,9 +141,9 @@ def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, 
         accuracy=evaluation.accuracy,
         parity=parity(evaluation, torch),
         size_bytes=artifact_bytes(folder),
-        on_silence=recogniser.hears(white_noise(0.0)),
-        on_noise=recogniser.hears(white_noise(NOISE_LEVEL)),
-        on_quiet=recogniser.hears(white_noise(QUIET_LEVEL)),
+        on_silence=recogniser.transcribe(white_noise(0.0)),
+        on_noise=recogniser.transcribe(white_noise(NOISE_LEVEL)),
+        on_quiet=recogniser.transcribe(white_noise(QUIET_LEVEL)),
         measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
         groups=evaluation.groups,
     )
@@ -155,7 +155,7 @@ def white_noise(level: float) -> npt.NDArray[np.float32]:
     return (level * samples).astype(np.float32)
 
 
-def original_hears(network: Whisper, samples: npt.NDArray[np.float32]) -> str:
+def original_transcribes(network: Whisper, samples: npt.NDArray[np.float32]) -> str:
     """What openai-whisper's own `transcribe` hears with the original model, in English; nothing in digital silence.
 
     With openai-whisper's fallback to higher temperatures, which the runtime has too; the draws are always the same.

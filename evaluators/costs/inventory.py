@@ -12,7 +12,7 @@ from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from devices.operation import Operation
-from evaluators.costs.items import InventoryItem, ItemBuilder, Setting, Stage
+from evaluators.costs.items import InventoryItem, ItemBuilder, Stage, UtteranceShape
 from evaluators.costs.kernel_choice import Precision, product
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
@@ -79,7 +79,7 @@ def prompt_length(dimensions: Dimensions) -> int:
     return 4 if dimensions.is_multilingual else 2
 
 
-def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int) -> Setting:
+def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int) -> UtteranceShape:
     if not 0 < audio_s <= WINDOW_LIMIT_S:
         raise InputError(
             f"reference utterance of {audio_s:g} s: must be longer than 0 s and at most {WINDOW_LIMIT_S:g} s"
@@ -87,7 +87,7 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
     prompt = prompt_length(dimensions)
     if not 1 <= tokens <= dimensions.n_text_ctx - prompt:
         raise InputError(f"reference utterance of {tokens} tokens: must be 1 to {dimensions.n_text_ctx - prompt}")
-    return Setting(
+    return UtteranceShape(
         dimensions=dimensions,
         frames=encoder_frames(recipe.window_s, audio_s),
         steps=prompt + tokens,
@@ -100,13 +100,13 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
 
 
 @lru_cache(maxsize=1024)
-def _interned(setting: Setting) -> Setting:
+def _interned(setting: UtteranceShape) -> UtteranceShape:
     """The first equal setting: the caches below then compare by identity, which is faster."""
     return setting
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _session(setting: Setting, stage: Stage, values: int) -> Part:
+def _session(setting: UtteranceShape, stage: Stage, values: int) -> Part:
     """Running a graph that takes and gives so many values: caches go in and out at every step."""
     count = 1 if stage == "encoder" else setting.steps
     build = ItemBuilder(setting=setting, stage=stage, rows=1, count=count)
@@ -114,7 +114,7 @@ def _session(setting: Setting, stage: Stage, values: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _convolutions(setting: Setting, bits: int) -> Part:
+def _convolutions(setting: UtteranceShape, bits: int) -> Part:
     """The encoder outside its layers. Sinusoidal positions are computed when it is loaded; adding them is free."""
     dimensions = setting.dimensions
     first = ItemBuilder(setting=setting, stage="encoder", rows=setting.frames, count=1, bits=bits)
@@ -132,7 +132,7 @@ def _convolutions(setting: Setting, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _encoder_attention(setting: Setting, heads: int, bits: int) -> Part:
+def _encoder_attention(setting: UtteranceShape, heads: int, bits: int) -> Part:
     rows = setting.positions
     build = ItemBuilder(setting=setting, stage="encoder", group="attention", rows=rows, count=1, bits=bits)
     state, inner = build.state, heads * build.head_width
@@ -146,7 +146,7 @@ def _encoder_attention(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _ffn(setting: Setting, stage: Stage, channels: int, rank: int, bits: int) -> Part:
+def _ffn(setting: UtteranceShape, stage: Stage, channels: int, rank: int, bits: int) -> Part:
     rows, count = (setting.positions, 1) if stage == "encoder" else (1, setting.steps)
     build = ItemBuilder(setting=setting, stage=stage, group="ffn", rows=rows, count=count, bits=bits)
     residual = rows * build.state
@@ -171,7 +171,7 @@ def _mean_lengths(steps: int) -> tuple[tuple[int, int], ...]:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _self_attention(setting: Setting, heads: int, bits: int) -> Part:
+def _self_attention(setting: UtteranceShape, heads: int, bits: int) -> Part:
     build = ItemBuilder(setting=setting, stage="decoder", group="attention", rows=1, count=setting.steps, bits=bits)
     state, inner = build.state, heads * build.head_width
     attention = (
@@ -188,7 +188,7 @@ def _self_attention(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _cross_projection(setting: Setting, heads: int, bits: int) -> Part:
+def _cross_projection(setting: UtteranceShape, heads: int, bits: int) -> Part:
     """Keys and values of cross-attention, projected once per window by the encoder's graph."""
     rows = setting.positions
     build = ItemBuilder(setting=setting, stage="encoder", group="cross_attention", rows=rows, count=1, bits=bits)
@@ -204,7 +204,7 @@ def _cross_projection(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
+def _cross_attention(setting: UtteranceShape, heads: int, bits: int) -> Part:
     build = ItemBuilder(
         setting=setting,
         stage="decoder",
@@ -224,7 +224,7 @@ def _cross_attention(setting: Setting, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _vocabulary(setting: Setting, vocabulary: int, bits: int) -> Part:
+def _vocabulary(setting: UtteranceShape, vocabulary: int, bits: int) -> Part:
     """The decoder outside its layers. Look-up and logits share one table of so many rows, which the look-up holds."""
     dimensions = setting.dimensions
     build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=bits)

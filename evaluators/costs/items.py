@@ -63,7 +63,7 @@ class InventoryItem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class UtteranceShape:
     """What all sub-layers of an utterance share.
 
     `frames`: mel frames in the encoder's window. `steps`: decoder steps. `group_size`, `symmetric`,
@@ -93,7 +93,7 @@ class ItemBuilder:
     beside the operation's input and output.
     """
 
-    setting: Setting
+    setting: UtteranceShape
     stage: Stage
     rows: int
     count: int

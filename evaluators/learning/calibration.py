@@ -77,10 +77,10 @@ def calibration_samples(
 
     Utterances whose transcript runs on or is cut off are left out: nothing should be fitted to a loop.
     """
-    return [sample for sample in transcribed(model, utterances, features) if sample]
+    return [sample for sample in pseudo_labelled(model, utterances, features) if sample]
 
 
-def transcribed(
+def pseudo_labelled(
     model: LoadedModel, utterances: Sequence[Utterance], features: CachedFeatures
 ) -> list[CalibrationSample | None]:
     """The sample of each utterance; None where its transcript has no end, unless none of them has."""

@@ -17,7 +17,7 @@ from compression.training.batches import Batch, Clip, batch_of
 from compression.training.settings import TrainingSettings
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_of
-from evaluators.learning.calibration import identity_of, transcribed
+from evaluators.learning.calibration import identity_of, pseudo_labelled
 from evaluators.speech.audio import read_audio
 from evaluators.speech.augmentation import Conditions, generator_of
 from evaluators.speech.cached_files import read_cached
@@ -137,7 +137,7 @@ def _spoken(model: LoadedModel, speech: SpeechSet, features: CachedFeatures) -> 
     file = cache_folder("transcripts") / f"{identity_of(model, speech)}.json"
     said = read_cached(file, _load_transcripts)
     if said is None or len(said) != len(speech.utterances):
-        samples = transcribed(model, speech.utterances, features)
+        samples = pseudo_labelled(model, speech.utterances, features)
         said = [(s.tokens, s.prompt_length) if s else (torch.tensor([], dtype=torch.int64), 0) for s in samples]
         write_text_whole(file, json.dumps([(tokens.tolist(), length) for tokens, length in said]))
     return said

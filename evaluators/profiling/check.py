@@ -99,14 +99,15 @@ def compare(bench: Bench, workloads: dict[str, Workload], profile: DeviceProfile
 def graph_factors(comparisons: Sequence[Comparison]) -> Check:
     """Factors with which predictions are as often too small as too large; nothing of intervals yet."""
     encoder, decoder = (
-        GraphCheck(factor=median(one.factor for one in comparisons if one.part == part)) for part in PARTS
+        GraphCheck(factor=median(comparison.factor for comparison in comparisons if comparison.part == part))
+        for part in PARTS
     )
     return Check(encoder=encoder, decoder=decoder, artifacts=len(comparisons) // len(PARTS))
 
 
 def with_intervals(check: Check, comparisons: Sequence[Comparison]) -> Check:
     """`comparisons`: of a profile with the check's factors, predictions having the operations' own errors only."""
-    encoder, decoder = ([one for one in comparisons if one.part == part] for part in PARTS)
+    encoder, decoder = ([comparison for comparison in comparisons if comparison.part == part] for part in PARTS)
     return replace(
         check,
         encoder=replace(check.encoder, interval_factor=interval_factor(encoder)),
@@ -121,8 +122,8 @@ def interval_factor(comparisons: Sequence[Comparison]) -> float:
     less what the operations' own errors already give.
     """
     count = len(comparisons)
-    middle = median(one.log_error for one in comparisons)
-    squares = sum((one.log_error - middle) ** 2 for one in comparisons) / max(count - 1, 1)
+    middle = median(comparison.log_error for comparison in comparisons)
+    squares = sum((comparison.log_error - middle) ** 2 for comparison in comparisons) / max(count - 1, 1)
     half_width = float(student_t.ppf((1 + COVERAGE) / 2, max(count - 1, 1))) * sqrt(squares * (1 + 1 / count))
-    interpolation = fmean(one.predicted.log_std**2 for one in comparisons)
+    interpolation = fmean(comparison.predicted.log_std**2 for comparison in comparisons)
     return exp(Z * sqrt(max((half_width / Z) ** 2 - interpolation, LEAST_LOG_STD**2)))

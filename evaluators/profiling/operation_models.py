@@ -247,7 +247,7 @@ def _cached_attention(graph: Graph, o: Operation, copies: int) -> list[Input]:
     build, inner = _builder(graph), o.heads * o.k
     inputs, xs = _rows(graph, (1, o.m, 3 * inner), copies)
     caches = [Input(name=name, shape=(1, o.heads, o.n - o.m, o.k)) for name in ("past_key", "past_value")]
-    pasts = [graph.input(one.name, TensorProto.FLOAT, ("batch", o.heads, "past", o.k)) for one in caches]
+    pasts = [graph.input(cache_name.name, TensorProto.FLOAT, ("batch", o.heads, "past", o.k)) for cache_name in caches]
     made = [
         graph.ops(
             "MultiHeadAttention",
@@ -274,7 +274,7 @@ def _cross_attention(graph: Graph, o: Operation, copies: int) -> list[Input]:
     for index, x in enumerate(xs):
         pair = [Input(name=f"{name}_{index}", shape=(1, o.heads, o.n, o.k)) for name in ("key", "value")]
         inputs += pair
-        key, value = (graph.input(one.name, TensorProto.FLOAT, (1, o.heads, "positions", o.k)) for one in pair)
+        key, value = (graph.input(member.name, TensorProto.FLOAT, (1, o.heads, "positions", o.k)) for member in pair)
         flat = graph.op("Reshape", x, graph.integers(1, -1, inner))
         mixed = build.attend(flat, key, value, heads=o.heads)
         ys.append(graph.op("Reshape", mixed, graph.integers(1, o.m, inner)))

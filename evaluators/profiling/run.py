@@ -12,7 +12,7 @@ from devices.profile import DeviceProfile
 from devices.profiler.base import Connection, DevicePython
 from devices.profiler.describe import Check, Measured, describe
 from devices.profiler.machine import CoreSet, Machine
-from devices.profiler.measuring import Log, Settings
+from devices.profiler.measuring import Log, MeasuringOptions
 from devices.table import LatencyTable, TableRow
 from evaluators.profiling.check import Comparison, check_workloads, compare, graph_factors, whole_jobs, with_intervals
 from evaluators.profiling.pool import Pool
@@ -49,7 +49,7 @@ class Device:
         saturates = "x86" in self.machine.system.machine and not any("vnni" in flag for flag in self.machine.isa)
         return Bench(
             connection=self.connection,
-            settings=Settings(
+            settings=MeasuringOptions(
                 threads=threads,
                 cpus=core_set.cpus[:threads],
                 session=session_entries(saturates=saturates),
@@ -95,7 +95,7 @@ class _Sweep:
     @property
     def slowness(self) -> float:
         """Mean logarithm of what the whole artifacts took: the artifacts are the same for every number of threads."""
-        return fmean(log(one.measured_ms) for one in self.comparisons)
+        return fmean(log(comparison.measured_ms) for comparison in self.comparisons)
 
 
 def profile_device(device: Device, plan: ProfilePlan, log: Log, say: Progress) -> ProfileOutcome:

@@ -15,7 +15,7 @@ from devices.interval import UncertainTime
 from devices.operation import Operation
 from devices.predictor import KernelPredictor
 from devices.profiler.base import Connection
-from devices.profiler.measuring import Feed, Job, Log, Settings, Timing, Timings, measure, operation_job
+from devices.profiler.measuring import Feed, Job, Log, MeasuringOptions, Timing, Timings, measure, operation_job
 from devices.streams import STREAMS
 from devices.table import KernelClass, TableRow
 from evaluators.profiling.operation_models import OperationModel, operation_model
@@ -57,7 +57,7 @@ class Bench:
     """A device to measure on: where, with which threads, and what is known already. `tool`: of the table's rows."""
 
     connection: Connection
-    settings: Settings
+    settings: MeasuringOptions
     core_set: str
     log: Log
     tool: str

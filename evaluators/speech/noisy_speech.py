@@ -54,8 +54,8 @@ def with_noise(speech: SpeechSet, mixing: Mixing | None) -> SpeechSet:
     for name in names:
         read_noise(name)  # all of them, before any is drawn
     files = tuple((file, sha256_of_file(file)) for file in names)
-    utterances = tuple(_noisy(one, files, mixing) for one in speech.utterances)
-    added = [[one.id, one.noise and one.noise.identity] for one in utterances]
+    utterances = tuple(_noisy(utterance, files, mixing) for utterance in speech.utterances)
+    added = [[utterance.id, utterance.noise and utterance.noise.identity] for utterance in utterances]
     return replace(
         speech,
         name=f"{speech.name} with {mixing.summary}",

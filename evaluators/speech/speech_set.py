@@ -259,5 +259,5 @@ def _listed(broken: Sequence[BrokenLine]) -> str:
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
-    rows = [[one.id, one.text, sha256_of_file(one.audio)] for one in utterances]
+    rows = [[utterance.id, utterance.text, sha256_of_file(utterance.audio)] for utterance in utterances]
     return sha256_of_text(json.dumps(rows))

@@ -16,7 +16,7 @@ from compression.whisper.load import LoadedModel, load_model
 from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, full_path, sources_of
 from search.commands.baseline import read_recipe_for
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.run_records import find_trial, read_outcome
 from search.session import reopen_session
@@ -85,7 +85,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
             "instead of the run"
         )
     folder = RunFolder.open(run)
-    recipe = find_trial(read_outcome(Memory(folder.study_file)), options.trial).recipe
+    recipe = find_trial(read_outcome(StudyStore(folder.study_file)), options.trial).recipe
     session = reopen_session(folder, Console(stderr=True).print)
     return _Material(
         model=session.model,

@@ -10,8 +10,8 @@ from search.limits.group_budget import MIN_WORDS
 
 def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:
     """Lines of text for a terminal, one for each group, in columns."""
-    width = max((len(f"{one.kind} {one.name}") for one in groups), default=0)
-    return [f"  {f'{one.kind} {one.name}':<{width}}  {_in_full(one.accuracy)}" for one in groups]
+    width = max((len(f"{group.kind} {group.name}") for group in groups), default=0)
+    return [f"  {f'{group.kind} {group.name}':<{width}}  {_in_full(group.accuracy)}" for group in groups]
 
 
 def _in_full(accuracy: Accuracy) -> str:

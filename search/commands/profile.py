@@ -91,7 +91,7 @@ def _core_set(machine: Machine, name: str | None) -> CoreSet:
     for core_set in sets:
         if core_set.name == name:
             return core_set
-    raise InputError(f"--core-set {name}: the device has {', '.join(one.name for one in sets)}")
+    raise InputError(f"--core-set {name}: the device has {', '.join(core_set.name for core_set in sets)}")
 
 
 def _threads(given: str | None, core_set: CoreSet) -> tuple[int, ...]:
@@ -126,11 +126,11 @@ def _show_outcome(outcome: ProfileOutcome, out: Path, console: Console) -> None:
     table = Table(title="whole artifacts, never used in fitting")
     for column in ("workload", "graph", "predicted ms", "90 % interval", "measured ms", "error"):
         table.add_column(column, justify="left" if column in ("workload", "graph") else "right")
-    for one in outcome.comparisons:
-        interval = f"{one.predicted.low_ms:.2f} to {one.predicted.high_ms:.2f}"
-        error = one.predicted.ms / one.measured_ms - 1
-        predicted, measured = f"{one.predicted.ms:.2f}", f"{one.measured_ms:.2f}"
-        table.add_row(one.workload, one.part, predicted, interval, measured, f"{error:+.1%}")
+    for comparison in outcome.comparisons:
+        interval = f"{comparison.predicted.low_ms:.2f} to {comparison.predicted.high_ms:.2f}"
+        error = comparison.predicted.ms / comparison.measured_ms - 1
+        predicted, measured = f"{comparison.predicted.ms:.2f}", f"{comparison.measured_ms:.2f}"
+        table.add_row(comparison.workload, comparison.part, predicted, interval, measured, f"{error:+.1%}")
     console.print(table)
     for name, reason in outcome.refused.items():
         console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
@@ -146,7 +146,7 @@ def _values(outcome: ProfileOutcome, machine: Machine, out: Path) -> dict[str, o
         "interval_factor": facts.interval_factor.value,
         "decoder_interval_factor": facts.decoder_interval_factor and facts.decoder_interval_factor.value,
         "threads": outcome.description.threads,
-        "comparisons": [_comparison(one) for one in outcome.comparisons],
+        "comparisons": [_comparison(comparison) for comparison in outcome.comparisons],
         "refused": outcome.refused,
     }
 

@@ -20,11 +20,11 @@ from evaluators.speech.noisy_speech import noise_files
 from evaluators.speech.speech_set import SpeechSet
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import Memory, advising
+from search.engines.study_store import StudyStore, advising
 from search.folder import RunFolder
 from search.interrupts import catching_interrupts, say_beside
 from search.progress import Progress
-from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_apart, improve, subject_of
+from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_disjoint, improve, subject_of
 from search.report.baseline_vs_pick import percent
 from search.run import End, Run
 from search.run_records import find_trial, read_outcome
@@ -54,10 +54,10 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
         goes_on = anew if work.recovery.method == "reconstruct" else "goes on from here"
         sys.stderr.write(f"Interrupted; the same command {goes_on}\n")
         sys.exit(INTERRUPTED_EXIT)
-    if recovered.why_nothing:
+    if recovered.failure_reason:
         work.forget()
-        sys.stderr.write(f"No trial is added: {recovered.why_nothing}\n")
-    better = None if recovered.why_nothing else work.add(recovered)
+        sys.stderr.write(f"No trial is added: {recovered.failure_reason}\n")
+    better = None if recovered.failure_reason else work.add(recovered)
     if as_json:
         print(json.dumps(_values(work.trial, better, recovered, work.recovery.method)))
     elif better:
@@ -70,13 +70,13 @@ def _opened(options: RecoverOptions) -> "_Work":
     """Raises InputError for whatever is wrong with the options, before anything that takes long."""
     settings = _settings(options)
     folder = RunFolder.open_to_write(options.run)
-    memory = Memory(folder.study_file)
-    trial = find_trial(read_outcome(memory), options.trial)
+    store = StudyStore(folder.study_file)
+    trial = find_trial(read_outcome(store), options.trial)
     session = reopen_session(folder, Console(stderr=True).print)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
     recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
-    check_apart(recovery.speech, session)
-    return _Work(folder=folder, memory=memory, session=session, trial=trial, recovery=recovery)
+    check_disjoint(recovery.speech, session)
+    return _Work(folder=folder, store=store, session=session, trial=trial, recovery=recovery)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class _Work:
     """One recovery of a run's trial."""
 
     folder: RunFolder
-    memory: Memory
+    store: StudyStore
     session: Session
     trial: Trial
     recovery: RecoveryPlan
@@ -120,7 +120,7 @@ class _Work:
     def add(self, recovered: Recovered) -> Trial:
         """Score, record and ship what came out."""
         with self._advising_again():
-            better = add_trial(self.session, self.memory, self.trial, self.recovery, recovered, self._say)
+            better = add_trial(self.session, self.store, self.trial, self.recovery, recovered, self._say)
             self.forget()
         with advising(self.folder.study_file, f"make room, then whisperfit resume {self.folder.path}"):
             self._finish()
@@ -133,11 +133,11 @@ class _Work:
     def _finish(self) -> None:
         """Confirm and export what is on the front now, and write the run's files again."""
         session, config = self.session, self.session.config
-        engine = OptunaEngine(self.memory, session.space, sampler=config.sampler, seed=config.seed)
+        engine = OptunaEngine(self.store, session.space, sampler=config.sampler, seed=config.seed)
         with Progress(self.console, End(seconds=None, trials=None)) as shown:
-            run = Run(session, self.memory, engine, clock=monotonic, started=monotonic(), watcher=shown)
+            run = Run(session, self.store, engine, clock=monotonic, started=monotonic(), watcher=shown)
             finished = run.confirm() and run.export(self.folder.models)
-        write_all(self.folder, self.memory, as_json=False)
+        write_all(self.folder, self.store, as_json=False)
         if not finished:
             sys.stderr.write(f"Interrupted; go on with: whisperfit resume {self.folder.path}\n")
             sys.exit(INTERRUPTED_EXIT)
@@ -200,7 +200,7 @@ def _values(before: Trial, after: Trial | None, recovered: Recovered, method: st
         "state": after and after.state,
         "feasible": after and after.feasible,
         "wer": after and after.accuracy and after.accuracy.wer,
-        "note": after.note if after else recovered.why_nothing,
+        "note": after.note if after else recovered.failure_reason,
         "steps": training and training.steps,
         "seconds": training and training.seconds,
         "ended": training and training.ended,

@@ -1,4 +1,4 @@
-"""`whisperfit report`: the CSV files and report.html, from what a run's memory holds."""
+"""`whisperfit report`: the CSV files and report.html, from what a run's store holds."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from compression.recipe.dimensions import Dimensions
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.outcome import Outcome
 from search.report.csv_files import write_results
 from search.report.page import write_report
 from search.report.summary import outcome_values, print_summary
-from search.run_records import read_outcome, recall_facts
+from search.run_records import load_facts, read_outcome
 
 NO_RECIPE_EXIT = 3
 
@@ -22,12 +22,12 @@ NO_RECIPE_EXIT = 3
 def write_report_again(path: Path, *, as_json: bool) -> None:
     """Rewrite a run's results and print its summary."""
     folder = RunFolder.open_to_write(path)
-    write_all(folder, Memory(folder.study_file), as_json=as_json)
+    write_all(folder, StudyStore(folder.study_file), as_json=as_json)
 
 
-def write_all(folder: RunFolder, memory: Memory, *, as_json: bool) -> Outcome:
+def write_all(folder: RunFolder, store: StudyStore, *, as_json: bool) -> Outcome:
     """Write CSV files and report, print the summary on stderr and, with `as_json`, one JSON object on stdout."""
-    outcome, dimensions = read_outcome(memory), recall_facts(memory).dimensions
+    outcome, dimensions = read_outcome(store), load_facts(store).dimensions
     config_toml = folder.config_file.read_text(encoding="utf-8")
     environment = folder.environment()
     write_outcome(folder.path, outcome, dimensions, config_toml=config_toml, environment=environment, as_json=as_json)

@@ -16,10 +16,10 @@ from common.files import sha256_of_file, write_text_whole
 from devices.profile import load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.config import SearchConfig
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder, processor
 from search.reprice import Target, reprice
-from search.run_records import find_outcome, recall_facts
+from search.run_records import find_outcome, load_facts
 
 ORIGIN = "reprice.toml"
 """Marks a folder that this command wrote."""
@@ -36,14 +36,14 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     path = out or folder.path / "devices" / profile.name
     _check_free(path)
 
-    memory = Memory(folder.study_file)
-    facts, environment = recall_facts(memory), folder.environment()
+    store = StudyStore(folder.study_file)
+    facts, environment = load_facts(store), folder.environment()
     target = Target(profile=profile, config=config, dimensions=facts.dimensions, run_device=facts.device)
-    trials = memory.trials()
+    trials = store.trials()
     repriced = tuple(reprice(trials, target)) if trials else ()
     limits = config.cost_limits(profile.ram_available_mb)
     outcome = replace(
-        find_outcome(memory, replace(facts, device=profile.name, limits=limits), repriced),
+        find_outcome(store, replace(facts, device=profile.name, limits=limits), repriced),
         repriced_from=facts.device,
         artifacts_are_of_host=environment.get("processor") == processor(),
     )

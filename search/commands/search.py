@@ -11,13 +11,13 @@ from common.errors import INTERRUPTED_EXIT
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import Memory, advising
+from search.engines.study_store import StudyStore, advising
 from search.folder import RunFolder
 from search.outcome import Outcome
 from search.progress import Progress
 from search.report.csv_files import write_results
 from search.run import End, Run
-from search.run_records import recall_elapsed, remember_facts
+from search.run_records import load_elapsed, save_facts
 from search.session import Session, open_session, reopen_session
 
 
@@ -46,9 +46,9 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     session = open_session(config, Console(stderr=True).print)
     folder = RunFolder.create(out, config)
     folder.write_environment(session.digests)
-    memory = Memory(folder.study_file)
+    store = StudyStore(folder.study_file)
     end = End(seconds=_seconds(config.hours), trials=config.trials)
-    _see_through(folder, session, memory, end, started=started, as_json=as_json)
+    _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
 def resume_search(path: Path, *, hours: float | None, trials: int | None, as_json: bool) -> None:
@@ -60,29 +60,29 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     folder = RunFolder.open_to_write(path)
     config = folder.config()
     session = reopen_session(folder, Console(stderr=True).print)
-    memory = Memory(folder.study_file)
+    store = StudyStore(folder.study_file)
     end = End(seconds=_seconds(config.hours), trials=config.trials)
     if hours is not None or trials is not None:
-        end = End(seconds=None if hours is None else recall_elapsed(memory) + hours * 3600, trials=trials)
-    _see_through(folder, session, memory, end, started=started, as_json=as_json)
+        end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
+    _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
 def _seconds(hours: float | None) -> float | None:
     return None if hours is None else hours * 3600
 
 
-def _see_through(  # noqa: PLR0913 - the parts of a run
-    folder: RunFolder, session: Session, memory: Memory, end: End, *, started: float, as_json: bool
+def _run_to_end(  # noqa: PLR0913 - the parts of a run
+    folder: RunFolder, session: Session, store: StudyStore, end: End, *, started: float, as_json: bool
 ) -> None:
     config = session.config
-    remember_facts(memory, session.facts)
-    engine = OptunaEngine(memory, session.space, sampler=config.sampler, seed=config.seed)
+    save_facts(store, session.facts)
+    engine = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
     with Progress(Console(stderr=True), end) as progress:
         recorder = _Recorder(progress, folder, session)
-        run = Run(session, memory, engine, clock=monotonic, started=started, watcher=recorder)
+        run = Run(session, store, engine, clock=monotonic, started=started, watcher=recorder)
         with advising(folder.study_file, f"make room, then whisperfit resume {folder.path}"):
             finished = run.search(end) and run.confirm() and run.export(folder.models)
-    outcome = write_all(folder, memory, as_json=as_json)
+    outcome = write_all(folder, store, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
         sys.exit(INTERRUPTED_EXIT)

@@ -16,7 +16,7 @@ from evaluators.accuracy.verification import (
     QUIET_LEVEL,
     Parity,
     Verification,
-    original_hears,
+    original_transcribes,
     verify,
     white_noise,
 )
@@ -26,7 +26,7 @@ from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Plan
 from search.artifacts import compressed
 from search.commands.groups import group_lines
-from search.report.group_and_silence_notes import SOUNDS, Heard, shortened
+from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
 from search.session import load_speech, use_threads
 
 SHOWN_DIFFERENCES = 10
@@ -68,11 +68,12 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
-    original = {name: original_hears(model.network, white_noise(level)) for name, level in LEVELS.items()}
+    original = {name: original_transcribes(model.network, white_noise(level)) for name, level in LEVELS.items()}
     heard = [
-        Heard(sound=sound, text=getattr(verification, name), original=original[name]) for name, sound in SOUNDS.items()
+        NonSpeechOutput(sound=sound, text=getattr(verification, name), original=original[name])
+        for name, sound in SOUNDS.items()
     ]
-    warnings = [f"The artifact {one.note}." for one in heard if one.text and one.is_new]
+    warnings = [f"The artifact {heard_sound.note}." for heard_sound in heard if heard_sound.text and heard_sound.is_new]
     if as_json:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
@@ -117,7 +118,11 @@ def _quoted(text: str) -> str:
 
 def _differences(parity: Parity) -> list[str]:
     lines = [f"same transcript as torch on {parity.identical} of {parity.utterances} utterances"]
-    for one in parity.differences[:SHOWN_DIFFERENCES]:
-        lines += [f"  {one.utterance_id}", f"    artifact: {one.artifact}", f"    torch:    {one.torch}"]
+    for difference in parity.differences[:SHOWN_DIFFERENCES]:
+        lines += [
+            f"  {difference.utterance_id}",
+            f"    artifact: {difference.artifact}",
+            f"    torch:    {difference.torch}",
+        ]
     more = len(parity.differences) - SHOWN_DIFFERENCES
     return lines + ([f"  and {more} more: see --json"] if more > 0 else [])

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from search.config import SamplerName
 from search.engines.base import Proposal
-from search.engines.study_store import RECORD, Memory
+from search.engines.study_store import RECORD, StudyStore
 from search.space.space import Genes, Space
 from search.trial import Trial
 
@@ -37,10 +37,10 @@ class OptunaEngine:
     a seed of its own, made of the run's seed and the number of trials so far.
     """
 
-    def __init__(self, memory: Memory, space: Space, *, sampler: SamplerName, seed: int) -> None:
+    def __init__(self, store: StudyStore, space: Space, *, sampler: SamplerName, seed: int) -> None:
         self._space = space
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
-        self._study = memory.study
+        self._study = store.study
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(["objective", "wer"])

@@ -1,4 +1,4 @@
-"""A run's memory: an Optuna study in one SQLite file, which optuna-dashboard opens.
+"""A run's store: an Optuna study in one SQLite file, which optuna-dashboard opens.
 
 Each finished trial carries its whole record as JSON; texts about the run as a whole hang on the study.
 """
@@ -42,7 +42,7 @@ def advising(file: Path, advice: str) -> Iterator[None]:
         raise InputError(f"the disk is full ({error}); what was measured is kept: {advice}") from error
 
 
-class Memory:
+class StudyStore:
     """Everything that a run found out, on disk."""
 
     def __init__(self, file: Path) -> None:
@@ -57,7 +57,11 @@ class Memory:
     def trials(self) -> tuple[Trial, ...]:
         """Every recorded trial, in number order."""
         frozen = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-        return tuple(Trial.from_json(one.user_attrs[RECORD]) for one in frozen if RECORD in one.user_attrs)
+        return tuple(
+            Trial.from_json(frozen_trial.user_attrs[RECORD])
+            for frozen_trial in frozen
+            if RECORD in frozen_trial.user_attrs
+        )
 
     def add(self, trial: Trial) -> Trial:
         """Record a trial that no sampler asked for, under the next free number, and return it with that number."""

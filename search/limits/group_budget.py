@@ -41,11 +41,15 @@ class GroupLimits:
 
     def judged(self, groups: Sequence[GroupErrors]) -> tuple[JudgedGroup, ...]:
         """Those of these groups that are judged: with at least MIN_WORDS words in the whole set."""
-        by_label = {one.label: one for one in groups}
+        by_label = {group.label: group for group in groups}
         return tuple(
-            JudgedGroup(found=by_label[one.label], original=one, allowed=self._allowed(one))
-            for one in self.original
-            if one.words >= MIN_WORDS and one.label in by_label
+            JudgedGroup(
+                found=by_label[original_group.label],
+                original=original_group,
+                allowed=self._allowed(original_group),
+            )
+            for original_group in self.original
+            if original_group.words >= MIN_WORDS and original_group.label in by_label
         )
 
     def worst(self, groups: Sequence[GroupErrors]) -> JudgedGroup | None:
@@ -84,7 +88,7 @@ def surely_over_group_budget(
     ids = dict(members)
     for group in limits.judged(limits.original):
         label = group.original.label
-        errors = sum(one.errors for one in scored if one.id in ids[label])
+        errors = sum(scored_utterance.errors for scored_utterance in scored if scored_utterance.id in ids[label])
         if errors > group.allowed:
             return f"over the group budget in {label} after {len(scored)} utterances, whatever the rest"
     return None

@@ -27,16 +27,18 @@ def surely_over_budget(
     `baseline` holds the baseline's errors of every utterance by id.
     """
     total_words = sum(errors.words for errors in baseline.values())
-    seen = sum(one.errors for one in scored)
+    seen = sum(scored_utterance.errors for scored_utterance in scored)
     if seen > wer_limit * total_words:
         return f"over the budget after {len(scored)} of {len(baseline)} utterances, whatever the rest"
     if len(scored) < MIN_UTTERANCES:
         return None
-    baseline_total = sum(one.errors for one in baseline.values())
+    baseline_total = sum(utterance.errors for utterance in baseline.values())
     ratio = wer_limit * total_words / baseline_total if baseline_total else np.inf
     if not np.isfinite(ratio):
         return None
-    excess = np.array([one.errors - ratio * baseline[one.id].errors for one in scored])
+    excess = np.array(
+        [scored_utterance.errors - ratio * baseline[scored_utterance.id].errors for scored_utterance in scored]
+    )
     resampled = excess[rng.integers(len(excess), size=(RESAMPLES, len(excess)))].sum(1)
     if np.quantile(resampled, 1 - CONFIDENCE) > 0:
         return f"over the budget after {len(scored)} of {len(baseline)} utterances with {CONFIDENCE:.1%} confidence"
@@ -50,11 +52,11 @@ def wer_violation(
 
     That share is the baseline's share of its errors, since some utterances are harder than others.
     """
-    words = sum(one.words for one in scored)
-    total_words = sum(one.words for one in baseline.values())
-    baseline_total = sum(one.errors for one in baseline.values())
-    baseline_seen = sum(baseline[one.id].errors for one in scored)
+    words = sum(scored_utterance.words for scored_utterance in scored)
+    total_words = sum(utterance.words for utterance in baseline.values())
+    baseline_total = sum(utterance.errors for utterance in baseline.values())
+    baseline_seen = sum(baseline[scored_utterance.id].errors for scored_utterance in scored)
     share = baseline_seen / baseline_total if baseline_seen else words / total_words
     allowed = wer_limit * total_words * share
-    errors = sum(one.errors for one in scored)
+    errors = sum(scored_utterance.errors for scored_utterance in scored)
     return errors / allowed - 1 if allowed else float(errors > 0)

@@ -38,11 +38,11 @@ def check_window(
     than the original's times what the budget allows of all errors, in 95 % of bootstrap resamples of utterances; the
     violation is relative to that. `baseline` holds the original's errors by utterance.
     """
-    before = [baseline[one.id] for one in scored]
-    run_on, run_on_before = (sum(one.ran_on for one in side) for side in (scored, before))
+    before = [baseline[scored_utterance.id] for scored_utterance in scored]
+    run_on, run_on_before = (sum(utterance.ran_on for utterance in side) for side in (scored, before))
     allowed = run_on_before + int(binom.ppf(CONFIDENCE, len(scored), RUN_ON_RATE))
     ratio = _allowed_ratio(baseline, wer_limit)
-    inserted, inserted_before = (sum(one.insertions for one in side) for side in (scored, before))
+    inserted, inserted_before = (sum(utterance.insertions for utterance in side) for side in (scored, before))
     violations = {
         "run_on": (run_on - allowed) / len(scored),
         "insertions": _insertion_violation(scored, before, ratio=ratio, rng=rng),
@@ -56,8 +56,10 @@ def check_window(
 
 def _allowed_ratio(baseline: Mapping[str, UtteranceErrors], wer_limit: float) -> float:
     """By how much the budget lets the original's errors grow, at least not at all."""
-    errors = sum(one.insertions + one.deletions + one.substitutions for one in baseline.values())
-    words = sum(one.words for one in baseline.values())
+    errors = sum(
+        utterance.insertions + utterance.deletions + utterance.substitutions for utterance in baseline.values()
+    )
+    words = sum(utterance.words for utterance in baseline.values())
     return max(1.0, wer_limit * words / errors) if errors else np.inf
 
 

@@ -25,7 +25,7 @@ class GroupRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class NonSpeechOutput:
     """A text where nobody spoke. `original`: what the original hears there; None where nobody knows."""
 
     sound: str
@@ -48,18 +48,24 @@ class Heard:
 def group_rows(outcome: Outcome, trial: Trial) -> tuple[GroupRow, ...]:
     """Every group of the run's speech set; empty in runs from before groups were kept."""
     original = outcome.baseline.accuracy.groups if outcome.baseline.accuracy else ()
-    found = {one.label: one for one in trial.accuracy.groups} if trial.accuracy else {}
+    found = {group.label: group for group in trial.accuracy.groups} if trial.accuracy else {}
     limits = outcome.group_limits
-    judged = {one.original.label: one for one in limits.judged(tuple(found.values()))} if limits else {}
+    judged = (
+        {judged_group.original.label: judged_group for judged_group in limits.judged(tuple(found.values()))}
+        if limits
+        else {}
+    )
     worst = outcome.worst_group(trial)
     return tuple(
         GroupRow(
-            original=one,
-            found=found.get(one.label),
-            limit=judged[one.label].allowed / one.words if one.label in judged else None,
-            remark=_remark(one, judged.get(one.label), worst),
+            original=original_group,
+            found=found.get(original_group.label),
+            limit=judged[original_group.label].allowed / original_group.words
+            if original_group.label in judged
+            else None,
+            remark=_remark(original_group, judged.get(original_group.label), worst),
         )
-        for one in original
+        for original_group in original
     )
 
 
@@ -77,13 +83,13 @@ def over_note(trial: Trial, outcome: Outcome) -> str:
     return f"over the group budget in {worst.text}" if worst else ""
 
 
-def heard_in_nothing(outcome: Outcome, trial: Trial) -> list[Heard]:
+def heard_in_nothing(outcome: Outcome, trial: Trial) -> list[NonSpeechOutput]:
     """What the trial's artifact hears where nobody speaks, beside the original's artifact."""
     figures, original = outcome.figures(trial), outcome.figures(outcome.baseline)
     if figures is None:
         return []
     return [
-        Heard(sound=sound, text=text, original=getattr(original, name, None))
+        NonSpeechOutput(sound=sound, text=text, original=getattr(original, name, None))
         for name, sound in SOUNDS.items()
         if (text := getattr(figures, name))
     ]

@@ -236,8 +236,8 @@ def test_fitting_recovers_what_rows_tell() -> None:
     true["scores"] *= 1.5
     cases = made_up(true)
     fitted = fit(cases)
-    for one in cases:
-        assert isclose(fitted.model_ms(one), one.measured_ms, rel_tol=0.12)
+    for case in cases:
+        assert isclose(fitted.model_ms(case), case.measured_ms, rel_tol=0.12)
     assert fitted.log_stds["scores"] < PRIORS["scores"].log_std
 
 

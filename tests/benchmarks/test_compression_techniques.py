@@ -25,7 +25,7 @@ def layers_of(recipe: Recipe) -> list[EncoderLayer | DecoderLayer]:
 
 
 def heads_of(recipe: Recipe) -> int:
-    return sum(layer.heads for layer in layers_of(recipe)) + sum(one.cross_heads for one in recipe.decoder if one)
+    return sum(layer.heads for layer in layers_of(recipe)) + sum(layer.cross_heads for layer in recipe.decoder if layer)
 
 
 @pytest.mark.parametrize("name", TECHNIQUES)

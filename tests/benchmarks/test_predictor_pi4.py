@@ -60,9 +60,9 @@ def test_exact_latencies_are_predicted_exactly_and_plotted(tmp_path: Path) -> No
         assert model["mape_worst"] < 1e-6 < flops["mape"]
         assert model["spearman"] == pytest.approx(1.0)
         assert part["without_outliers"] == []
-    values = {one["name"]: one["value"] for one in encoder["constants"]}
+    values = {constant["name"]: constant["value"] for constant in encoder["constants"]}
     assert values == pytest.approx({"layer": 2.0, "matrices": 4.0}, rel=1e-5)
-    values = {one["name"]: one["value"] for one in decoder["constants"]}
+    values = {constant["name"]: constant["value"] for constant in decoder["constants"]}
     assert values == pytest.approx({"step": 10, "layer": 5, "weights": 1, "output": 0.1, "cross": 3}, rel=1e-4)
     dots = [path.get("d", "").count("h0") for path in ElementTree.parse(plot).iter("{http://www.w3.org/2000/svg}path")]
     assert [count for count in dots if count] == [180, 20, 180, 20]

@@ -12,7 +12,7 @@ from compression.calibration.removal_order import departures, ridged
 from compression.compress import compress, unrounded
 from compression.recipe.recipe import Recipe
 from compression.techniques.activations import DynamicLinear, StaticLinear
-from compression.techniques.grids import Grid, stored
+from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.pruning import repaired_projection
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
@@ -196,7 +196,7 @@ def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
     }
     for name, grid in expected.items():
         weight = source.get_submodule(name).weight.detach()
-        assert torch.equal(network.get_submodule(name).weight, stored(weight, grid)[0]), name
+        assert torch.equal(network.get_submodule(name).weight, round_to_grid(weight, grid)[0]), name
 
 
 def test_a_recipe_makes_the_network_of_its_canonical_form(model: LoadedModel, calibration: Calibration) -> None:
@@ -218,7 +218,7 @@ def test_any_group_size_up_to_the_widest_input_rounds_group_by_group(model: Load
     network = compress(model, recipe)
     for name in ("encoder.blocks.0.attn.query", "decoder.blocks.0.mlp.2"):
         weight = model.network.get_submodule(name).weight.detach()
-        groups = [stored(part, Grid(bits=4))[0] for part in weight.split(size, dim=1)]
+        groups = [round_to_grid(part, Grid(bits=4))[0] for part in weight.split(size, dim=1)]
         assert torch.equal(network.get_submodule(name).weight, torch.cat(groups, dim=1)), name
     assert network(torch.zeros(1, 80, 3000), torch.tensor([[1, 2]])).isfinite().all()
 

@@ -236,7 +236,7 @@ def test_inversions_by_brute_force(times_ms: dict[tuple[int, int, int, int], flo
             and 3 * large.median_ms < small.median_ms
         )
 
-    is_nonsense = any(volume_fits(one, other) for one in table for other in table)
+    is_nonsense = any(volume_fits(row, other) for row in table for other in table)
     if is_nonsense:
         with pytest.raises(InputError, match="less than a third"):
             parse(*table)

@@ -15,7 +15,7 @@ from evaluators.accuracy.decoding import Clip
 from evaluators.accuracy.decoding import decode as evaluator_decode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
-from runtime.decoding import BEST_OF, Decoded, Opening, Search, decode, open_window
+from runtime.decoding import BEST_OF, Decoded, DecodingOptions, PromptedWindow, decode, open_window
 from runtime.errors import ArtifactError
 from runtime.mel import log_mel
 from runtime.model import Model
@@ -26,7 +26,7 @@ from tests.runtime.fakes import END, START, VOCABULARY, FakeText, Rule
 from tests.runtime.miniature import tokenizer_of, write_artifact
 
 
-def opened(transcriber: Transcriber, mel: Floats) -> Opening:
+def opened(transcriber: Transcriber, mel: Floats) -> PromptedWindow:
     window = transcriber.model.encode(mel)
     return open_window(window, transcriber.artifact.vocabulary, language="en", task="transcribe")
 
@@ -35,7 +35,7 @@ def whisper_says(network: Whisper, mel: Floats, **options: object) -> DecodingRe
     return whisper.decode(network, tensor(mel), without_timestamps=True, fp16=False, **options)
 
 
-def assert_same(said: Decoded, opening: Opening, expected: DecodingResult) -> None:
+def assert_same(said: Decoded, opening: PromptedWindow, expected: DecodingResult) -> None:
     assert (said.text, said.tokens) == (expected.text, tuple(expected.tokens))
     assert said.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
     assert opening.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-3)
@@ -52,7 +52,7 @@ def test_greedy_is_that_of_the_evaluator(
     limits = (224, 224, 7, 224, 1)
     wanted = [Clip(features=one, language="en", max_tokens=most) for one, most in zip(heard, limits, strict=True)]
     said = [
-        decode(opened(tiny, mel), tiny.artifact.vocabulary, Search(max_tokens=most))
+        decode(opened(tiny, mel), tiny.artifact.vocabulary, DecodingOptions(max_tokens=most))
         for mel, most in zip(mels, limits, strict=True)
     ]
     expected = evaluator_decode(tiny_en.network, wanted)
@@ -63,7 +63,7 @@ def test_greedy_is_whisper_decode(tiny: Transcriber, tiny_en: LoadedModel, clips
     for samples in clips[:3]:
         mel = log_mel(samples, 80)
         opening = opened(tiny, mel)
-        said = decode(opening, tiny.artifact.vocabulary, Search(max_tokens=224))
+        said = decode(opening, tiny.artifact.vocabulary, DecodingOptions(max_tokens=224))
         assert_same(said, opening, whisper_says(tiny_en.network, mel, language="en"))
 
 
@@ -71,7 +71,7 @@ def test_five_beams_are_those_of_whisper_decode(tiny: Transcriber, tiny_en: Load
     for samples in clips[:3]:
         mel = log_mel(samples, 80)
         opening = opened(tiny, mel)
-        said = decode(opening, tiny.artifact.vocabulary, Search(max_tokens=224, beams=5))
+        said = decode(opening, tiny.artifact.vocabulary, DecodingOptions(max_tokens=224, beams=5))
         assert_same(said, opening, whisper_says(tiny_en.network, mel, language="en", beam_size=5))
 
 
@@ -97,7 +97,7 @@ def test_searches_of_random_networks_are_those_of_whisper(
     for seed, (beams, task) in enumerate(product((1, 2, 5), ("transcribe", "translate"))):
         mel = np.random.default_rng(seed).normal(size=(80, 3000)).astype(np.float32)
         opening = open_window(model.encode(mel), vocabulary, language=None, task=task)
-        said = decode(opening, vocabulary, Search(max_tokens=32, beams=beams))
+        said = decode(opening, vocabulary, DecodingOptions(max_tokens=32, beams=beams))
         expected = whisper_says(network, mel, task=task, beam_size=beams if beams > 1 else None)
         assert opening.language == expected.language
         # of the text, whisper spells special tokens out, which only random weights say
@@ -106,7 +106,7 @@ def test_searches_of_random_networks_are_those_of_whisper(
         assert opening.no_speech_prob == pytest.approx(expected.no_speech_prob, rel=1e-3)
 
 
-def fake_opening(rule: Rule) -> Opening:
+def fake_opening(rule: Rule) -> PromptedWindow:
     return open_window(FakeText(rule=rule), VOCABULARY, language=None, task="transcribe")
 
 
@@ -122,22 +122,22 @@ def says(*script: int) -> Rule:
     return rule
 
 
-@pytest.mark.parametrize("search", [Search(max_tokens=9), Search(max_tokens=9, beams=3)])
-def test_the_end_of_a_transcript(search: Search) -> None:
-    said = decode(fake_opening(says(0, 1, 2)), VOCABULARY, search)
+@pytest.mark.parametrize("options", [DecodingOptions(max_tokens=9), DecodingOptions(max_tokens=9, beams=3)])
+def test_the_end_of_a_transcript(options: DecodingOptions) -> None:
+    said = decode(fake_opening(says(0, 1, 2)), VOCABULARY, options)
     assert (said.text, said.tokens, said.ending) == ("a b c", (0, 1, 2), "complete")
-    long = decode(fake_opening(says(*[0, 1, 2] * 4)), VOCABULARY, search)
+    long = decode(fake_opening(says(*[0, 1, 2] * 4)), VOCABULARY, options)
     assert (long.tokens, long.ending) == ((0, 1, 2) * 3, "limit")
 
 
-@pytest.mark.parametrize("search", [Search(max_tokens=224), Search(max_tokens=224, beams=3)])
-def test_a_loop_ends_early(search: Search) -> None:
-    said = decode(fake_opening(says(4, *[0, 1, 2] * 100)), VOCABULARY, search)
+@pytest.mark.parametrize("options", [DecodingOptions(max_tokens=224), DecodingOptions(max_tokens=224, beams=3)])
+def test_a_loop_ends_early(options: DecodingOptions) -> None:
+    said = decode(fake_opening(says(4, *[0, 1, 2] * 100)), VOCABULARY, options)
     assert (said.tokens, said.ending) == ((4, *(0, 1, 2) * 16), "loop")
 
 
 def test_nothing_but_what_may_be_said_is_said() -> None:
-    said = decode(fake_opening(says(END, START, 3)), VOCABULARY, Search(max_tokens=9))
+    said = decode(fake_opening(says(END, START, 3)), VOCABULARY, DecodingOptions(max_tokens=9))
     assert END not in said.tokens[:1]
     assert START not in said.tokens
 
@@ -147,7 +147,7 @@ def test_nothing_but_what_may_be_said_is_said() -> None:
 def test_logits_that_are_not_finite_are_an_error(value: float, beams: int) -> None:
     opening = fake_opening(lambda seen: [value] * VOCABULARY.size if len(seen) > 2 else says(0)(seen))
     with pytest.raises(ArtifactError, match="not finite"), np.errstate(invalid="ignore"):
-        decode(opening, VOCABULARY, Search(max_tokens=9, beams=beams))
+        decode(opening, VOCABULARY, DecodingOptions(max_tokens=9, beams=beams))
 
 
 LOGITS = np.array([1.0, 0.5, -0.3, 0.0, 0.2, -1.0])
@@ -162,8 +162,8 @@ def drawing(seen: tuple[int, ...]) -> list[float]:
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0])
 def test_the_likeliest_of_five_draws_by_brute_force(temperature: float) -> None:
-    search = Search(max_tokens=9, temperature=temperature, rng=np.random.default_rng(0))
-    said = [decode(fake_opening(drawing), VOCABULARY, search).tokens[0] for _ in range(4000)]
+    options = DecodingOptions(max_tokens=9, temperature=temperature, rng=np.random.default_rng(0))
+    said = [decode(fake_opening(drawing), VOCABULARY, options).tokens[0] for _ in range(4000)]
     drawn = np.exp(LOGITS / temperature) / np.exp(LOGITS / temperature).sum()
     ranked = np.argsort(-LOGITS)
     # the likeliest of five is at most the k-th when all five are
@@ -174,16 +174,16 @@ def test_the_likeliest_of_five_draws_by_brute_force(temperature: float) -> None:
 
 
 def test_a_draw_tells_its_probability_at_temperature_1() -> None:
-    said = decode(fake_opening(drawing), VOCABULARY, Search(max_tokens=9, temperature=0.2))
+    said = decode(fake_opening(drawing), VOCABULARY, DecodingOptions(max_tokens=9, temperature=0.2))
     probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum()
     assert said.avg_logprob == pytest.approx(np.log(probabilities[said.tokens[0]]) / 2, abs=1e-6)
 
 
 def test_the_same_seed_draws_the_same() -> None:
     def drawn(seed: int) -> list[tuple[int, ...]]:
-        search = Search(max_tokens=20, temperature=1.0, rng=np.random.default_rng(seed))
+        options = DecodingOptions(max_tokens=20, temperature=1.0, rng=np.random.default_rng(seed))
         rule: Rule = lambda seen: [*LOGITS, 0, -3, 0, 0]  # noqa: E731
-        return [decode(fake_opening(rule), VOCABULARY, search).tokens for _ in range(3)]
+        return [decode(fake_opening(rule), VOCABULARY, options).tokens for _ in range(3)]
 
     assert drawn(0) == drawn(0) != drawn(1)
 

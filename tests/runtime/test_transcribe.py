@@ -18,7 +18,7 @@ from evaluators.speech.speech_set import SpeechSet
 from runtime import transcribe
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.decoding import Decoded, Search
+from runtime.decoding import Decoded, DecodingOptions
 from runtime.errors import OptionError
 from runtime.mel import log_mel
 from runtime.pieces import cut
@@ -102,8 +102,8 @@ def whisper_transcribes(script: Script) -> str:
 def test_fallback_is_that_of_whisper(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = scripted(script)
 
-    def decode(_opening: object, _vocabulary: object, search: Search) -> Decoded:
-        text, ratio, logprob, temperature = answer(search.temperature)
+    def decode(_opening: object, _vocabulary: object, options: DecodingOptions) -> Decoded:
+        text, ratio, logprob, temperature = answer(options.temperature)
         return Decoded(
             text=text,
             tokens=(0,),

@@ -14,7 +14,7 @@ import soundfile
 
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.space.space import runtime_violation
 from tests.search.commands import (  # noqa: F401
     CLIPS,
@@ -242,9 +242,9 @@ def test_a_run_on_noisy_speech_with_a_group_budget(files, noise, tmp_path, whisp
     shown = json.loads(noisy.out)
     assert shown["speech"] == f"sample-search with {noise.stem} at 10 dB, clean"
     baseline = shown["baseline"]
-    labels = {f"{one['kind']} {one['name']}" for one in baseline["groups"]}
+    labels = {f"{group['kind']} {group['name']}" for group in baseline["groups"]}
     assert {"length below 5 s", "length 5 to 15 s", "noise 10 dB", "noise clean"} <= labels
-    by_length = [one for one in baseline["groups"] if one["kind"] == "length"]
+    by_length = [group for group in baseline["groups"] if group["kind"] == "length"]
     errors = sum(int(rows(tmp_path / "noisy" / "trials.csv")[0][name]) for name in KINDS)
     assert sum(one["errors"] for one in by_length) == errors
     assert baseline["violations"]["group"] < 0
@@ -267,10 +267,10 @@ def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whi
     assert (scored.code, verified.code) == (0, 0)
     groups, values = json.loads(scored.out)["groups"], json.loads(verified.out)
     assert groups
-    assert {f"{one['kind']} {one['name']}" for one in groups} == {
-        f"{one['kind']} {one['name']}" for one in values["groups"]
+    assert {f"{group['kind']} {group['name']}" for group in groups} == {
+        f"{group['kind']} {group['name']}" for group in values["groups"]
     }
-    assert sum(one["accuracy"]["words"] for one in groups if one["kind"] == "length") in (
+    assert sum(group["accuracy"]["words"] for group in groups if group["kind"] == "length") in (
         0,
         values["accuracy"]["words"],
     )
@@ -293,7 +293,7 @@ def test_kill_9_loses_at_most_the_trial_in_flight(files, tmp_path, whisperfit):
     assert [settled(row) for row in after[: len(before)]] == [settled(row) for row in before]
     assert len({row["recipe_id"] for row in after}) == len(after)
     assert sum(row["state"] != "rejected" for row in after) == 9
-    study = Memory(out / "study.db").study
+    study = StudyStore(out / "study.db").study
     states = {trial.state.name for trial in study.get_trials()}
     assert states <= {"COMPLETE", "PRUNED", "WAITING"}
 

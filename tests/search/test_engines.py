@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from common.errors import InputError
 from search.config import SamplerName
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import RECORD, STUDY_NAME, Memory, advising
+from search.engines.study_store import RECORD, STUDY_NAME, StudyStore, advising
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 def open_engine(file: Path, sampler: SamplerName, *, seed: int = 0, space: Space = SPACE) -> OptunaEngine:
     """As a new process does."""
-    return OptunaEngine(Memory(file), space, sampler=sampler, seed=seed)
+    return OptunaEngine(StudyStore(file), space, sampler=sampler, seed=seed)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
@@ -62,7 +62,7 @@ class TestContract:
         asked = engine.ask()
         engine.enqueue(SPACE.default_genes | {"window_s": 15.0})
         again = open_engine(file, sampler)
-        assert Memory(file).trials() == tuple(trial for _, trial in told)
+        assert StudyStore(file).trials() == tuple(trial for _, trial in told)
         assert again.ask() == asked
         assert again.ask().genes == SPACE.default_genes | {"window_s": 15.0}
 
@@ -75,7 +75,7 @@ class TestContract:
     def test_dying_again_and_again_changes_nothing(self, sampler, file):
         asked = [open_engine(file, sampler).ask() for _ in range(4)]
         assert asked[1:] == asked[:-1]
-        assert len(Memory(file).study.get_trials()) == 1
+        assert len(StudyStore(file).study.get_trials()) == 1
 
     def test_a_written_record_is_completed_and_not_repeated(self, sampler, file):
         engine = open_engine(file, sampler)
@@ -84,12 +84,12 @@ class TestContract:
         trial = answer(proposal.number, SPACE.decode(proposal.genes))
         engine._asked[proposal.number].set_user_attr(RECORD, trial.to_json())  # and then the power went
         again = open_engine(file, sampler)
-        assert Memory(file).trials() == (*(trial for _, trial in told), trial)
+        assert StudyStore(file).trials() == (*(trial for _, trial in told), trial)
         assert again.ask().number == proposal.number + 1
 
     def test_what_was_told_is_remembered(self, sampler, file):
         told = [trial for _, trial in go_on(open_engine(file, sampler), SPACE, 5)]
-        assert Memory(file).trials() == tuple(told)
+        assert StudyStore(file).trials() == tuple(told)
 
     def test_plain_optuna_reads_the_study(self, sampler, file):
         engine = open_engine(file, sampler)
@@ -111,8 +111,8 @@ class TestContract:
         engine = open_engine(file, sampler)
         [(_, trial)] = go_on(engine, SPACE, 1)
         engine.drop(engine.ask(), trial)
-        assert Memory(file).trials() == (trial,)
-        first, second = Memory(file).study.get_trials()
+        assert StudyStore(file).trials() == (trial,)
+        first, second = StudyStore(file).study.get_trials()
         assert (second.state, second.values, second.constraints) == (first.state, first.values, first.constraints)
         assert second.user_attrs == {"repeats_trial": 0}
         assert open_engine(file, sampler).ask().number == 2
@@ -122,7 +122,7 @@ class TestContract:
         engine.enqueue(SPACE.default_genes | {"convolution_bits": 8})
         [(_, trial)] = go_on(engine, SPACE, 1)
         assert (trial.state, trial.accuracy) == ("rejected", None)
-        [frozen] = Memory(file).study.get_trials()
+        [frozen] = StudyStore(file).study.get_trials()
         assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {"size": 0.2})
 
     def test_a_space_of_one_recipe(self, sampler, file):
@@ -133,9 +133,9 @@ class TestContract:
 
 
 def test_texts_are_kept(file):
-    Memory(file).remember("key", "é\n" * 5000)
-    assert Memory(file).recall("key") == "é\n" * 5000
-    assert Memory(file).recall("other") is None
+    StudyStore(file).remember("key", "é\n" * 5000)
+    assert StudyStore(file).recall("key") == "é\n" * 5000
+    assert StudyStore(file).recall("other") is None
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_other_errors_are_left_alone(tmp_path):
 
 def test_what_is_only_read_writes_nothing(tmp_path):
     file = tmp_path / "study.db"
-    Memory(file).remember("key", "text")
+    StudyStore(file).remember("key", "text")
     before = file.read_bytes()
-    memory = Memory(file)
-    assert (memory.recall("key"), memory.trials()) == ("text", ())
+    store = StudyStore(file)
+    assert (store.recall("key"), store.trials()) == ("text", ())
     assert file.read_bytes() == before
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_study_is_refused(content, file):
     else:
         file.write_bytes(content)
     with pytest.raises(InputError, match=r"study.db: cannot be opened as an Optuna study") as raised:
-        Memory(file)
+        StudyStore(file)
     assert "\n" not in str(raised.value)
 
 
@@ -179,14 +179,14 @@ def test_records_survive_json(file):
 def test_a_trial_that_nobody_asked_for_is_recorded_like_the_others(file):
     engine = open_engine(file, "tpe")
     go_on(engine, SPACE, 5)
-    memory = Memory(file)
+    store = StudyStore(file)
     stopped = replace(answer(0, SPACE.original), state="stopped")
     for trial in (answer(0, SPACE.original), stopped):
-        added = memory.add(trial)
+        added = store.add(trial)
         assert added == replace(trial, number=added.number)
-        assert Memory(file).trials()[-1] == added
-    assert [trial.number for trial in memory.trials()] == list(range(7))
-    complete, pruned = memory.study.trials[5:]
+        assert StudyStore(file).trials()[-1] == added
+    assert [trial.number for trial in store.trials()] == list(range(7))
+    complete, pruned = store.study.trials[5:]
     assert (complete.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert complete.values == [added.objective, added.accuracy.wer]
     assert complete.constraints == pruned.constraints == added.violations

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import InputError
 from search.config import SearchConfig
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 
 
@@ -18,7 +18,7 @@ def configuration(**changes: object) -> SearchConfig:
 def run(tmp_path: Path) -> Path:
     """A folder with a run of `configuration()`."""
     folder = RunFolder.create(tmp_path / "run", configuration())
-    Memory(folder.study_file)
+    StudyStore(folder.study_file)
     return folder.path
 
 
@@ -28,7 +28,7 @@ def test_a_run_begins_in_a_new_or_an_empty_folder(out, tmp_path):
     RunFolder.check_free(tmp_path / out, configuration())
     folder = RunFolder.create(tmp_path / out, configuration())
     assert folder.config() == configuration()
-    Memory(folder.study_file)
+    StudyStore(folder.study_file)
     assert RunFolder.open(tmp_path / out) == folder
 
 

@@ -153,13 +153,13 @@ def test_from_an_interrupted_run_to_a_profile_that_prices(
     values, written = json.loads(capsys.readouterr().out), out.read_bytes()
     assert values["profile"] == str(out)
     assert values["refused"] == {}
-    assert [(one["workload"], one["part"]) for one in values["comparisons"]] == [
+    assert [(comparison["workload"], comparison["part"]) for comparison in values["comparisons"]] == [
         ("small-0", "encoder"),
         ("small-0", "token"),
     ]
-    for one in values["comparisons"]:
-        assert 1 / 4 < one["predicted_ms"] / one["measured_ms"] < 4
-        assert one["low_ms"] < one["predicted_ms"] < one["high_ms"]
+    for comparison in values["comparisons"]:
+        assert 1 / 4 < comparison["predicted_ms"] / comparison["measured_ms"] < 4
+        assert comparison["low_ms"] < comparison["predicted_ms"] < comparison["high_ms"]
 
     profile = load_profile(str(out))
     assert (profile.title, profile.source, profile.threads) == ("Test board", "measured", 1)

@@ -16,7 +16,7 @@ import soundfile
 from compression.recipe.recipe import Recipe
 from compression.training.checkpoint import Checkpoint
 from evaluators.sample_speech import sample_speech
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.run import Run
 from tests.search.commands import (  # noqa: F401
     CLIPS,
@@ -43,7 +43,7 @@ def training(files: Path) -> dict[str, Path]:
     """Speech that the run is not scored on, and settings of a short training."""
     manifest = sample_speech("confirm")
     lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()[:CLIPS]]
-    text = "".join(json.dumps(one | {"audio": str(manifest.parent / one["audio"])}) + "\n" for one in lines)
+    text = "".join(json.dumps(line | {"audio": str(manifest.parent / line["audio"])}) + "\n" for line in lines)
     (files / "training.jsonl").write_text(text, encoding="utf-8")
     (files / "training.toml").write_text(SETTINGS, encoding="utf-8")
     return {"speech": files / "training.jsonl", "training": files / "training.toml"}
@@ -75,7 +75,7 @@ def test_a_recovered_trial_is_a_trial_of_its_own(  # noqa: PLR0917 - fixtures
     assert [row["recipe_id"] for row in after[: len(before)]] == [row["recipe_id"] for row in before]
     (added,) = after[len(before) :]
     assert (shown["from_trial"], shown["trial"], shown["method"]) == (1, int(added["trial"]), method)
-    assert added["trial"] == str(len(Memory(run / "study.db").study.trials) - 1)
+    assert added["trial"] == str(len(StudyStore(run / "study.db").study.trials) - 1)
     recipe = Recipe.from_json(added["recipe"])
     assert recipe.recovery
     assert recipe.recovery.method == method
@@ -240,7 +240,7 @@ def test_a_full_disk_ends_with_the_command_that_goes_on(
             ended = whisperfit(*recover(run, training))
         assert ended.code == 2
         assert f"what was measured is kept: {advice}" in ended.err.splitlines()[-1]
-    assert "trial 1 recovered by distill" in Memory(run / "study.db").trials()[-1].note
+    assert "trial 1 recovered by distill" in StudyStore(run / "study.db").trials()[-1].note
 
 
 def test_missing_noise_is_told_before_anything_is_loaded(

@@ -24,7 +24,7 @@ from evaluators.costs.price import price
 from search.cli import main
 from search.commands.report import write_report_again
 from search.config import SearchConfig
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.folder import RunFolder
 from search.reprice import Target, reprice
 from search.space.space import runtime_violation
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def trials(run: RunFolder) -> tuple[Trial, ...]:
-    return Memory(run.study_file).trials()
+    return StudyStore(run.study_file).trials()
 
 
 def command(*arguments: object) -> int:
@@ -208,7 +208,7 @@ def test_nothing_feasible_ends_with_3_and_the_limit_to_relax(run, capsys):
 def test_a_confidence_makes_the_same_limit_stricter(run):
     def feasible(confidence: float) -> set[int]:
         asked = target(run, "rpi4", max_latency_ms=1500.0, latency_confidence=confidence)
-        return {trial.number for trial in reprice(Memory(run.study_file).trials(), asked) if trial.feasible}
+        return {trial.number for trial in reprice(StudyStore(run.study_file).trials(), asked) if trial.feasible}
 
     hasty, median, careful = (feasible(confidence) for confidence in (0.05, 0.5, 0.95))
     assert careful <= median <= hasty
@@ -291,7 +291,7 @@ def test_a_folder_that_holds_no_run_or_no_baseline(run, tmp_path, capsys):
     assert command("reprice", tmp_path, "--device", "rpi4") == 2
     assert "holds no run" in capsys.readouterr().err
     empty = shutil.copytree(run.path, tmp_path / "empty", ignore=shutil.ignore_patterns("devices", "study.db"))
-    Memory(empty / "study.db")
+    StudyStore(empty / "study.db")
     assert command("reprice", empty, "--device", "rpi4") == 2
     assert "ended before its first trial" in capsys.readouterr().err
     assert not (empty / "devices").exists()

@@ -12,10 +12,10 @@ from common.errors import EvaluationError, InputError
 from compression.recipe.recipe import Recipe
 from search import run as run_module
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import Memory
+from search.engines.study_store import StudyStore
 from search.outcome import ArtifactRecord
 from search.run import MEASURING_S, SCORED, End, Run
-from search.run_records import RunFacts, read_outcome, recall_elapsed, remember_facts
+from search.run_records import RunFacts, load_elapsed, read_outcome, save_facts
 from search.scorer import Baseline
 from search.space.genes import Value
 from search.trial import GroupErrors, Trial, TrialAccuracy
@@ -119,26 +119,26 @@ def speech_of(seconds: float) -> SimpleNamespace:
 
 def open_run(
     folder: Path, world: World, *, choices: dict[str, tuple[Value, ...]] = CHOICES, confirm: bool = False
-) -> tuple[Run, Memory]:
+) -> tuple[Run, StudyStore]:
     """As a new process does; the confirm set is half as long as the search set."""
-    memory = Memory(folder / "study.db")
-    remember_facts(memory, FACTS)
+    store = StudyStore(folder / "study.db")
+    save_facts(store, FACTS)
     space = toy_space(choices)
     session = SimpleNamespace(space=space, evaluator=speech_of(60), confirm=speech_of(30) if confirm else None)
-    engine = OptunaEngine(memory, space, sampler="tpe", seed=0)
-    run = Run(session, memory, engine, clock=lambda: world.now, started=world.now, watcher=world)  # type: ignore[arg-type]
-    return run, memory
+    engine = OptunaEngine(store, space, sampler="tpe", seed=0)
+    run = Run(session, store, engine, clock=lambda: world.now, started=world.now, watcher=world)  # type: ignore[arg-type]
+    return run, store
 
 
-def count_scored(memory: Memory) -> int:
-    return sum(trial.state in SCORED for trial in memory.trials())
+def count_scored(store: StudyStore) -> int:
+    return sum(trial.state in SCORED for trial in store.trials())
 
 
 def test_ends_after_so_many_scored_trials_and_repeats_none(tmp_path, world):
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=None, trials=14))
-    trials = memory.trials()
-    assert count_scored(memory) == 14
+    trials = store.trials()
+    assert count_scored(store) == 14
     assert [trial.recipe for trial in trials] == world.scored
     assert len(set(world.scored)) == len(world.scored)
     assert world.scored[0] == toy_space().original
@@ -146,18 +146,18 @@ def test_ends_after_so_many_scored_trials_and_repeats_none(tmp_path, world):
 
 
 def test_ends_before_the_time_is_over(tmp_path, world):
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=305.0, trials=None))
     assert run.export(tmp_path / "models")
     assert 305 - 2 * SECONDS - EXPORT_S < run.elapsed_s <= 305
-    assert recall_elapsed(memory) == pytest.approx(run.elapsed_s)
+    assert load_elapsed(store) == pytest.approx(run.elapsed_s)
 
 
 def test_the_front_is_exported_once_and_what_is_gone_again(tmp_path, world):
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=None, trials=9))
     assert run.export(tmp_path / "models")
-    outcome = read_outcome(memory)
+    outcome = read_outcome(store)
     ends = {outcome.baseline.recipe, *(trial.recipe for trial in outcome.front)}
     assert set(world.exported) == ends
     assert len(world.exported) == len(ends)
@@ -169,25 +169,25 @@ def test_the_front_is_exported_once_and_what_is_gone_again(tmp_path, world):
 
 
 def test_exporting_can_be_interrupted(tmp_path, world):
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=None, trials=9))
     world.interrupt_at = (0,)
     assert not run.export(tmp_path / "models")
-    assert list(read_outcome(memory).artifacts) == [world.exported[0].id]
+    assert list(read_outcome(store).artifacts) == [world.exported[0].id]
 
 
 def test_time_is_kept_for_confirming_the_front(tmp_path, world):
-    run, memory = open_run(tmp_path, world, confirm=True)
+    run, store = open_run(tmp_path, world, confirm=True)
     assert run.search(End(seconds=350.0, trials=None))
     searched = run.elapsed_s
     assert run.confirm()
     assert searched < run.elapsed_s <= 350
-    outcome = read_outcome(memory)
+    outcome = read_outcome(store)
     confirmed = {outcome.baseline.recipe, *(trial.recipe for trial in outcome.front)}
     assert set(world.confirmed) == confirmed == set(map(_recipe_of(outcome), outcome.confirmations))
     assert len(world.confirmed) == len(confirmed)
     assert run.elapsed_s == pytest.approx(searched + len(confirmed) * SECONDS / 2)
-    assert recall_elapsed(memory) == pytest.approx(run.elapsed_s)
+    assert load_elapsed(store) == pytest.approx(run.elapsed_s)
 
 
 def _recipe_of(outcome):
@@ -208,8 +208,8 @@ def test_what_was_confirmed_is_not_confirmed_again(tmp_path, world):
 @pytest.mark.parametrize(("errors", "kept"), [(26, True), (27, False)])
 def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, world, monkeypatch):
     """The original has 20 errors in 200 words there, every other recipe `errors`."""
-    run, memory = open_run(tmp_path, world, confirm=True)
-    remember_facts(memory, replace(FACTS, group_budget="+30%"))
+    run, store = open_run(tmp_path, world, confirm=True)
+    save_facts(store, replace(FACTS, group_budget="+30%"))
     run.search(End(seconds=None, trials=14))
 
     def confirm(recipe: Recipe) -> TrialAccuracy:
@@ -222,19 +222,19 @@ def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, w
 
     monkeypatch.setattr(world, "confirm", confirm)
     assert run.confirm()
-    outcome = read_outcome(memory)
+    outcome = read_outcome(store)
     original = outcome.confirmations[outcome.baseline.recipe.id]
     others = [one for recipe_id, one in outcome.confirmations.items() if recipe_id != outcome.baseline.recipe.id]
     assert original.within_budget
     assert others
-    assert all(one.within_budget == kept and one.groups[0].errors == errors for one in others)
+    assert all(other.within_budget == kept and other.groups[0].errors == errors for other in others)
 
 
 def test_without_a_confirm_set_there_is_nothing_to_confirm(tmp_path, world):
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     run.search(End(seconds=None, trials=2))
     assert run.confirm()
-    assert (world.confirmed, read_outcome(memory).confirmations) == ([], {})
+    assert (world.confirmed, read_outcome(store).confirmations) == ([], {})
 
 
 def test_ends_when_the_space_is_used_up(tmp_path, world, monkeypatch):
@@ -253,18 +253,18 @@ def test_ends_when_the_space_is_used_up(tmp_path, world, monkeypatch):
 def test_ends_when_every_recipe_is_rejected(tmp_path, world, monkeypatch):
     monkeypatch.setattr(run_module, "MAX_UNSCORED", 25)
     world.reject = True
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=None, trials=5))
     assert len(world.scored) <= 26
-    assert {trial.state for trial in memory.trials()[1:]} == {"rejected"}
+    assert {trial.state for trial in store.trials()[1:]} == {"rejected"}
 
 
 def test_steps_from_the_best_trial_find_the_optimum_of_a_small_space(tmp_path, world):
     choices = {name: CHOICES[name] for name in ("decoder.ffn_bits", "embedding_bits", "window_s")}
-    run, memory = open_run(tmp_path, world, choices=choices)
+    run, store = open_run(tmp_path, world, choices=choices)
     assert run.search(End(seconds=None, trials=15))
     space = toy_space(choices)
-    best = read_outcome(memory).front[0]
+    best = read_outcome(store).front[0]
     improving = [
         genes
         for name, values in space.choices.items()
@@ -279,19 +279,19 @@ def test_steps_from_the_best_trial_find_the_optimum_of_a_small_space(tmp_path, w
 def test_ctrl_c_finishes_the_trial_and_the_run_goes_on_later(tmp_path, world):
     world.interrupt_at = (3,)
     before = signal.getsignal(signal.SIGINT)
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert not run.search(End(seconds=None, trials=8))
     assert signal.getsignal(signal.SIGINT) is before
-    assert len(memory.trials()) == 3
+    assert len(store.trials()) == 3
     assert world.events[-2:] == ["interrupted", "finished"]
-    first = memory.trials()
+    first = store.trials()
 
-    again, memory = open_run(tmp_path, world)
+    again, store = open_run(tmp_path, world)
     assert again.elapsed_s == pytest.approx(sum(trial.seconds for trial in first))
     assert again.search(End(seconds=None, trials=8))
-    trials = memory.trials()
+    trials = store.trials()
     assert trials[:3] == first
-    assert count_scored(memory) == 8
+    assert count_scored(store) == 8
     numbers = [trial.number for trial in trials]
     assert numbers == sorted(set(numbers))
     assert len(set(world.scored)) == len(world.scored) == len(trials)
@@ -299,14 +299,14 @@ def test_ctrl_c_finishes_the_trial_and_the_run_goes_on_later(tmp_path, world):
 
 def test_a_second_ctrl_c_drops_the_trial_which_comes_again(tmp_path, world):
     world.interrupt_at = (2, 2)
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     with pytest.raises(KeyboardInterrupt):
         run.search(End(seconds=None, trials=8))
-    assert len(memory.trials()) == 1
-    again, memory = open_run(tmp_path, world)
+    assert len(store.trials()) == 1
+    again, store = open_run(tmp_path, world)
     again.search(End(seconds=None, trials=2))
     assert world.scored[1] == world.scored[2]
-    assert [trial.number for trial in memory.trials()] == [0, 1]
+    assert [trial.number for trial in store.trials()] == [0, 1]
 
 
 @pytest.mark.parametrize("died_at", [1, 2, 5])
@@ -316,11 +316,11 @@ def test_after_a_death_the_trial_in_flight_comes_again_and_the_original_stays_th
         open_run(tmp_path, world)[0].search(End(seconds=None, trials=6))
     lost = world.scored.pop()
     world.interrupt_at = ()
-    run, memory = open_run(tmp_path, world)
+    run, store = open_run(tmp_path, world)
     assert run.search(End(seconds=None, trials=6))
     assert world.scored[died_at - 1] == lost
-    assert memory.trials()[0].recipe == toy_space().original
-    assert [trial.recipe for trial in memory.trials()] == world.scored
+    assert store.trials()[0].recipe == toy_space().original
+    assert [trial.recipe for trial in store.trials()] == world.scored
     assert len(set(world.scored)) == len(world.scored)
 
 
@@ -334,8 +334,8 @@ def test_an_original_that_cannot_be_scored_ends_the_run_with_the_reason(tmp_path
 def test_a_run_that_was_long_enough_only_goes_on_when_asked(tmp_path, world):
     run, _ = open_run(tmp_path, world)
     run.search(End(seconds=None, trials=3))
-    again, memory = open_run(tmp_path, world)
+    again, store = open_run(tmp_path, world)
     assert again.search(End(seconds=None, trials=3))
-    assert count_scored(memory) == 3
+    assert count_scored(store) == 3
     assert again.search(End(seconds=None, trials=5))
-    assert count_scored(memory) == 5
+    assert count_scored(store) == 5

@@ -56,7 +56,7 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
         )
         for n, ending in enumerate(endings)
     ]
-    errors = sum(one.insertions + one.substitutions for one in counts)
+    errors = sum(utterance_counts.insertions + utterance_counts.substitutions for utterance_counts in counts)
     pooled = {"wer": errors / (20 * len(counts)), "wer_low": 0.0, "wer_high": 9.0, "words": 20 * len(counts)}
     pooled |= {"insertions": 0, "deletions": 0, "substitutions": errors}
     hypotheses = [SimpleNamespace(ending=ending) for ending in endings]

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from recognisers.timed import Clip, Floats, Job, Recognise, Said, measure
 from runtime.audio import SAMPLE_RATE
-from runtime.decoding import Search, decode, open_window
+from runtime.decoding import DecodingOptions, decode, open_window
 from runtime.mel import log_mel
 from runtime.transcribe import Transcriber
 from runtime.window import encoder_frames
@@ -25,7 +25,7 @@ def load(job: Job) -> Recognise:
         window = transcriber.model.encode(mel)
         encoded = perf_counter()
         opening = open_window(window, artifact.vocabulary, language=clip.language, task="transcribe")
-        said = decode(opening, artifact.vocabulary, Search(max_tokens=clip.max_tokens))
+        said = decode(opening, artifact.vocabulary, DecodingOptions(max_tokens=clip.max_tokens))
         finished = perf_counter()
         return Said(
             text=said.text,

@@ -26,7 +26,7 @@ from compression.whisper.tokenizer import suppressed_tokens, text_tokens, tokeni
 CONFIG_VERSION = 1
 
 
-def refusal(recipe: Recipe, dimensions: Dimensions) -> str | None:
+def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
     """The gene that ONNX Runtime has no kernel for, and why; None when it runs the recipe.
 
     Heads, channels, layers, windows and vocabularies may be any.

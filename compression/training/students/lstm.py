@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compression.training.batches import Batch
-from compression.training.whisper_student import Heard
+from compression.training.whisper_student import StudentOutput
 
 STACKED_FRAMES = 2
 """Mel frames to a position of the encoder: 20 ms, as behind Whisper's second convolution."""
@@ -51,7 +51,7 @@ class LstmStudent(nn.Module):
         """(..., width) -> (..., n_vocab)."""
         return states @ self.token_embedding.weight.T
 
-    def forward(self, batch: Batch) -> Heard:
+    def forward(self, batch: Batch) -> StudentOutput:
         encoded = self.encode(batch.mel)
         states = self.spell(batch.inputs, encoded)[batch.rows]
-        return Heard(encoded=encoded, logits=self.logits(states))
+        return StudentOutput(encoded=encoded, logits=self.logits(states))

@@ -144,7 +144,11 @@ def _utterance(decoder: Any, audio: dict[str, Any], job: Json) -> Callable[[], l
 
     It returns the seconds of each.
     """
-    start = {one.name: one.shape for one in decoder.get_inputs() if one.name.startswith("past_")}
+    start = {
+        graph_input.name: graph_input.shape
+        for graph_input in decoder.get_inputs()
+        if graph_input.name.startswith("past_")
+    }
     token = np.array([[job["token"]]])
 
     def run() -> list[float]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compression.calibration.calibration import removal_order as surgeon
+from compression.calibration import removal_order as surgeon
 from compression.calibration.removal_order import departure_scores, departures, ridged
 from compression.recipe.importance import kept_units
 
@@ -40,7 +40,9 @@ def test_each_unit_that_leaves_is_the_best_one_and_its_rise_is_exact(seed: int, 
     kept, whole = set(range(units)), least_error(weight, covariance, set(), width)
     for unit, rise in zip(order.tolist(), rises.tolist(), strict=True):
         before = least_error(weight, covariance, kept, width)
-        possible = {one: least_error(weight, covariance, kept - {one}, width) - before for one in kept}
+        possible = {
+            kept_unit: least_error(weight, covariance, kept - {kept_unit}, width) - before for kept_unit in kept
+        }
         assert rise == pytest.approx(possible[unit], rel=1e-4, abs=1e-6 * whole)
         assert possible[unit] <= min(possible.values()) + 1e-6 * whole
         kept.remove(unit)

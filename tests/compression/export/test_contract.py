@@ -151,7 +151,7 @@ CASES = (
 @pytest.fixture(scope="module")
 def evaluator(tiny_en: LoadedModel) -> Evaluator:
     whole = load_speech_set(Path("sample"))
-    clips = replace(whole, utterances=tuple(one for one in whole.utterances if one.id in CLEAR_CLIPS))
+    clips = replace(whole, utterances=tuple(utterance for utterance in whole.utterances if utterance.id in CLEAR_CLIPS))
     return Evaluator(clips, dimensions=tiny_en.dimensions, features=CachedFeatures(n_mels=80))
 
 

@@ -12,7 +12,7 @@ from whisper.tokenizer import get_tokenizer
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.export.ctranslate2 import export, refusal
+from compression.export.ctranslate2 import export, unsupported_reason
 from compression.recipe.recipe import Recipe
 from compression.whisper.ctranslate2_format import _read_variables
 from compression.whisper.load import LoadedModel, load_model
@@ -135,7 +135,7 @@ def test_alignment_is_openai_whispers_default_where_heads_left(
 
 
 def test_every_recipe_of_these_tests_is_executed() -> None:
-    assert [refusal(recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)
+    assert [unsupported_reason(recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)
 
 
 REFUSED = {
@@ -158,13 +158,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_refusals_name_the_gene(reason: str) -> None:
-    text = refusal(REFUSED[reason], COMPACT)
+    text = unsupported_reason(REFUSED[reason], COMPACT)
     assert text is not None
     assert text.startswith(reason)
     assert "\n" not in text
 
 
 def test_another_vocabulary_is_refused() -> None:
-    text = refusal(ORIGINAL, replace(COMPACT, n_vocab=300))
+    text = unsupported_reason(ORIGINAL, replace(COMPACT, n_vocab=300))
     assert text is not None
     assert text.startswith("a vocabulary of 300 tokens")

@@ -14,7 +14,7 @@ from whisper.audio import mel_filters
 from whisper.tokenizer import get_tokenizer
 
 from compression.compress import compress
-from compression.export.ggml import blocks, export, export_own_rounding, own_rounding, refusal
+from compression.export.ggml import blocks, export, export_own_rounding, own_rounding, unsupported_reason
 from compression.recipe.recipe import Recipe
 from compression.techniques.grids import Grid, quantise
 from compression.whisper.load import LoadedModel
@@ -186,7 +186,7 @@ def test_the_peer_is_the_uncompressed_model(model: LoadedModel, tmp_path: Path) 
 def test_what_is_executed() -> None:
     eight = changed(BLOCKS[8], activation_bits=8, window_s=15.0)
     for recipe in (ORIGINAL, *BLOCKS.values(), eight, without(ORIGINAL, "encoder", 0)):
-        assert refusal(recipe, COMPACT) is None
+        assert unsupported_reason(recipe, COMPACT) is None
 
 
 REFUSED = {
@@ -214,7 +214,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_refusals_name_the_gene(reason: str) -> None:
-    text = refusal(REFUSED[reason], COMPACT)
+    text = unsupported_reason(REFUSED[reason], COMPACT)
     assert text is not None
     assert text.startswith(reason)
     assert "\n" not in text

@@ -13,7 +13,7 @@ from whisper.model import Whisper
 
 from compression.compress import compress
 from compression.export.manifest import Sources, write_manifest
-from compression.export.onnx_runtime.artifact import export, refusal
+from compression.export.onnx_runtime.artifact import export, unsupported_reason
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
@@ -83,7 +83,7 @@ ROUNDED_ACTIVATIONS = {
 
 def exported(model: LoadedModel, recipe: Recipe, out: Path) -> tuple[Whisper, Model]:
     recipe = recipe.canonical(COMPACT)
-    assert refusal(recipe, COMPACT) is None
+    assert unsupported_reason(recipe, COMPACT) is None
     network = compress(model, recipe, compact_calibration(model))
     export(model, recipe, network, out)
     write_manifest(out, target="onnxruntime", model=model, recipe=recipe, sources=Sources(model="compact"))
@@ -240,7 +240,7 @@ def test_the_same_model_gives_the_same_bytes(model, tmp_path):
     ids=str,
 )
 def test_a_refusal_names_the_gene(changes, gene):
-    reason = refusal(changed(ORIGINAL, **changes), COMPACT)
+    reason = unsupported_reason(changed(ORIGINAL, **changes), COMPACT)
     assert reason
     assert reason.startswith(gene)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.techniques.grids import Grid, quantise, stored
+from compression.techniques.grids import Grid, quantise, round_to_grid
 from evaluators.costs.tensor_bytes import tensor_bytes
 
 
@@ -47,26 +47,26 @@ def test_rounding_is_to_the_nearest_point(grid: Grid) -> None:
 def test_zeros_stay_zeros(bits: int, seed: int, symmetric: bool) -> None:
     weight = matrix(3, 32, seed)
     weight[0], weight[:, 5] = 0.0, 0.0
-    values, _ = stored(weight, Grid(bits=bits, group_size=16, symmetric=symmetric))
+    values, _ = round_to_grid(weight, Grid(bits=bits, group_size=16, symmetric=symmetric))
     assert (values[weight == 0] == 0).all()
     assert values.isfinite().all()
 
 
 def test_symmetric_scale_spends_no_code() -> None:
     """The largest magnitude maps to code 0, whose value is exact up to float16."""
-    values, _ = stored(torch.tensor([[1.0, -2.0, 0.5, 0.25], [2.0, -1.0, 0.5, 0.25]]), Grid(bits=4))
+    values, _ = round_to_grid(torch.tensor([[1.0, -2.0, 0.5, 0.25], [2.0, -1.0, 0.5, 0.25]]), Grid(bits=4))
     assert values.tolist() == [[1.0, -2.0, 0.5, 0.25], [2.0, -1.0, 0.5, 0.25]]
 
 
 def test_float_storage() -> None:
     weight = matrix(3, 8)
-    assert torch.equal(stored(weight, Grid(bits=32))[0], weight)
-    assert torch.equal(stored(weight, Grid(bits=16))[0], weight.half().float())
+    assert torch.equal(round_to_grid(weight, Grid(bits=32))[0], weight)
+    assert torch.equal(round_to_grid(weight, Grid(bits=16))[0], weight.half().float())
 
 
 def test_convolutions_are_quantised_per_output_channel() -> None:
     weight = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(2))
-    values, _ = stored(weight, Grid(bits=3))
+    values, _ = round_to_grid(weight, Grid(bits=3))
     assert values.shape == weight.shape
     assert all(len(channel.unique()) <= 8 for channel in values)
 

@@ -13,7 +13,7 @@ from compression.compress import compress
 from compression.recipe.order import at_least_as_compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import Recovery
-from compression.techniques.grids import Grid, stored
+from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.trained_weights import WEIGHTS_FILE, load_recovered, save_recovered, weights_digest
 from compression.whisper.load import LoadedModel, load_model
 from tests.full_disk import files_of_at_most
@@ -87,7 +87,7 @@ def test_the_network_has_the_trained_weights_on_the_artifacts_grid(
     model: LoadedModel, weights: dict[str, torch.Tensor]
 ) -> None:
     network = compress(model, recovered(model, weights), recovered=weights)
-    expected = stored(weights[NAME], Grid(bits=16))[0]
+    expected = round_to_grid(weights[NAME], Grid(bits=16))[0]
     assert torch.equal(network.get_parameter(NAME), expected)
     unchanged = "decoder.blocks.0.mlp.2.weight"
     assert torch.equal(network.get_parameter(unchanged), model.network.get_parameter(unchanged))

@@ -11,7 +11,7 @@ from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
-from compression.techniques.grids import Grid, quantised_weight, stored
+from compression.techniques.grids import Grid, quantised_weight, round_to_grid
 from compression.techniques.straight_through import straight_through
 from compression.training.batches import batch_of
 from compression.training.run import recovered_recipe
@@ -143,7 +143,7 @@ def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, metho
     grid = Grid(bits=4, group_size=32)
     for index, factor in enumerate(network.get_submodule("encoder.blocks.0.mlp.2").children()):
         weight = student.weights()[f"encoder.blocks.0.mlp.2.{index}.weight"]
-        assert torch.equal(factor.get_parameter("weight"), stored(weight, grid)[0])
+        assert torch.equal(factor.get_parameter("weight"), round_to_grid(weight, grid)[0])
 
 
 def test_distillation_starts_from_the_weights_before_rounding(small_model: LoadedModel) -> None:

@@ -16,7 +16,7 @@ from whisper.tokenizer import get_tokenizer
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import keep, rows_of, token_ids
+from compression.techniques.vocabulary import keep_embedding_rows, rows_of, token_ids
 from compression.training.batches import batch_of
 from compression.training.distillation import Distillation, Matching, Teacher, Widths
 from compression.training.losses import SoftTargets, soft_loss
@@ -110,7 +110,7 @@ def test_a_multilingual_whisper_has_a_token_without_a_text_that_nothing_is_spell
     (empty,) = (token for token, text in enumerate(texts) if not text)
     network = random_network(replace(DIMENSIONS, n_vocab=51865))
     bytes_and_specials = [*range(256), *range(len(texts), 51865)]
-    keep(network, torch.tensor(bytes_and_specials))
+    keep_embedding_rows(network, torch.tensor(bytes_and_specials))
     spelling = Spelling(network)
     assert spelling.of(torch.tensor([empty])).tolist() == []
     assert (

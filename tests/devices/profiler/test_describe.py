@@ -164,4 +164,4 @@ def test_a_failed_write_leaves_the_old_profile(
     with pytest.raises(InputError, match="No space left on device"):
         write_profile(description.model_copy(update={"title": "Other"}), rows(description), path)
     assert path.read_bytes() == before
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["board.csv", "board.toml"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["board.csv", "board.toml"]

@@ -14,7 +14,7 @@ from compression.export.onnx_runtime.artifact import export
 from compression.recipe.recipe import Recipe
 from devices.operation import Operation
 from devices.profiler.local import Local
-from devices.profiler.measuring import PROGRAM, WHOLE_VISITS, Log, Settings, artifact_job, measure
+from devices.profiler.measuring import PROGRAM, WHOLE_VISITS, Log, MeasuringOptions, artifact_job, measure
 from evaluators.profiling.operation_models import operation_model
 from evaluators.profiling.table_maker import canary_jobs
 from runtime.model import session_entries
@@ -98,7 +98,7 @@ def test_a_job_may_have_fewer_visits(tmp_path: Path, plan: dict[str, Any]) -> No
 
 def test_what_is_done_is_not_made_again(tmp_path: Path, plan: dict[str, Any]) -> None:
     done = [["norm", 0], ["codes", 0], ["codes", 1], ["from an earlier plan", 0]]
-    found = lines(tmp_path, plan, done="".join(f"{json.dumps(one)}\n" for one in done))
+    found = lines(tmp_path, plan, done="".join(f"{json.dumps(identity)}\n" for identity in done))
     made = [[line["id"], line["visit"]] for line in found]
     assert sorted(made + done[:3]) == sorted([job, visit] for visit in range(VISITS_HERE) for job in OPERATIONS)
 
@@ -151,7 +151,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_whole_artifacts_beside_operations(artifact: Path, tmp_path: Path) -> None:
     """Through a connection, as `whisperfit profile` does it: copied, pinned, timed, logged."""
     log = Log(tmp_path / "log.jsonl", device="test")
-    settings = Settings(threads=1, cpus=None, session=session_entries(saturates=False), canary=canary_jobs())
+    settings = MeasuringOptions(threads=1, cpus=None, session=session_entries(saturates=False), canary=canary_jobs())
     jobs = [
         artifact_job("compact-0", artifact, mel=(1, 80, 400), steps=5, token=100),
         artifact_job("compact-1", tmp_path / "absent", mel=(1, 80, 400), steps=5, token=100),

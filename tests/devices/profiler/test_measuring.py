@@ -24,7 +24,7 @@ from devices.profiler.measuring import (
     Feed,
     Job,
     Log,
-    Settings,
+    MeasuringOptions,
     Timings,
     Visit,
     artifact_job,
@@ -75,9 +75,9 @@ def line(job: str, visit: int, *, threads: int = 2, **result: object) -> str:
     return json.dumps({"id": job, "visit": visit, "threads": threads, "at": 1000.0 + len(job), **result})
 
 
-def settings(**changes: object) -> Settings:
+def settings(**changes: object) -> MeasuringOptions:
     values = {"threads": 2, "cpus": (0, 1), "session": {"key": "0"}, "canary": (CANARY,)}
-    return Settings(**values | changes)
+    return MeasuringOptions(**values | changes)
 
 
 def run(board: Board, log: Log, jobs: Sequence[Job] = JOBS, **changes: object) -> list[str]:
@@ -257,7 +257,7 @@ def test_a_log_that_was_cut_anywhere_goes_on(file: Path) -> None:
     lines = whole.splitlines(keepends=True)
     for size in {*range(200), *range(len(whole) - 200, len(whole) + 1)}:
         file.write_bytes(whole[:size])
-        kept = [one for one in lines if whole[:size].startswith(b"".join(lines[: lines.index(one) + 1]))]
+        kept = [line for line in lines if whole[:size].startswith(b"".join(lines[: lines.index(line) + 1]))]
         again = Log(file, device=DEVICE)
         assert len(again.done(2)) == max(len(kept) - 1, 0)
         assert file.read_bytes() == b"".join(kept or lines[:1])
@@ -314,7 +314,7 @@ def test_a_machine_that_slows_down_changes_nothing() -> None:
     slow = [visit("a", 2 * FAR, [0.2, 0.24], (2.0, 2.0)), visit("b", 3 * FAR, [0.6], (2.0, 2.0))]
     usual = [visit("a", 0, [0.1, 0.12]), visit("b", FAR, [0.3]), *(visit("c", n * FAR, [1.0]) for n in range(4, 9))]
     timings = Timings(visits=(*usual, *slow))
-    assert [timings.slowness(one) for one in slow] == [2.0, 2.0]
+    assert [timings.slowness(slow_row) for slow_row in slow] == [2.0, 2.0]
     assert timings.of("a").median_ms == pytest.approx(110)
     assert timings.of("a").min_ms == pytest.approx(100)
     assert timings.of("a").mean_ms == pytest.approx(110)

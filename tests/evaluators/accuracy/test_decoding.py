@@ -13,11 +13,11 @@ from whisper.model import Linear, Whisper
 
 from common.errors import EvaluationError
 from compression.techniques.activations import DynamicLinear
-from compression.techniques.vocabulary import keep
+from compression.techniques.vocabulary import keep_embedding_rows
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
+from evaluators.accuracy import decoding
 from evaluators.accuracy.decoding import Clip, decode
-from evaluators.accuracy.word_errors import decoding
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
 from tests.evaluators.conftest import ENGLISH_VOCABULARY, MULTILINGUAL_VOCABULARY, linears, pruned_network
@@ -105,7 +105,7 @@ def test_a_shorter_vocabulary_says_what_a_whole_one_says_that_may_not_say_the_re
     clips = clips_of(features, language)
     expected = [spelled_out_among(kept, network, clip) for clip in clips]
     before = [hypothesis.tokens for hypothesis in decode(network, clips)]
-    keep(network, kept)
+    keep_embedding_rows(network, kept)
     found = decode(network, clips)
     assert [hypothesis.tokens for hypothesis in found] == expected != before
     assert {token for tokens in expected for token in tokens} <= set(kept.tolist())
@@ -170,9 +170,11 @@ def test_a_right_draft_saves_steps(pruned: Whisper, features: list[Tensor], monk
 def test_the_text_of_the_original_is_that_of_whisper_decode(tiny_en: LoadedModel, sample: SpeechSet) -> None:
     mels = CachedFeatures(n_mels=80)
     with torch.inference_mode():
-        heard = [encode(tiny_en.network, mels.mel(one)[None])[0] for one in sample.utterances[:5]]
-    expected = [whisper.decode(tiny_en.network, one, options("en")) for one in heard]
-    hypotheses = decode(tiny_en.network, [Clip(features=one, language="en", max_tokens=224) for one in heard])
+        heard = [encode(tiny_en.network, mels.mel(utterance)[None])[0] for utterance in sample.utterances[:5]]
+    expected = [whisper.decode(tiny_en.network, heard_sound, options("en")) for heard_sound in heard]
+    hypotheses = decode(
+        tiny_en.network, [Clip(features=heard_sound, language="en", max_tokens=224) for heard_sound in heard]
+    )
     assert [(h.text, list(h.tokens)) for h in hypotheses] == [(e.text, e.tokens) for e in expected]
     assert {hypothesis.ending for hypothesis in hypotheses} == {"complete"}
 

@@ -18,9 +18,9 @@ from whisper.tokenizer import get_tokenizer
 from common.errors import InputError
 from compression.recipe.dimensions import VOCABULARIES
 from compression.whisper.load import LoadedModel
+from evaluators.accuracy import evaluator as module
 from evaluators.accuracy.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
 from evaluators.accuracy.word_errors import ErrorCounts
-from evaluators.accuracy.word_errors import evaluator as module
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages
 from evaluators.speech.speech_set import SpeechSet
@@ -65,14 +65,16 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whi
     evaluation = evaluator.evaluate(pruned, window_s=5)
     normalise = EnglishTextNormalizer()
     expected = jiwer.process_words(
-        [normalise(one.text) for one in sample.utterances],
-        [normalise(one.hypothesis.text) for one in evaluation.utterances],
+        [normalise(utterance.text) for utterance in sample.utterances],
+        [normalise(utterance.hypothesis.text) for utterance in evaluation.utterances],
     )
     accuracy = evaluation.accuracy
     assert accuracy.wer == pytest.approx(expected.wer)
     assert (accuracy.insertions, accuracy.deletions) == (expected.insertions, expected.deletions)
     assert accuracy.substitutions == expected.substitutions
-    assert [one.utterance_id for one in evaluation.counts] == [one.id for one in sample.utterances]
+    assert [utterance_counts.utterance_id for utterance_counts in evaluation.counts] == [
+        utterance.id for utterance in sample.utterances
+    ]
     assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625")
 
 
@@ -80,7 +82,7 @@ def test_every_clip_is_encoded_alone_at_its_window(
     evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
 ) -> None:
     evaluator.evaluate(pruned, window_s=9)
-    assert sorted(encoded) == sorted(encoder_frames(9, one.duration_s) for one in sample.utterances)
+    assert sorted(encoded) == sorted(encoder_frames(9, utterance.duration_s) for utterance in sample.utterances)
 
 
 def test_a_rule_may_stop_after_any_block_but_the_last(
@@ -105,7 +107,7 @@ def test_a_rule_may_stop_after_any_block_but_the_last(
     assert partial.accuracy.utterances == len(partial.utterances) == 4
     assert set(partial.utterances) < set(whole.utterances)
     order = random.Random(0).sample(sample.utterances, 5)
-    assert {one.utterance_id for one in partial.counts} == {one.id for one in order[:4]}
+    assert {utterance_counts.utterance_id for utterance_counts in partial.counts} == {one.id for one in order[:4]}
 
 
 def test_encoder_outputs_of_a_known_key_are_used_again(

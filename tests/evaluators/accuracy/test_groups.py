@@ -40,7 +40,10 @@ def test_groups_are_languages_speakers_lengths_and_noise_levels() -> None:
         for n in range(MIN_SPEAKER_UTTERANCES - 1)
     ]
     spoken += [utterance("carl", duration_s=20.0, noise_level="20 dB"), utterance("dora")]
-    anna, bert = ({one.id for one in spoken if one.speaker == name} for name in ("anna", "bert"))
+    anna, bert = (
+        {spoken_utterance.id for spoken_utterance in spoken if spoken_utterance.speaker == name}
+        for name in ("anna", "bert")
+    )
     found = labels(spoken)
     assert found == {
         "language de": bert,
@@ -84,7 +87,7 @@ def test_a_group_pools_its_own_counts(errors: list[tuple[int, bool]]) -> None:
             continue
         pooled = pooled_accuracy(own, normaliser="n", seed=3)
         assert (found[name].wer, found[name].words) == (pooled.wer, pooled.words)
-        assert (found[name].utterances, found[name].substitutions) == (len(own), sum(one.errors for one in own))
+        assert (found[name].utterances, found[name].substitutions) == (len(own), sum(own_row.errors for own_row in own))
         assert found[name].wer_low <= pooled.wer_low <= pooled.wer_high <= found[name].wer_high
 
 

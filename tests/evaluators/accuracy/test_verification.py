@@ -17,20 +17,20 @@ from compression.export.targets import export
 from compression.techniques.vocabulary import token_ids
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
+from evaluators.accuracy import evaluator as module
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.verification import (
     NOISE_LEVEL,
     QUIET_LEVEL,
     ArtifactRecogniser,
     measure_apart,
-    original_hears,
+    original_transcribes,
     parity,
     timed_clips,
     verify,
     white_noise,
 )
 from evaluators.accuracy.word_errors import count_errors
-from evaluators.accuracy.word_errors import evaluator as module
 from evaluators.costs.price import stored_bytes
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, load_speech_set
@@ -77,11 +77,11 @@ def test_what_the_original_hears(artifact, tiny_en, speech):
     for level in (0.0, QUIET_LEVEL, NOISE_LEVEL):
         sound = white_noise(level)
         assert np.sqrt(np.mean(sound.astype(float) ** 2)) == pytest.approx(level, rel=0.01)
-        assert (original_hears(tiny_en.network, sound), recogniser.hears(sound)) == ("", "")
+        assert (original_transcribes(tiny_en.network, sound), recogniser.transcribe(sound)) == ("", "")
     spoken = speech.utterances[1]
     heard = count_errors(
         utterance_id="u", speaker="s", reference=spoken.text, language="en",
-        hypothesis=original_hears(tiny_en.network, spoken.samples()),
+        hypothesis=original_transcribes(tiny_en.network, spoken.samples()),
     )  # fmt: skip
     assert heard.errors <= 1
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -101,7 +101,9 @@ def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp
     heard = evaluator.evaluate_transcripts(
         ArtifactRecogniser(tmp_path / "a", threads=1, ids=token_ids(network).tolist())
     )
-    assert [one.hypothesis for one in heard.utterances] == [one.hypothesis for one in in_torch.utterances]
+    assert [utterance.hypothesis for utterance in heard.utterances] == [
+        utterance.hypothesis for utterance in in_torch.utterances
+    ]
     again = evaluator.evaluate(network, window_s=recipe.window_s, drafts=heard)
     assert again.utterances == in_torch.utterances
     assert artifact_bytes(tmp_path / "a") == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
@@ -141,7 +143,7 @@ def test_differences_are_listed(artifact, evaluator):
     other = replace(first, hypothesis=replace(first.hypothesis, text="something else"))
     found = parity(artifacts, replace(artifacts, utterances=(other, *others)))
     assert found.identical == len(others)
-    assert [(one.utterance_id, one.artifact, one.torch) for one in found.differences] == [
+    assert [(difference.utterance_id, difference.artifact, difference.torch) for difference in found.differences] == [
         (first.counts.utterance_id, first.hypothesis.text, "something else")
     ]
 

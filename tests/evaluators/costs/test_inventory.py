@@ -222,7 +222,9 @@ def test_every_step_streams_the_decoder_and_the_keys_of_the_audio(stored_bits: i
     recipe = Recipe.original(TINY_EN, stored_bits=stored_bits)
     decoder = network_of_shape(TINY_EN, recipe).decoder
     projected = ("cross_attn.key", "cross_attn.value")
-    weights = sum(p.numel() for name, p in decoder.named_parameters() if not any(one in name for one in projected))
+    weights = sum(
+        p.numel() for name, p in decoder.named_parameters() if not any(matrix in name for matrix in projected)
+    )
     keys_and_values = 4 * 2 * 1500 * 384
     one_step = [item.operation for item in operations(TINY_EN, recipe, tokens=30) if item.stage == "decoder"]
     assert sum(map(streamed_bytes, one_step)) == pytest.approx(4 * (weights + keys_and_values), rel=0.02)

@@ -14,9 +14,9 @@ from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
-from compression.techniques.grids import Grid, keep_quantised, stored
+from compression.techniques.grids import Grid, keep_quantised, round_to_grid
 from devices.operation import Operation
-from evaluators.costs.items import ItemBuilder, Setting
+from evaluators.costs.items import ItemBuilder, UtteranceShape
 from evaluators.costs.kernel_choice import Precision, product, roundings
 from tests.strategies import small_dimensions
 
@@ -36,7 +36,7 @@ PRECISIONS = [
 def layer(precision: Precision, inputs: int = INPUTS, outputs: int = OUTPUTS) -> Linear:
     """A layer as `compress` leaves it."""
     module = Linear(inputs, outputs)
-    values, quantised = stored(
+    values, quantised = round_to_grid(
         module.weight.detach(), Grid(bits=precision.weight_bits, group_size=precision.group_size)
     )
     module.weight = torch.nn.Parameter(values)
@@ -127,7 +127,7 @@ def test_low_rank_factors_are_priced_as_the_operators_that_they_are_written_as(p
     pair = nn.Sequential(layer(precision, INPUTS, RANK), layer(precision, RANK, OUTPUTS))
     build = Builder(graph=graph, rows=rows, half_vectors=True)
     graph.output(build.factors(x, "factors", pair, precision.weight_bits), "y", (1, "rows", OUTPUTS))
-    setting = Setting(
+    setting = UtteranceShape(
         dimensions=small_dimensions(),
         frames=100,
         steps=5,

@@ -129,7 +129,9 @@ def test_peak_memory_of_float16_is_that_of_loading_the_decoder() -> None:
     recipe = Recipe.original(dimensions)
     network = network_of_shape(dimensions, recipe)
     projected = ("cross_attn.key", "cross_attn.value")
-    decoder = sum(p.numel() for n, p in network.decoder.named_parameters() if not any(one in n for one in projected))
+    decoder = sum(
+        p.numel() for n, p in network.decoder.named_parameters() if not any(matrix in n for matrix in projected)
+    )
     everything = sum(parameter.numel() for parameter in network.parameters()) + 1500 * 384
     tables = 2 * (51864 + 448) * 384  # the mapped file
     found = price(dimensions, recipe, PROFILE).peak_memory_bytes

@@ -144,7 +144,7 @@ def test_noise_that_cannot_be_mixed_in_is_noticed_before_the_teacher_is_heard(mo
     def refuse(*_: object) -> None:
         raise AssertionError("the teacher was heard first")
 
-    monkeypatch.setattr(training_speech, "transcribed", refuse)
+    monkeypatch.setattr(training_speech, "pseudo_labelled", refuse)
     for name in ("empty", "broken"):
         (cache / name).mkdir()
     (cache / "broken" / "hum.wav").write_bytes(b"no audio")

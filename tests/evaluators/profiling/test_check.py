@@ -130,12 +130,12 @@ def test_comparisons_are_of_the_profiles_prices(workloads: dict[str, Workload]) 
     }
     bench = FakeBench(lambda name, part: factors[name] * getattr(costs[name], part).ms)
     found = compare(bench, workloads, profile)
-    assert {(one.workload, one.part) for one in found} == {
+    assert {(match.workload, match.part) for match in found} == {
         (name, p) for name in workloads for p in ("encoder", "token")
     }
-    for one in found:
-        assert one.log_error == pytest.approx(log(factors[one.workload]))
-        assert one.predicted == getattr(costs[one.workload], one.part)
+    for match in found:
+        assert match.log_error == pytest.approx(log(factors[match.workload]))
+        assert match.predicted == getattr(costs[match.workload], match.part)
 
 
 def with_streams(profile: DeviceProfile, decoder_factor: float) -> DeviceProfile:
@@ -164,10 +164,10 @@ def test_factors_are_those_with_which_a_forgetful_machine_was_predicted_right(wo
         name: price(w.dimensions, w.recipe, slow, audio_s=w.audio_s, tokens=w.tokens) for name, w in workloads.items()
     }
     found = compare(FakeBench(lambda name, part: getattr(costs[name], part).ms), workloads, plain)
-    decoders = [one for one in found if one.part == "token"]
-    assert any(one.log_error > 1.1 * log(1.3) for one in decoders)
+    decoders = [match for match in found if match.part == "token"]
+    assert any(decoder.log_error > 1.1 * log(1.3) for decoder in decoders)
     assert graph_factors(found).decoder.factor == pytest.approx(1.3, rel=1e-3)
-    assert all(one.factor == pytest.approx(1.3, rel=1e-2) for one in decoders)
+    assert all(decoder.factor == pytest.approx(1.3, rel=1e-2) for decoder in decoders)
     assert graph_factors(found).encoder.factor == pytest.approx(1.0)
 
 

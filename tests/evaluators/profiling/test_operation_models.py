@@ -144,7 +144,7 @@ def test_streams_are_as_long_as_they_say() -> None:
         found = weights(optimised(operation_model(Operation(kind="stream", n=megabytes)).model, with_tensors=True))
         assert sum(matrix.nbytes for matrix in found) / 1e6 == pytest.approx(megabytes, rel=0.07)
         caches = operation_model(Operation(kind="cache_stream", n=megabytes)).inputs
-        assert 4 * sum(prod(one.shape) for one in caches) / 1e6 == pytest.approx(megabytes, rel=0.07)
+        assert 4 * sum(prod(cache_name.shape) for cache_name in caches) / 1e6 == pytest.approx(megabytes, rel=0.07)
 
 
 @pytest.mark.parametrize("values", [3, 8, 26])

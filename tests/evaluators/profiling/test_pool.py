@@ -8,7 +8,7 @@ from math import dist, log2
 import pytest
 from hypothesis import assume, given, settings
 
-from compression.export.onnx_runtime.artifact import refusal
+from compression.export.onnx_runtime.artifact import unsupported_reason
 from compression.recipe.dimensions import published_dimensions
 from compression.recipe.recipe import Recipe
 from devices.operation import OPERATION_KINDS, Operation
@@ -70,7 +70,7 @@ def test_a_profile_made_of_them_offers_what_its_runtime_says(first: list[Operati
 def test_every_recipe_runs_kernels_that_are_measured(first: list[Operation], recipe: Recipe) -> None:
     """Whatever its ranges of activations, which random workloads do not vary."""
     recipe = recipe.canonical(TINY)
-    assume(refusal(recipe, TINY) is None)
+    assume(unsupported_reason(recipe, TINY) is None)
     measured = {kernel_of(operation) for operation in first}
     for item in operations(TINY, recipe):
         assert kernel_of(item.operation) in measured, item.operation
@@ -87,7 +87,13 @@ def is_logits(operation: Operation) -> bool:
 
 def test_all_logits_are_measured(tiny_pool: Pool, first: list[Operation]) -> None:
     logits = {operation for operation in tiny_pool.operations if is_logits(operation)}
-    assert {(one.weight_bits, one.group_size) for one in logits} >= {(32, 0), (8, 64), (8, 128), (4, 32), (4, 128)}
+    assert {(shape.weight_bits, shape.group_size) for shape in logits} >= {
+        (32, 0),
+        (8, 64),
+        (8, 128),
+        (4, 32),
+        (4, 128),
+    }
     assert logits <= set(first)
 
 

@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from common.errors import UnknownNameError
-from compression.export.onnx_runtime.artifact import refusal
+from compression.export.onnx_runtime.artifact import unsupported_reason
 from compression.recipe.dimensions import published_dimensions
 from compression.recipe.recipe import Recipe
 from evaluators.costs.inventory import prompt_length
@@ -24,7 +24,9 @@ def drawn(count: int = COUNT, seed: int = 0) -> list[Workload]:
 def test_a_seed_says_all() -> None:
     assert drawn(20) == drawn(20)
     assert drawn(20)[:5] == drawn(5)
-    assert not {workload.recipe.id for workload in drawn(50)} & {one.recipe.id for one in drawn(50, seed=1)}
+    assert not {workload.recipe.id for workload in drawn(50)} & {
+        drawn_recipe.recipe.id for drawn_recipe in drawn(50, seed=1)
+    }
 
 
 def test_all_can_be_exported_and_run() -> None:
@@ -32,7 +34,7 @@ def test_all_can_be_exported_and_run() -> None:
         recipe = workload.recipe
         recipe.check(TINY)
         assert recipe == recipe.canonical(TINY)
-        assert refusal(recipe, TINY) is None
+        assert unsupported_reason(recipe, TINY) is None
         assert {bits for bits in recipe.weight_bits if bits <= 8} <= set(RUNTIME.weight_bits)
         assert 0 < workload.audio_s <= 26
         assert prompt_length(TINY) + workload.tokens <= TINY.n_text_ctx

@@ -14,7 +14,7 @@ import pytest
 
 from devices.operation import Operation
 from devices.predictor import KernelPredictor, work_terms
-from devices.profiler.measuring import Job, Settings, Timing, artifact_job
+from devices.profiler.measuring import Job, MeasuringOptions, Timing, artifact_job
 from devices.streams import STREAMS, streamed_bytes
 from devices.table import LatencyTable, TableRow
 from evaluators.profiling import operation_models, table_maker
@@ -79,7 +79,7 @@ class LawBench:
     said: list[str] = field(default_factory=list)
     known_ms: dict[str, float] = field(default_factory=dict)
     wholes: int = 0
-    settings = Settings(threads=2, cpus=None, session={}, canary=())
+    settings = MeasuringOptions(threads=2, cpus=None, session={}, canary=())
     core_set = "law"
     tool = "law 1.0"
 

@@ -75,7 +75,7 @@ def test_every_utterance_has_a_level_and_the_set_another_digest(sample: SpeechSe
     noisy = with_noise(whole, Mixing(noise=noise, levels_db=(20.0, 5.0, None)))
     assert noisy.name == "sample-search with noise at 20 dB, 5 dB, clean"
     assert noisy.digest != whole.digest
-    shares = Counter(one.noise.snr_db if one.noise else None for one in noisy.utterances)
+    shares = Counter(utterance.noise.snr_db if utterance.noise else None for utterance in noisy.utterances)
     assert set(shares) == {20.0, 5.0, None}
     assert min(shares.values()) >= 4
     for before, after in zip(whole.utterances, noisy.utterances, strict=True):
@@ -123,7 +123,7 @@ def test_features_of_noisy_speech_are_entries_of_their_own(sample: SpeechSet, no
     ]
     (tmp_path / "mel").mkdir()
     features = CachedFeatures(n_mels=80, folder=tmp_path / "mel")
-    mels = [features.mel(one) for one in utterances]
+    mels = [features.mel(utterance) for utterance in utterances]
     assert not torch.equal(mels[0], mels[1])
     assert not torch.equal(mels[1], mels[2])
     assert len(list((tmp_path / "mel").iterdir())) == 3
@@ -181,8 +181,8 @@ def test_noise_needs_a_level_and_a_level_noise() -> None:
 def test_real_noise(shared_speech: Path) -> None:
     speech = load_speech_set(shared_speech / "splits" / "commands_confirm.jsonl")
     noisy = with_noise(speech, Mixing(noise=shared_speech / "noise", levels_db=(10.0,)))
-    assert len({one.noise.file for one in noisy.utterances if one.noise}) > 5
-    for one in noisy.utterances:
-        speech_in = read_audio(one.audio)
-        if np.abs(one.samples()).max() < 1:
-            assert decibels(speech_in, one.samples() - speech_in) == pytest.approx(10, abs=0.01)
+    assert len({utterance.noise.file for utterance in noisy.utterances if utterance.noise}) > 5
+    for utterance in noisy.utterances:
+        speech_in = read_audio(utterance.audio)
+        if np.abs(utterance.samples()).max() < 1:
+            assert decibels(speech_in, utterance.samples() - speech_in) == pytest.approx(10, abs=0.01)

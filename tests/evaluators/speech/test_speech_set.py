@@ -102,12 +102,12 @@ def audio_folder_json(folder: Path) -> Path:
 def test_every_format_gives_the_same_utterances(tmp_path: Path, write) -> None:  # type: ignore[no-untyped-def]
     speech = load_speech_set(write(tmp_path))
 
-    assert {one.id: one.text for one in speech.utterances} == TEXTS
-    assert {one.id: one.speaker for one in speech.utterances} == SPEAKERS
-    assert {one.language for one in speech.utterances} == {"de"}
-    for one in speech.utterances:
-        assert one.duration_s == pytest.approx(DURATIONS_S[one.id], abs=1e-3)
-        assert one.duration_s == len(read_audio(one.audio)) / SAMPLE_RATE
+    assert {utterance.id: utterance.text for utterance in speech.utterances} == TEXTS
+    assert {utterance.id: utterance.speaker for utterance in speech.utterances} == SPEAKERS
+    assert {utterance.language for utterance in speech.utterances} == {"de"}
+    for utterance in speech.utterances:
+        assert utterance.duration_s == pytest.approx(DURATIONS_S[utterance.id], abs=1e-3)
+        assert utterance.duration_s == len(read_audio(utterance.audio)) / SAMPLE_RATE
     assert speech.broken == ()
 
 
@@ -122,13 +122,13 @@ def test_librispeech_tree(tmp_path: Path) -> None:
 
     speech = load_speech_set(tmp_path / "LibriSpeech")
 
-    assert {one.id: (one.speaker, one.text) for one in speech.utterances} == {
+    assert {utterance.id: (utterance.speaker, utterance.text) for utterance in speech.utterances} == {
         "84-121123-0000": ("84", "GO DO YOU HEAR"),
         "84-121123-0001": ("84", "BUT IN LESS THAN FIVE MINUTES"),
         "174-50561-0000": ("174", "GO DO YOU HEAR"),
         "174-50561-0001": ("174", "BUT IN LESS THAN FIVE MINUTES"),
     }
-    assert {one.language for one in speech.utterances} == {"en"}
+    assert {utterance.language for utterance in speech.utterances} == {"en"}
     assert load_speech_set(tmp_path / "LibriSpeech" / "dev-clean").digest == speech.digest
 
 
@@ -225,7 +225,7 @@ def test_a_broken_line_is_named_by_number_and_reason(clips: Path, row: object, r
     assert "\n" not in message
 
     speech = load_speech_set(manifest, language="en", skip_broken=True)
-    assert [one.id for one in speech.utterances] == ["good"]
+    assert [utterance.id for utterance in speech.utterances] == ["good"]
     assert [line.line for line in speech.broken] == [3]
     assert reason in speech.broken[0].reason
 
@@ -321,15 +321,15 @@ def sample() -> dict[str, SpeechSet]:
 def test_the_sample_is_what_its_page_says(sample: dict[str, SpeechSet]) -> None:
     search, confirm = sample["search"].utterances, sample["confirm"].utterances
     assert (len(search), len(confirm)) == (32, 16)
-    assert not {one.id for one in search} & {one.id for one in confirm}
-    assert not {one.text for one in search} & {one.text for one in confirm}
-    assert 4 * 60 < sum(one.duration_s for one in search + confirm) < 6 * 60
+    assert not {utterance.id for utterance in search} & {utterance.id for utterance in confirm}
+    assert not {utterance.text for utterance in search} & {utterance.text for utterance in confirm}
+    assert 4 * 60 < sum(utterance.duration_s for utterance in search + confirm) < 6 * 60
     assert load_speech_set(Path("sample")).utterances == search
 
 
 def test_the_sample_is_small_16_khz_and_whole(sample: dict[str, SpeechSet]) -> None:
     folder = sample_speech("search").parent / "audio"
-    used = {one.audio for speech in sample.values() for one in speech.utterances}
+    used = {utterance.audio for speech in sample.values() for utterance in speech.utterances}
     assert used == set(folder.iterdir())
     assert sum(path.stat().st_size for path in used) < 4_000_000
     for path in used:

@@ -61,7 +61,7 @@ def test_small_groups_are_not_judged() -> None:
     small = limits("+30%", group("de", 1, words=MIN_WORDS - 1), group("es", 20))
     found = [group("de", 50, words=MIN_WORDS - 1), group("es", 20)]
     assert small.broken(found) is None
-    assert [one.original.name for one in small.judged(found)] == ["es"]
+    assert [judged_group.original.name for judged_group in small.judged(found)] == ["es"]
     assert limits("+30%", group("de", 1, words=MIN_WORDS)).broken([group("de", 50, words=MIN_WORDS)])
     assert limits("+30%").worst([]) is None
 

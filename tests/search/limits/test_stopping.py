@@ -18,7 +18,7 @@ def utterances(errors: list[int], words: int = 10) -> list[UtteranceErrors]:
 
 
 def by_id(errors: list[int]) -> dict[str, UtteranceErrors]:
-    return {one.id: one for one in utterances(errors)}
+    return {utterance.id: utterance for utterance in utterances(errors)}
 
 
 def reason(candidate: list[int], baseline: list[int], wer_limit: float, *, seen: int, seed: int = 0) -> str | None:

@@ -20,9 +20,14 @@ def transcripts(insertions: list[int], *, ran_on: int = 0) -> list[UtteranceErro
 
 
 def found(trial: list[UtteranceErrors], original: list[UtteranceErrors], *, growth: float = 1.1) -> WindowFinding:
-    errors = sum(one.insertions + one.substitutions for one in original)
+    errors = sum(original_utterance.insertions + original_utterance.substitutions for original_utterance in original)
     limit = growth * errors / (20 * len(original))
-    return check_window(trial, {one.id: one for one in original}, wer_limit=limit, rng=np.random.default_rng(0))
+    return check_window(
+        trial,
+        {original_utterance.id: original_utterance for original_utterance in original},
+        wer_limit=limit,
+        rng=np.random.default_rng(0),
+    )
 
 
 @pytest.mark.parametrize("utterances", [10, 102, 103, 300, 1000])
@@ -50,7 +55,7 @@ def test_loops_count_although_the_wer_is_lower():
     """Three transcripts run on for 20 words, while 70 substitutions less make up for them."""
     original = transcripts([0] * 80)
     trial = [replace(one, substitutions=0, insertions=20 * (n < 3), ran_on=n < 3) for n, one in enumerate(original)]
-    assert sum(one.insertions + one.substitutions for one in trial) < 80
+    assert sum(utterance.insertions + utterance.substitutions for utterance in trial) < 80
     assert found(trial, original).violations["run_on"] > 0
 
 
@@ -77,9 +82,12 @@ def test_a_trial_like_the_original_is_rarely_guarded(seed):
 
 
 def test_an_original_without_errors_leaves_only_what_runs_on():
-    perfect = [replace(one, substitutions=0) for one in transcripts([0] * 30)]
+    perfect = [replace(transcript, substitutions=0) for transcript in transcripts([0] * 30)]
     finding = check_window(
-        transcripts([3] * 30, ran_on=3), {one.id: one for one in perfect}, wer_limit=0.1, rng=np.random.default_rng(0)
+        transcripts([3] * 30, ran_on=3),
+        {utterance.id: utterance for utterance in perfect},
+        wer_limit=0.1,
+        rng=np.random.default_rng(0),
     )
     assert finding.violations["insertions"] == 0
     assert finding.violations["run_on"] > 0
@@ -88,6 +96,6 @@ def test_an_original_without_errors_leaves_only_what_runs_on():
 def test_records_from_before_the_guard_are_read(make_trial):
     trial = make_trial(1, objective=0.5, wer=0.05)
     text = json.loads(trial.to_json())
-    for one in text["accuracy"]["utterances"]:
-        del one["ran_on"]
+    for utterance in text["accuracy"]["utterances"]:
+        del utterance["ran_on"]
     assert Trial.from_json(json.dumps(text)) == trial

@@ -352,7 +352,7 @@ def test_groups_are_in_the_json(grouped: Outcome):
     assert values["group_budget"] == "+30%"
     pick = values["recommended"]
     assert pick["worst_group"] == {"kind": "language", "name": "de", "over": pytest.approx(25 / 26 - 1)}
-    assert [(one["name"], one["errors"], one["words"]) for one in pick["groups"]] == [
+    assert [(group["name"], group["errors"], group["words"]) for group in pick["groups"]] == [
         ("de", 25, 200), ("es", 33, 200), ("<fr>", 4, 40)
     ]  # fmt: skip
 
