@@ -11,8 +11,8 @@ from compression.compress import compress
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel
-from evaluators.costs.flops_check import Flops, count_flops, teacher_forced_flops
 from evaluators.costs.inventory import prompt_length
+from evaluators.flops_check import Flops, count_flops, teacher_forced_flops
 from runtime.window import encoder_frames
 from tests.networks import network_of_shape, random_network
 from tests.strategies import recipes, small_dimensions
