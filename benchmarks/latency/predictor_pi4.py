@@ -196,7 +196,7 @@ def left(kept: Mask, rows: Rows) -> Mask:
 
 
 def summary(name: str, predictions: Sequence[Array], measured: Array, rests: Sequence[Mask]) -> Summary:
-    scores = [score(one[rest], measured[rest]) for one, rest in zip(predictions, rests, strict=True)]
+    scores = [score(prediction[rest], measured[rest]) for prediction, rest in zip(predictions, rests, strict=True)]
     correlations = [score.spearman for score in scores if score.spearman is not None]
     return Summary(
         predictor=name,
@@ -262,30 +262,32 @@ def text_lines(facts: Facts, reports: Sequence[PartReport]) -> list[str]:
     return lines
 
 
-def _part_lines(one: PartReport) -> list[str]:
-    fit = f"on the rows fitted on {100 * one.fit_mape:.2f} %"
-    lines = [f"{one.part}, target: MAPE under {100 * one.target_mape:.0f} %; {fit}"]
-    if one.least_possible_mape is not None:
-        lines.append(f"  least possible from width, layers and FFN, all rows: {100 * one.least_possible_mape:.2f} %")
+def _part_lines(report: PartReport) -> list[str]:
+    fit = f"on the rows fitted on {100 * report.fit_mape:.2f} %"
+    lines = [f"{report.part}, target: MAPE under {100 * report.target_mape:.0f} %; {fit}"]
+    if report.least_possible_mape is not None:
+        lines.append(f"  least possible from width, layers and FFN, all rows: {100 * report.least_possible_mape:.2f} %")
     lines.append(f"  {'':22}{'rows':>16}{'MAPE %':>8}{'worst':>7}{'median %':>10}{'+-10 %':>8}{'Spearman':>10}")
-    lines += [_summary_line(each, "all") for each in one.all_rows]
-    lines += [_summary_line(each, f"without {one.outliers}") for each in one.without_outliers]
+    lines += [_summary_line(each, "all") for each in report.all_rows]
+    lines += [_summary_line(each, f"without {report.outliers}") for each in report.without_outliers]
     lines.append("  constants (first choice; middle 90 % of the choices):")
-    return lines + [_constant_line(each) for each in one.constants]
+    return lines + [_constant_line(each) for each in report.constants]
 
 
-def _summary_line(one: Summary, which: str) -> str:
-    rows = f"{one.rows} {which}"
-    spearman = "-" if one.spearman is None else f"{one.spearman:.3f}"
+def _summary_line(summary: Summary, which: str) -> str:
+    rows = f"{summary.rows} {which}"
+    spearman = "-" if summary.spearman is None else f"{summary.spearman:.3f}"
     return (
-        f"  {one.predictor:22}{rows:>16}{100 * one.mape:8.2f}{100 * one.mape_worst:7.2f}{100 * one.median_ape:10.2f}"
-        f"{100 * one.within_10_percent:8.1f}{spearman:>10}"
+        f"  {summary.predictor:22}{rows:>16}{100 * summary.mape:8.2f}{100 * summary.mape_worst:7.2f}"
+        f"{100 * summary.median_ape:10.2f}{100 * summary.within_10_percent:8.1f}{spearman:>10}"
     )
 
 
-def _constant_line(one: Constant) -> str:
-    value, low, high = ("none" if each is None else f"{each:.3g}" for each in (one.value, one.low, one.high))
-    return f"    {one.name:9} {value:>6} {one.unit:17} ({low} to {high})  {one.meaning}"
+def _constant_line(constant: Constant) -> str:
+    value, low, high = (
+        "none" if each is None else f"{each:.3g}" for each in (constant.value, constant.low, constant.high)
+    )
+    return f"    {constant.name:9} {value:>6} {constant.unit:17} ({low} to {high})  {constant.meaning}"
 
 
 if __name__ == "__main__":

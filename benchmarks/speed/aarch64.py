@@ -164,10 +164,10 @@ def _outcome(
     )
 
 
-def largest_difference(one: Outcome, other: Outcome) -> float | None:
+def largest_difference(outcome: Outcome, other: Outcome) -> float | None:
     """Of the segments' average log-probabilities; None when the runs cut or dropped segments differently."""
-    pairs = list(zip(one.log_probabilities, other.log_probabilities, strict=False))
-    if len(one.log_probabilities) != len(other.log_probabilities):
+    pairs = list(zip(outcome.log_probabilities, other.log_probabilities, strict=False))
+    if len(outcome.log_probabilities) != len(other.log_probabilities):
         return None
     if any((a is None) != (b is None) for a, b in pairs):
         return None

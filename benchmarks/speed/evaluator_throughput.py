@@ -163,14 +163,14 @@ def sgemm_gflops() -> float:
 def report(runs: list[Run], peak: float, gflop: float, *, as_json: bool) -> None:
     loop = {False: runs[0], True: runs[2]}
     rows = []
-    for index, one in enumerate(runs):
+    for index, run in enumerate(runs):
         reference = loop[index >= 2]
         rows.append(
-            asdict(one)
+            asdict(run)
             | {
-                "utterances_per_s": one.utterances / one.whole_s,
-                "after_encoder_speedup": reference.after_encoder_s / one.after_encoder_s,
-                "whole_speedup": reference.whole_s / one.whole_s,
+                "utterances_per_s": run.utterances / run.whole_s,
+                "after_encoder_speedup": reference.after_encoder_s / run.after_encoder_s,
+                "whole_speedup": reference.whole_s / run.whole_s,
             }
         )
     share = gflop * runs[1].utterances / runs[1].encoder_s / peak

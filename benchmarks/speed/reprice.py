@@ -221,8 +221,8 @@ def _accuracy(wer: float, utterances: int) -> TrialAccuracy:
     errors = round(wer * utterances * WORDS)
     spread = [errors * (n + 1) // utterances - errors * n // utterances for n in range(utterances)]
     scored = [
-        UtteranceErrors(id=f"utterance-{n:04}", insertions=0, deletions=0, substitutions=one, words=WORDS)
-        for n, one in enumerate(spread)
+        UtteranceErrors(id=f"utterance-{n:04}", insertions=0, deletions=0, substitutions=error, words=WORDS)
+        for n, error in enumerate(spread)
     ]
     words = utterances * WORDS
     return TrialAccuracy(

@@ -264,7 +264,7 @@ class Timings:
 
     def slowness(self, visit: Visit) -> float:
         """How much slower than usual the machine was around a visit."""
-        near = [one for one in self.visits if abs(one.at - visit.at) <= CANARY_NEIGHBOURS_S]
+        near = [other for other in self.visits if abs(other.at - visit.at) <= CANARY_NEIGHBOURS_S]
         loads = [median(load) for load in zip(*(neighbour.canary_s for neighbour in near), strict=True)]
         return fmean(now / usual for now, usual in zip(loads, self._usual, strict=True))
 

@@ -151,13 +151,13 @@ def _values(outcome: ProfileOutcome, machine: Machine, out: Path) -> dict[str, o
     }
 
 
-def _comparison(one: Comparison) -> dict[str, object]:
-    predicted = one.predicted
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    predicted = comparison.predicted
     return {
-        "workload": one.workload,
-        "part": one.part,
+        "workload": comparison.workload,
+        "part": comparison.part,
         "predicted_ms": predicted.ms,
         "low_ms": predicted.low_ms,
         "high_ms": predicted.high_ms,
-        "measured_ms": one.measured_ms,
+        "measured_ms": comparison.measured_ms,
     }

@@ -142,22 +142,22 @@ def groups_figure(rows: Sequence[GroupRow], pick: Trial) -> str:
         (f"trial {pick.number}", GREEN, "circle", 0.13, [row.found for row in rows]),
     )
     for name, color, symbol, shift, found in series:
-        shown = [(place + shift, one) for place, one in enumerate(found) if one]
+        shown = [(place + shift, group) for place, group in enumerate(found) if group]
         figure.add_trace(
             go.Scatter(
-                x=[100 * one.wer for _, one in shown],
+                x=[100 * group.wer for _, group in shown],
                 y=[place for place, _ in shown],
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [100 * (one.wer_high - one.wer) for _, one in shown],
-                    "arrayminus": [100 * (one.wer - one.wer_low) for _, one in shown],
+                    "array": [100 * (group.wer_high - group.wer) for _, group in shown],
+                    "arrayminus": [100 * (group.wer - group.wer_low) for _, group in shown],
                     "thickness": 1.5,
                 },
                 mode="markers",
                 name=name,
                 marker={"color": color, "symbol": symbol, "size": 9},
-                text=[f"{escape(one.label)}, {one.errors} errors in {one.words} words" for _, one in shown],
+                text=[f"{escape(group.label)}, {group.errors} errors in {group.words} words" for _, group in shown],
                 hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
             )
         )

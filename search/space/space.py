@@ -72,8 +72,8 @@ class Space:
             channel_block=self.channel_block,
         )
         named = [(gene(name, self.dimensions), value) for name, value in genes.items()]
-        for one, value in sorted(named, key=lambda pair: pair[0].rank):
-            one.apply(draft, value)
+        for applied, value in sorted(named, key=lambda pair: pair[0].rank):
+            applied.apply(draft, value)
         changes: dict[str, Any] = {stack: tuple(draft.layers[stack]) for stack in STACKS} | draft.model
         recipe = replace(self.original, importance=MEASURE, **changes)
         recipe.check(self.dimensions)
@@ -93,8 +93,8 @@ class Space:
     def rules_out(self, hopeless: Recipe, recipe: Recipe) -> bool:
         """Whether a recipe is at least as compressed as another; one that loses no unit goes with every measure."""
 
-        def chosen(one: Recipe) -> Recipe:
-            return one if one.is_pruned(self.dimensions) else replace(one, importance=MEASURE)
+        def chosen(recipe: Recipe) -> Recipe:
+            return recipe if recipe.is_pruned(self.dimensions) else replace(recipe, importance=MEASURE)
 
         return at_least_as_compressed(chosen(recipe), chosen(hopeless))
 

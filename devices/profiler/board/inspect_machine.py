@@ -95,8 +95,8 @@ def number(path: Path) -> int | None:
 
 def load_averages(root: Path) -> list[float]:
     """Runnable processes on average over 1, 5 and 15 minutes."""
-    one, five, fifteen = need(root / "proc/loadavg").split()[:3]
-    return [float(one), float(five), float(fifteen)]
+    last_minute, five, fifteen = need(root / "proc/loadavg").split()[:3]
+    return [float(last_minute), float(five), float(fifteen)]
 
 
 def command(*arguments: str) -> str:

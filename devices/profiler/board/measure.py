@@ -89,18 +89,18 @@ def _runner(folder: Path, job: Json, plan: Json) -> Run:
     """A function that runs a job's model once, on inputs of random values."""
     session = _session(folder / job["model"], plan)
     names = [output.name for output in session.get_outputs()]
-    feeds = {one["name"]: _value(one) for one in job["inputs"]}
+    feeds = {graph_input["name"]: _value(graph_input) for graph_input in job["inputs"]}
     return lambda: session.run_with_ort_values(names, feeds)
 
 
-def _value(one: Json) -> Any:
+def _value(graph_input: Json) -> Any:
     """In memory that onnxruntime allocates, as what it hands on is: numpy's comes in huge pages, which are faster."""
     generator = np.random.default_rng(0)
-    shape = tuple(one["shape"])
-    if one["type"].startswith("float"):
-        values = generator.standard_normal(shape).astype(one["type"])
+    shape = tuple(graph_input["shape"])
+    if graph_input["type"].startswith("float"):
+        values = generator.standard_normal(shape).astype(graph_input["type"])
     else:
-        values = generator.integers(0, 64, shape).astype(one["type"])
+        values = generator.integers(0, 64, shape).astype(graph_input["type"])
     allocated = ort.OrtValue.ortvalue_from_shape_and_type(shape, values.dtype.type)
     allocated.update_inplace(values)
     return allocated
