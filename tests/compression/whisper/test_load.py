@@ -29,7 +29,7 @@ from compression.whisper.ctranslate2_format import read_whisper
 from compression.whisper.load import LoadedModel, load_model, save_tensors
 from compression.whisper.network import encode
 
-SAMPLE_SPEECH = Path(__file__).parents[2] / "evaluators" / "sample_speech" / "audio"
+SAMPLE_SPEECH = Path(__file__).parents[3] / "evaluators" / "sample_speech" / "audio"
 
 
 def assert_same_weights(network: Whisper, expected: Whisper) -> None:
