@@ -21,9 +21,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _speech_path(given: str | Path) -> Path:
+    from search.name_or_path import speech_path
+
+    return speech_path(given)
+
+
+def _speech_option(*, help: str) -> Any:  # noqa: A002 - as typer has it
+    return typer.Option(help=help, parser=_speech_path, metavar="<path>")
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
-Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
+Data = Annotated[Path, _speech_option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
 SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
@@ -95,7 +106,7 @@ def baseline(
     model: Model = "tiny.en",
     data: Data = Path("sample"),
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by.")] = None,
+    calibration: Annotated[Path | None, _speech_option(help="Speech to choose pruned units by.")] = None,
     calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = 32,
     language: Language = None,
     skip_broken: SkipBroken = False,
@@ -164,7 +175,10 @@ def recover(
     hours: Annotated[
         float | None, typer.Option(help="Of training; set-up and scoring come on top.", callback=checked(Hours))
     ] = None,
-    speech: Annotated[Path | None, typer.Option(help="To train on; default: the run's calibration speech.")] = None,
+    speech: Annotated[
+        Path | None,
+        _speech_option(help="To train on; default: the run's calibration speech."),
+    ] = None,
     training: Annotated[Path | None, typer.Option(help="TOML file with the training's settings.")] = None,
     torch_device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     json: Json = False,
@@ -220,7 +234,10 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Instead of a run: a recipe (JSON), with --model.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to compress by --recipe.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by, with --recipe.")] = None,
+    calibration: Annotated[
+        Path | None,
+        _speech_option(help="Speech to choose pruned units by, with --recipe."),
+    ] = None,
     calibration_utterances: Annotated[
         int | None, typer.Option(help="How many of them; default 32.", callback=checked(Utterances))
     ] = None,
@@ -251,7 +268,12 @@ def verify(
     data: Data = Path("sample"),
     model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="The speech that it was calibrated on; default: what the artifact names.")
+        Path | None,
+        typer.Option(
+            help="The speech that it was calibrated on; default: what the artifact names.",
+            parser=_speech_path,
+            metavar="<path>",
+        ),
     ] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,

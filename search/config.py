@@ -1,6 +1,5 @@
 """The configuration of a run: command-line flags over a TOML file over defaults."""
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +12,8 @@ from evaluators.speech.noisy_speech import Mixing
 from search.command_options import complaint
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
+from search.name_or_path import NAMES, recorded, settled
 from search.options import SearchOptions
-
-PATH_KEYS = frozenset({"data", "confirm", "calibration", "model", "device", "space", "noise"})
-"""Keys that hold a path or a name. In a file, a path is relative to that file's folder; what is no path is a name."""
 
 
 class SearchConfig(SearchOptions):
@@ -29,7 +26,7 @@ class SearchConfig(SearchOptions):
         Raises InputError naming the key and what is wrong with it.
         """
         values = _read(file) if file else {}
-        values |= {key: value for key, value in flags.items() if value is not None}
+        values |= _settled({key: value for key, value in flags.items() if value is not None}, Path())
         try:
             config = cls(**values)
         except ValidationError as error:
@@ -72,9 +69,8 @@ class SearchConfig(SearchOptions):
     def to_toml(self, folder: Path) -> str:
         """As `config.toml` of a run's folder; paths become relative to it."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for key in PATH_KEYS & values.keys():
-            if Path(values[key]).exists():
-                values[key] = Path(os.path.relpath(values[key], folder)).as_posix()
+        for key in NAMES.keys() & values.keys():
+            values[key] = recorded(values[key], NAMES[key], folder)
         return tomli_w.dumps(values)
 
 
@@ -83,7 +79,10 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"configuration {file}: cannot be read ({error})") from error
-    for key in PATH_KEYS & values.keys():
-        if isinstance(values[key], str) and (beside := file.parent / values[key]).exists():
-            values[key] = os.path.normpath(beside)
-    return values
+    return _settled(values, file.parent)
+
+
+def _settled(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """With every name or path as `settled` has it; what is neither text nor a path is for the checks of types."""
+    given = {key: str(values[key]) for key in NAMES.keys() & values.keys() if isinstance(values[key], str | Path)}
+    return values | {key: settled(value, NAMES[key], folder) for key, value in given.items() if value}

@@ -14,10 +14,11 @@ from compression.export.targets import check_exportable, check_replaceable, expo
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel
 from evaluators.costs.price import stored_bytes
-from search.artifacts import compressed, full_path, sources_of
+from search.artifacts import compressed, sources_of
 from search.commands.baseline import read_recipe_for
 from search.engines.study_store import StudyStore
 from search.folder import RunFolder
+from search.name_or_path import NAMES, settled
 from search.run_records import find_trial, read_outcome
 from search.session import open_model, reopen_session
 
@@ -101,8 +102,8 @@ def _from_file(options: ExportOptions) -> _Material:
     model = open_model(options.model, Console(stderr=True).print)
     recipe = read_recipe_for(model, options.recipe_file)
     sources = Sources(
-        model=full_path(options.model),
-        calibration=full_path(options.calibration) if options.calibration else None,
+        model=settled(options.model, NAMES["model"]),
+        calibration=str(options.calibration) if options.calibration else None,
         calibration_utterances=options.calibration_utterances or CALIBRATION_UTTERANCES,
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,
