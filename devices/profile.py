@@ -205,7 +205,7 @@ def _find(name_or_path: str) -> _Found:
     try:
         table_path = path.with_suffix(".csv")
         return _Found(
-            name=str(path) if path.stem in known_profiles() else path.stem,
+            name=path.name if path.stem in known_profiles() else path.stem,
             is_shipped=False,
             file=path,
             facts_text=path.read_text(encoding="utf-8"),

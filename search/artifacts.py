@@ -34,17 +34,12 @@ def sources_of(session: Session, recipe: Recipe) -> Sources:
     config = session.config
     recovered = session.recovered / recipe.id if session.recovered and recipe.recovery else None
     return Sources(
-        model=full_path(config.model),
-        calibration=full_path(config.calibration or config.data),
+        model=config.model,
+        calibration=str(config.calibration or config.data),
         calibration_utterances=config.calibration_utterances,
         language=config.language,
         recovered=str(recovered.absolute()) if recovered else None,
     )
-
-
-def full_path(name: Path | str) -> str:
-    """A path that is right from every folder; a name, which is no path, as it is."""
-    return str(Path(name).absolute()) if Path(name).exists() else str(name)
 
 
 def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Whisper:

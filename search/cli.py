@@ -2,7 +2,9 @@
 
 import errno
 import os
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,28 +12,61 @@ import typer
 
 from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
+from search.command_options import checked, takes
+from search.options import Beams, Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Hardware-aware compression search for OpenAI's Whisper.",
 )
+
+
+def _speech_path(given: str | Path) -> Path:
+    from search.name_or_path import speech_path
+
+    return speech_path(given)
+
+
+def _speech_option(*, help: str) -> Any:  # noqa: A002 - as typer has it
+    return typer.Option(help=help, parser=_speech_path, metavar="<path>")
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
-Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
+Data = Annotated[Path, _speech_option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
 SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
-Occupancy = Annotated[float | None, typer.Option(help="Share of all cores that speech without a pause may keep busy.")]
-Confidence = Annotated[
-    float | None, typer.Option(help="Probability with which limits on time must hold; default 0.5, the median.")
+Threads = Annotated[
+    int | None,
+    typer.Option(help="CPU threads; default: one per core that this process may use.", callback=checked(ThreadCount)),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default: one per core.")]
 
+COST_LIMITS = (
+    "max_size_mb", "max_latency_ms", "max_rtf", "max_memory_mb", "max_occupancy", "latency_confidence",
+)  # fmt: skip
+"""The options of a search that limit costs."""
+BESIDE = ("torch", "openai-whisper", "onnxruntime")
+"""What results depend on, beside the project's own version."""
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def _show_versions(asked: bool) -> None:
+    if asked:
+        shown = ", ".join(f"{name} {version(name)}" for name in BESIDE)
+        typer.echo(f"whisperfit {version('whisperfit')} (Python {platform.python_version()}, {shown})")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_versions)
+    ] = False,
+) -> None:
+    """Hardware-aware compression search for OpenAI's Whisper."""
 
 
 @app.command()
@@ -51,7 +86,9 @@ def profile(
     models: Annotated[str, typer.Option(help="The models that it is for, such as tiny.en,base.")] = "tiny.en,base",
     core_set: Annotated[str | None, typer.Option(help="Cores to measure on; default: the fastest.")] = None,
     threads: Annotated[str | None, typer.Option(help="Such as 1,2,4; default: those up to the core set's.")] = None,
-    minutes: Annotated[float, typer.Option(help="No further round of measurements begins after them.")] = 60.0,
+    minutes: Annotated[
+        float, typer.Option(help="No further round of measurements begins after them.", callback=checked(Minutes))
+    ] = 60.0,
     title: Annotated[str | None, typer.Option(help="Default: what the device calls itself.")] = None,
     json: Json = False,
 ) -> None:
@@ -69,8 +106,8 @@ def baseline(
     model: Model = "tiny.en",
     data: Data = Path("sample"),
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by.")] = None,
-    calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
+    calibration: Annotated[Path | None, _speech_option(help="Speech to choose pruned units by.")] = None,
+    calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = 32,
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -97,64 +134,29 @@ def baseline(
 
 
 @app.command()
+@takes(SearchOptions.model_fields)
 def search(
+    *,
     out: Annotated[Path, typer.Option(help="The run's folder; made anew.")],
-    model: Annotated[
-        str | None, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="A device profile's name, or your own TOML.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Evaluation speech; default: the built-in sample.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
-    wer_budget: Annotated[str | None, typer.Option(help="+10% above the baseline, or 8.5% absolute.")] = None,
-    group_budget: Annotated[
-        str | None, typer.Option(help="The same for each group (language, speaker, length, noise); the worst counts.")
-    ] = None,
-    hours: Annotated[float | None, typer.Option(help="End after this time, confirmation included.")] = None,
-    trials: Annotated[int | None, typer.Option(help="End after this many scored trials.")] = None,
-    confirm: Annotated[
-        Path | None, typer.Option(help="Speech that the search never sees, to confirm the front on.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Speech for importance and ranges; default: the search's.")
-    ] = None,
-    calibration_utterances: Annotated[int | None, typer.Option(help="How many of them; default 32.")] = None,
-    language: Language = None,
-    skip_broken: SkipBroken = False,
-    noise: Noise = None,
-    snr_db: SnrDb = None,
-    space: Annotated[str | None, typer.Option(help="coarse, fine, or a TOML file of genes.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
-    objective: Annotated[str | None, typer.Option(help="Weights of size and FLOPs; default 0.5,0.5.")] = None,
-    max_size_mb: Annotated[float | None, typer.Option()] = None,
-    max_latency_ms: Annotated[float | None, typer.Option()] = None,
-    max_rtf: Annotated[float | None, typer.Option()] = None,
-    max_memory_mb: Annotated[float | None, typer.Option(help="Default: what the device has.")] = None,
-    max_occupancy: Occupancy = None,
-    latency_confidence: Confidence = None,
-    seed: Annotated[int | None, typer.Option()] = None,
-    threads: Threads = None,
+    flags: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Search the cheapest compression of a model that keeps within a WER budget on a device."""
     from search.commands.search import run_new_search
 
-    flags: dict[str, Any] = {
-        "model": model, "device": device, "data": data, "wer_budget": wer_budget, "hours": hours, "trials": trials,
-        "confirm": confirm, "calibration": calibration, "calibration_utterances": calibration_utterances,
-        "language": language, "skip_broken": skip_broken or None, "noise": noise,
-        "snr_db": snr_db, "group_budget": group_budget, "space": space, "sampler": sampler,
-        "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms, "max_rtf": max_rtf,
-        "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy, "latency_confidence": latency_confidence,
-        "seed": seed, "threads": threads,
-    }  # fmt: skip
     run_new_search(out=out, config_file=config, flags=flags, as_json=json)
 
 
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
-    hours: Annotated[float | None, typer.Option(help="Time for this continuation; default: what is left.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Scored trials in all; default: the run's own number.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Time for this continuation; default: what is left.", callback=checked(Hours))
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Scored trials in all; default: the run's own number.", callback=checked(Trials))
+    ] = None,
     json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted, or that should go further."""
@@ -170,8 +172,13 @@ def recover(
     trial: Annotated[
         str | None, typer.Option(help="Number or recipe id of the run's trial; default: the recommended one.")
     ] = None,
-    hours: Annotated[float | None, typer.Option(help="Of training; set-up and scoring come on top.")] = None,
-    speech: Annotated[Path | None, typer.Option(help="To train on; default: the run's calibration speech.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Of training; set-up and scoring come on top.", callback=checked(Hours))
+    ] = None,
+    speech: Annotated[
+        Path | None,
+        _speech_option(help="To train on; default: the run's calibration speech."),
+    ] = None,
     training: Annotated[Path | None, typer.Option(help="TOML file with the training's settings.")] = None,
     torch_device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     json: Json = False,
@@ -200,28 +207,21 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
 
 
 @app.command()
+@takes(("device", "objective", *COST_LIMITS), required={"device"})
 def reprice(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
-    device: Annotated[str, typer.Option(help="A device profile's name, or your own TOML.")],
+    *,
     out: Annotated[Path | None, typer.Option(help="Default: devices/DEVICE in the run's folder.")] = None,
-    objective: Annotated[str | None, typer.Option(help="Weights of size and FLOPs; default: the run's.")] = None,
-    max_size_mb: Annotated[float | None, typer.Option(help="Default, here and below: the run's limit.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option()] = None,
-    max_rtf: Annotated[float | None, typer.Option()] = None,
-    max_memory_mb: Annotated[float | None, typer.Option(help="At most what the device has.")] = None,
-    max_occupancy: Occupancy = None,
-    latency_confidence: Confidence = None,
+    flags: dict[str, Any],
     json: Json = False,
 ) -> None:
-    """Price a run's trials for another device: its front, pick and report, from the WERs that are known."""
+    """Price a run's trials for another device; the limits that are not given are the run's.
+
+    Its front, pick and report come from the WERs that are known.
+    """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a table is fitted by many small products, which threads slow
     from search.commands.reprice import reprice_run
 
-    flags: dict[str, Any] = {
-        "device": device, "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms,
-        "max_rtf": max_rtf, "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy,
-        "latency_confidence": latency_confidence,
-    }  # fmt: skip
     reprice_run(run, out=out, flags=flags, as_json=json)
 
 
@@ -234,8 +234,13 @@ def export(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Instead of a run: a recipe (JSON), with --model.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to compress by --recipe.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by, with --recipe.")] = None,
-    calibration_utterances: Annotated[int | None, typer.Option(min=1, help="How many of them; default 32.")] = None,
+    calibration: Annotated[
+        Path | None,
+        _speech_option(help="Speech to choose pruned units by, with --recipe."),
+    ] = None,
+    calibration_utterances: Annotated[
+        int | None, typer.Option(help="How many of them; default 32.", callback=checked(Utterances))
+    ] = None,
     language: Language = None,
     target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2 or ggml.")] = "onnxruntime",
     json: Json = False,
@@ -263,14 +268,19 @@ def verify(
     data: Data = Path("sample"),
     model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="The speech that it was calibrated on; default: what the artifact names.")
+        Path | None,
+        typer.Option(
+            help="The speech that it was calibrated on; default: what the artifact names.",
+            parser=_speech_path,
+            metavar="<path>",
+        ),
     ] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
     snr_db: SnrDb = None,
     threads: Threads = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each clip.")] = 5,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each clip.", callback=checked(Repeats))] = 5,
     json: Json = False,
 ) -> None:
     """Measure an artifact: WER, parity with torch, size, latency, memory, and what it hears in silence and noise."""
@@ -298,7 +308,7 @@ def transcribe(
     format: Annotated[str, typer.Option(help="text, json or srt.")] = "text",  # noqa: A002 - the option's name
     language: Annotated[str | None, typer.Option(help="Such as en; default: detected where speech begins.")] = None,
     task: Annotated[str, typer.Option(help="transcribe, or translate to English.")] = "transcribe",
-    beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.", callback=checked(Beams))] = 1,
     threads: Threads = None,
     json: Json = False,
 ) -> None:

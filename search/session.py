@@ -15,6 +15,7 @@ from common.files import sha256_of_text
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.allocation import Sensitivity
+from compression.recipe.dimensions import VOCABULARIES
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import has_words
@@ -151,7 +152,7 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
     say(f"Loading {config.model}")
-    model = load_model(config.model)
+    model = open_model(config.model, say)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def load(path: Path) -> SpeechSet:
@@ -273,6 +274,19 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
     if changed:
         raise InputError(f"{folder.path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
     return session
+
+
+def open_model(name_or_path: str, say: Say) -> LoadedModel:
+    """`load_model` of what can also transcribe, which says what it left out. Raises InputError as that does."""
+    model = load_model(name_or_path)
+    if model.dimensions.n_vocab not in VOCABULARIES:
+        raise InputError(
+            f"{name_or_path} cannot transcribe: its {model.dimensions.n_vocab} tokens are none of Whisper's "
+            f"vocabularies {VOCABULARIES}"
+        )
+    if model.note:
+        say(f"Note: {model.note}")
+    return model
 
 
 def load_speech(

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,6 +34,19 @@ def test_no_other_distribution_owns_a_name(name):
 def test_the_command_line_loads_nothing_heavy():
     code = f"import sys, search.cli; print([name for name in {HEAVY} if name in sys.modules])"
     assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_the_version_is_told_by_itself():
+    code = (
+        "import sys\nfrom search.cli import app\n"
+        "try:\n    app(['--version'])\nexcept SystemExit as ended:\n    print(ended.code)\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    shown = python("-c", code)
+    told, ended = shown.stdout.splitlines()
+    assert told.startswith(f"whisperfit {version('whisperfit')} (Python 3.")
+    assert all(f"{name} {version(name)}" in told for name in ("torch", "openai-whisper", "onnxruntime"))
+    assert (ended, shown.stderr.strip()) == ("0", "[]")
 
 
 def test_help_names_every_command():

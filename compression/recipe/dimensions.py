@@ -4,8 +4,14 @@ from dataclasses import dataclass, fields
 
 from common.errors import UnknownNameError
 
-VOCABULARIES = (51864, 51865, 51866)
+ENGLISH_ONLY, MULTILINGUAL, THIRD_LARGE = VOCABULARIES = (51864, 51865, 51866)
 """Tokens of the English-only, the multilingual and large-v3's vocabulary."""
+AUDIO_POSITIONS = 1500
+"""Of the encoder, 20 ms each: Whisper's window of 30 s."""
+MEL_BANDS = (80, 128)
+"""For which openai-whisper has filters."""
+LEAST_TEXT_POSITIONS = 16
+"""Half of them hold a prompt and text."""
 TIMESTAMPS = 1501
 """Of them, the last ones: 0 to 30 s in steps of 20 ms."""
 
@@ -28,6 +34,8 @@ class Dimensions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if type(value) is not int:
+                raise ValueError(f"`{field.name}` must be a whole number, but got {value!r}")
             if value < 1:
                 raise ValueError(f"`{field.name} >= 1` must hold, but got {value}")
         for state, heads in ((self.n_audio_state, self.n_audio_head), (self.n_text_state, self.n_text_head)):
@@ -55,12 +63,30 @@ class Dimensions:
     @property
     def is_multilingual(self) -> bool:
         """As in openai-whisper: English-only vocabularies have 51,864 tokens."""
-        return self.n_vocab >= 51865
+        return self.n_vocab >= MULTILINGUAL
 
     @property
     def text_tokens(self) -> int:
         """Tokens that stand for text, in one of Whisper's own vocabularies; the special ones follow them."""
         return 50257 if self.is_multilingual else 50256
+
+    @property
+    def unusable(self) -> str | None:
+        """Why no Whisper of these dimensions can be used here, or None when it can."""
+        if self.n_audio_ctx != AUDIO_POSITIONS:
+            return (
+                f"its encoder has {self.n_audio_ctx} positions, {self.n_audio_ctx / 50:g} s of audio: only Whispers of "
+                f"{AUDIO_POSITIONS} (30 s) can be used (a recipe's window_s shortens the window of one)"
+            )
+        if self.n_mels not in MEL_BANDS:
+            return f"it hears {self.n_mels} mel bands: openai-whisper has filters for {MEL_BANDS[0]} and {MEL_BANDS[1]}"
+        if self.n_audio_state != self.n_text_state:
+            return f"its encoder is {self.n_audio_state} wide and its decoder {self.n_text_state}: they must be equal"
+        if self.n_audio_state % 2 or self.n_audio_state < 4:
+            return f"it is {self.n_audio_state} wide: sines and cosines of positions need an even width of at least 4"
+        if self.n_text_ctx < LEAST_TEXT_POSITIONS:
+            return f"its decoder has {self.n_text_ctx} positions, at least {LEAST_TEXT_POSITIONS} are needed"
+        return None
 
     def embedding_rows(self, text_tokens: int) -> int:
         """Rows of the token embedding where so many text tokens are kept; 0: the whole vocabulary.

@@ -6,7 +6,7 @@ import pickle
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +20,14 @@ from whisper.model import ModelDimensions, Whisper
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_file
-from compression.recipe.dimensions import Dimensions
+from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.whisper.ctranslate2_format import read_alignment_heads, read_whisper
+from compression.whisper.known_vocabulary import known_rows
 
 _CHECKPOINT_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
 """What makes a string a path rather than a name, besides a slash: `tiny.en` has a suffix as well."""
+
+EMBEDDING = "decoder.token_embedding.weight"
 
 TORCH_LOAD_ERRORS = (
     pickle.UnpicklingError,
@@ -56,6 +59,7 @@ class LoadedModel:
     `name`: openai-whisper's name, or the last part of the path. `digest`: SHA-256 of the bytes of the weights' file
     (joined, where a package ships it in parts). `stored_bits`: 16 when every weight is exactly a float16
     value, else 32. `network`: float32, on the CPU, in evaluation mode; shared, so never change it in place.
+    `note`: what of the file was left out, if anything.
     """
 
     name: str
@@ -63,6 +67,7 @@ class LoadedModel:
     dimensions: Dimensions
     stored_bits: int
     network: Whisper
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +248,9 @@ def _dimensions(state: Mapping[str, Tensor], audio_heads: Any, text_heads: Any, 
     try:
         n_audio_state, n_mels, _ = state["encoder.conv1.weight"].shape
         n_audio_ctx, _ = state["encoder.positional_embedding"].shape
-        n_vocab, n_text_state = state["decoder.token_embedding.weight"].shape
+        n_vocab, n_text_state = state[EMBEDDING].shape
         n_text_ctx, _ = state["decoder.positional_embedding"].shape
-        return Dimensions(
+        dimensions = Dimensions(
             n_mels=n_mels,
             n_audio_ctx=n_audio_ctx,
             n_audio_state=n_audio_state,
@@ -261,6 +266,9 @@ def _dimensions(state: Mapping[str, Tensor], audio_heads: Any, text_heads: Any, 
         raise _no_whisper(source, f"it lacks {error}") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise _no_whisper(source, str(error)) from error
+    if dimensions.unusable:
+        raise InputError(f"{source} cannot be used: {dimensions.unusable}")
+    return dimensions
 
 
 def _layers(state: Mapping[str, Tensor], stack: str) -> int:
@@ -274,10 +282,28 @@ def _build(
     _check_state(state, network.state_dict(), source)
     network.load_state_dict({key: value.float() for key, value in state.items()})
     network.eval()
+    rows = known_rows(network)
+    if rows is None:
+        raise InputError(
+            f"{source} cannot be used: its {dimensions.n_vocab} tokens are none of Whisper's vocabularies "
+            f"{VOCABULARIES}, and it does not tell which of them it extends: cut the added rows off"
+        )
+    if rows < dimensions.n_vocab:
+        return _without_added_tokens(name, digest, dimensions, state, source, rows)
     is_half = all(torch.equal(value.half().float(), value) for value in network.state_dict().values())
     return LoadedModel(
         name=name, digest=digest, dimensions=dimensions, stored_bits=16 if is_half else 32, network=network
     )
+
+
+def _without_added_tokens(  # noqa: PLR0913, PLR0917 - those of `_build`
+    name: str, digest: str, dimensions: Dimensions, state: Mapping[str, Tensor], source: Path | str, rows: int
+) -> LoadedModel:
+    """The model as it was before tokens were added behind its vocabulary: none of them is ever said."""
+    kept = {**state, EMBEDDING: state[EMBEDDING][:rows]}
+    loaded = _build(name, digest, replace(dimensions, n_vocab=rows), kept, source)
+    added, language = dimensions.n_vocab - rows, "a multilingual" if loaded.dimensions.is_multilingual else "an English"
+    return replace(loaded, note=f"{name} is {language} Whisper with {added} added tokens, which are left out")
 
 
 def _check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Path | str) -> None:

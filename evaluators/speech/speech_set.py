@@ -132,7 +132,7 @@ def load_speech_set(
     without `skip_broken`, when any line cannot: the message then lists the broken lines.
     """
     languages = _Languages.checked(language, known_languages)
-    lines = read_lines(SAMPLES[str(path)] if str(path) in SAMPLES and not path.exists() else path)
+    lines = read_lines(SAMPLES.get(str(path), path))
     if not lines:
         raise InputError(f"speech set {path} is empty: it has no utterance")
     utterances, broken = _check(lines, languages)

@@ -11,14 +11,14 @@ from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import load_recovered
 from compression.techniques.vocabulary import check_words
-from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.load import LoadedModel
 from evaluators.accuracy.characters import counted_units
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from search.commands.groups import group_lines
-from search.session import load_speech, use_threads
+from search.session import load_speech, open_model, use_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     use_threads(options.threads)
     mixing = Mixing.parse(options.noise, options.snr_db)
     console = Console(stderr=True)
-    model = load_model(options.model)
+    model = open_model(options.model, console.print)
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     if options.recipe_file:
         recipe = read_recipe_for(model, options.recipe_file)

@@ -12,14 +12,15 @@ from common.errors import InputError
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.recipe.recipe import Recipe
-from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.load import LoadedModel
 from evaluators.costs.price import stored_bytes
-from search.artifacts import compressed, full_path, sources_of
+from search.artifacts import compressed, sources_of
 from search.commands.baseline import read_recipe_for
 from search.engines.study_store import StudyStore
 from search.folder import RunFolder
+from search.name_or_path import NAMES, settled
 from search.run_records import find_trial, read_outcome
-from search.session import reopen_session
+from search.session import open_model, reopen_session
 
 CALIBRATION_UTTERANCES = 32
 """Used unless the options say how many."""
@@ -98,11 +99,11 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
 def _from_file(options: ExportOptions) -> _Material:
     if options.recipe_file is None or options.model is None or options.trial:
         raise InputError("export takes either a run (perhaps with --trial), or --recipe and --model")
-    model = load_model(options.model)
+    model = open_model(options.model, Console(stderr=True).print)
     recipe = read_recipe_for(model, options.recipe_file)
     sources = Sources(
-        model=full_path(options.model),
-        calibration=full_path(options.calibration) if options.calibration else None,
+        model=settled(options.model, NAMES["model"]),
+        calibration=str(options.calibration) if options.calibration else None,
         calibration_utterances=options.calibration_utterances or CALIBRATION_UTTERANCES,
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,

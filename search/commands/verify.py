@@ -8,7 +8,7 @@ from rich.console import Console
 
 from common.errors import InputError
 from compression.export.manifest import Origin, read_origin
-from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.load import LoadedModel
 from evaluators.accuracy.characters import counted_units
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.verification import (
@@ -27,7 +27,7 @@ from runtime.measure import Plan
 from search.artifacts import compressed
 from search.commands.groups import group_lines
 from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
-from search.session import load_speech, use_threads
+from search.session import load_speech, open_model, use_threads
 
 SHOWN_DIFFERENCES = 10
 LEVELS = {"on_silence": 0.0, "on_quiet": QUIET_LEVEL, "on_noise": NOISE_LEVEL}
@@ -84,7 +84,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
 
 
 def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
-    model = load_model(options.model or origin.sources.model)
+    model = open_model(options.model or origin.sources.model, Console(stderr=True).print)
     if model.digest != origin.model_sha256:
         raise InputError(
             f"{options.artifact} was made from another model than this {model.name} (SHA-256 "

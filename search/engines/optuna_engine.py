@@ -12,9 +12,9 @@ import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from search.config import SamplerName
 from search.engines.base import Proposal
 from search.engines.study_store import RECORD, StudyStore
+from search.options import SamplerName
 from search.space.space import Genes, Space
 from search.trial import Trial
 

@@ -10,9 +10,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from common.errors import InputError
-from search.config import SamplerName
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import RECORD, STUDY_NAME, StudyStore, advising
+from search.options import SamplerName
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space

@@ -1,0 +1,93 @@
+"""The options of a search, once: keys of its configuration, flags of its command, their ranges and their help."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SamplerName = Literal["tpe", "nsga2", "random"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Hours = Annotated[Positive, Field(le=8784)]
+Minutes = Annotated[Positive, Field(le=60 * 8784)]
+Trials = Annotated[int, Field(ge=1, le=1_000_000)]
+Utterances = Annotated[int, Field(ge=1, le=100_000)]
+ThreadCount = Annotated[int, Field(ge=1, le=4096)]
+Repeats = Annotated[int, Field(ge=1, le=10_000)]
+Beams = Annotated[int, Field(ge=1, le=100)]
+
+
+class SearchOptions(BaseModel):
+    """What a run can be told. `search.command_options` makes a flag of each field, in this order.
+
+    `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
+    stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
+    `noise` is mixed into the search's and the confirm set's speech at `snr_db`, such as `20,10,clean`.
+    Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[
+        str, Field(min_length=1, description="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")
+    ]
+    device: Annotated[str, Field(min_length=1, description="A device profile's name, or your own TOML.")]
+    data: Annotated[Path, Field(description="Evaluation speech; default: the built-in sample.")] = Path("sample")
+    wer_budget: Annotated[str, Field(description="+10% above the baseline, or 8.5% absolute.")] = "+10%"
+    group_budget: Annotated[
+        str | None,
+        Field(description="The same for each group (language, speaker, length, noise); the worst counts."),
+    ] = None
+    hours: Annotated[
+        Hours | None,
+        Field(description="End after this time, confirmation included."),
+    ] = None
+    trials: Annotated[Trials | None, Field(description="End after this many scored trials.")] = None
+    confirm: Annotated[
+        Path | None, Field(description="Speech that the search never sees, to confirm the front on.")
+    ] = None
+    calibration: Annotated[
+        Path | None, Field(description="Speech for importance and ranges; default: the search's.")
+    ] = None
+    calibration_utterances: Annotated[Utterances, Field(description="How many of them; default 32.")] = 32
+    language: Annotated[str | None, Field(description="Language code where the speech set does not state it.")] = None
+    skip_broken: Annotated[bool, Field(description="Go on without the speech set's broken lines.")] = False
+    noise: Annotated[
+        Path | None, Field(description="Mix this noise into the speech: a manifest, a folder, a file.")
+    ] = None
+    snr_db: Annotated[
+        Annotated[str, Field(coerce_numbers_to_str=True)] | None,
+        Field(description="Signal-to-noise ratio; several, such as 20,10,clean, are shared out."),
+    ] = None
+    space: Annotated[str, Field(min_length=1, description="coarse, fine, or a TOML file of genes.")] = "coarse"
+    sampler: Annotated[SamplerName, Field(description="tpe, nsga2 or random.")] = "tpe"
+    objective: Annotated[str, Field(description="Weights of size and FLOPs, such as 0.5,0.5.")] = "0.5,0.5"
+    max_size_mb: Annotated[
+        Annotated[Positive, Field(le=1e6)] | None, Field(description="Limit on the stored model's megabytes.")
+    ] = None
+    max_latency_ms: Annotated[
+        Annotated[Positive, Field(le=3.6e6)] | None, Field(description="On the reference utterance's time.")
+    ] = None
+    max_rtf: Annotated[
+        Annotated[Positive, Field(le=1000)] | None, Field(description="On its time over its length.")
+    ] = None
+    max_memory_mb: Annotated[
+        Annotated[Positive, Field(le=1e8)] | None, Field(description="At most, and by default, what the device has.")
+    ] = None
+    max_occupancy: Annotated[
+        Annotated[Positive, Field(le=1)] | None,
+        Field(description="Share of all cores that speech without a pause may keep busy."),
+    ] = None
+    latency_confidence: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="Probability with which limits on time must hold; 0.5, the median, if not given."
+        ),
+    ] = 0.5
+    reference_seconds: Annotated[
+        float, Field(gt=0, le=30, description="Speech that latency and memory refer to; default 10.")
+    ] = 10.0
+    reference_tokens: Annotated[int, Field(ge=1, le=220, description="Its tokens; default 30.")] = 30
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of all that is drawn; default 0.")] = 0
+    threads: Annotated[
+        ThreadCount | None, Field(description="CPU threads; default: one per core that this process may use.")
+    ] = None
