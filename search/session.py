@@ -151,6 +151,8 @@ class _Loaded:
 def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
+    for warning in profile.warnings:
+        say(f"Warning: {profile.name}: {warning}")
     say(f"Loading {config.model}")
     model = open_model(config.model, say)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
