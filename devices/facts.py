@@ -30,10 +30,34 @@ class Fact(_Frozen):
     source: Annotated[str, Field(min_length=1)]
 
 
+RANGES = {
+    "cores": (1, 4096),
+    "threads": (1, 4096),
+    "MHz": (10, 10_000),  # no processor runs at 10 GHz
+    "MB": (16, 64e6),  # from a microcontroller's external memory to 64 TB
+    "KB": (1, 4e6),  # the largest last-level caches hold 1.2 GB
+    "W": (0.001, 10_000),
+    "GB/s": (0.05, 1500),  # a server's high-bandwidth memory streams 1,000
+    "us": (0.001, 1e6),
+    "MAC/cycle": (0.01, 4096),  # a core's matrix unit does 1,024 of int8
+    "instructions/cycle": (0.01, 16),
+    "fraction": (0.0001, 1),
+    "factor": (0.01, 100),
+}
+"""What a number in each unit may be by physics; outside it, it is in another unit or mistyped."""
+
+
 def _in_unit(unit: str) -> AfterValidator:
+    low, high = RANGES[unit]
+
     def check(fact: Fact) -> Fact:
         if fact.unit != unit:
             raise ValueError(f"the unit must be {unit!r}, but got {fact.unit!r}")
+        if not low <= fact.value <= high:
+            steps = (0.01,) if unit == "fraction" else (1e-3, 1e3, 1e-6, 1e6, 1e-9)
+            scaled = (fact.value * step for step in steps)
+            likely = next((f"; is it {value:g}?" for value in scaled if low <= value <= high), "")
+            raise ValueError(f"the value must be from {low:g} to {high:g} {unit}, but got {fact.value:g}{likely}")
         return fact
 
     return AfterValidator(check)
@@ -42,12 +66,6 @@ def _in_unit(unit: str) -> AfterValidator:
 def _whole(fact: Fact) -> Fact:
     if fact.value != int(fact.value):
         raise ValueError(f"the value must be whole, but got {fact.value:g}")
-    return fact
-
-
-def _fraction(fact: Fact) -> Fact:
-    if fact.value > 1:
-        raise ValueError(f"the value must be at most 1, but got {fact.value:g}")
     return fact
 
 
@@ -67,11 +85,28 @@ GigabytesPerSecond = Annotated[Fact, _in_unit("GB/s")]
 Microseconds = Annotated[Fact, _in_unit("us")]
 MacsPerCycle = Annotated[Fact, _in_unit("MAC/cycle")]
 InstructionsPerCycle = Annotated[Fact, _in_unit("instructions/cycle")]
-Fraction = Annotated[Fact, _in_unit("fraction"), AfterValidator(_fraction)]
+Fraction = Annotated[Fact, _in_unit("fraction")]
 Factor = Annotated[Fact, _in_unit("factor"), AfterValidator(_factor)]
 Ratio = Annotated[Fact, _in_unit("factor")]
 
-Bits = Annotated[tuple[int, ...], Field(min_length=1)]
+
+def _among(*known: int) -> AfterValidator:
+    def check(values: tuple[int, ...]) -> tuple[int, ...]:
+        unknown = [value for value in values if value not in known]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is none of {', '.join(map(str, known))}, for which there are kernels")
+        if len(set(values)) < len(values):
+            raise ValueError(f"each may stand there once, but got {list(values)}")
+        return values
+
+    return AfterValidator(check)
+
+
+Bits = Annotated[tuple[int, ...], Field(min_length=1), _among(2, 4, 8, 16, 32)]
+"""Stored; ONNX Runtime has no kernels for other integers (docs/decisions/0010)."""
+ActivationBits = Annotated[tuple[int, ...], Field(min_length=1), _among(8, 16, 32)]
+GroupSizes = Annotated[tuple[int, ...], Field(min_length=1), _among(16, 32, 64, 128, 256)]
+Multiple = Annotated[int, Field(ge=1, le=4096)]
 
 
 class RuntimeSupport(_Frozen):
@@ -85,10 +120,10 @@ class RuntimeSupport(_Frozen):
     weight_bits: Bits
     embedding_bits: Bits
     convolution_bits: Bits
-    activation_bits: Bits
-    group_sizes: Bits
-    head_multiple: Annotated[int, Field(ge=1)]
-    channel_multiple: Annotated[int, Field(ge=1)]
+    activation_bits: ActivationBits
+    group_sizes: GroupSizes
+    head_multiple: Multiple
+    channel_multiple: Multiple
     source: Annotated[str, Field(min_length=1)]
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from devices.facts import CoreSet, DeviceDescription, Fact
+from runtime.cores import affinity_cores, usable_cores
 
 APP_SHARE_OF_RAM = 0.75
 """Left to an application on a desktop or a server: an estimate."""
@@ -12,9 +13,9 @@ _SMT_FILE = Path("/sys/devices/system/cpu/smt/active")
 
 def physical_cores() -> int:
     """Cores that this process may use; two hardware threads of one core count once (where Linux tells)."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = affinity_cores()
     two_per_core = _SMT_FILE.exists() and _SMT_FILE.read_text().strip() == "1"
-    return max(1, usable // 2 if two_per_core else usable)
+    return max(1, min(usable // 2 if two_per_core else usable, usable_cores()))
 
 
 def ram_mb() -> float | None:

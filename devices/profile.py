@@ -13,8 +13,9 @@ from devices.facts import DeviceDescription, ProfileSource, RuntimeSupport, pars
 from devices.host import fill_in_host
 from devices.interval import UncertainTime, Z
 from devices.operation import OPERATION_KINDS, Operation
+from devices.plausibility import doubts
 from devices.predictor import KernelPredictor
-from devices.roofline import model_rows, precisions
+from devices.roofline import group_sizes, model_rows, precisions
 from devices.streams import STREAMS, StreamPredictor
 from devices.table import KernelClass, LatencyTable, format_table, parse_table
 
@@ -94,6 +95,11 @@ class DeviceProfile:
         """What the decoder's graph takes over the sum of its operations."""
         factor = self.description.facts.decoder_factor
         return 1.0 if factor is None else factor.value
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the numbers disagree with each other; each may be right, but not all of them."""
+        return doubts(self.description, self.table)
 
     def latency(self, operation: Operation) -> UncertainTime:
         """The time of one run of one operation; remembered, since searches ask the same ones again and again.
@@ -221,17 +227,20 @@ def _describe(found: _Found) -> DeviceDescription:
 
 
 def _check_coverage(description: DeviceDescription, table: LatencyTable) -> None:
-    """Raise InputError unless the table prices every kernel that the runtime section offers."""
+    """Raise InputError unless the table prices every kernel that the runtime section offers, in groups and not."""
     threads, core_set = description.threads, description.execution.core_set
-    held = {
-        (k.op, k.weight_bits, k.activation_bits)
-        for k in table.classes
-        if (k.threads, k.core_set) == (threads, core_set)
-    }
     for kind in OPERATION_KINDS:
-        for weight_bits, activation_bits in precisions(kind, description):
-            if (kind, weight_bits, activation_bits) not in held:
-                raise InputError(
-                    f"{table.file}: no rows for {kind} with {weight_bits}-bit weights and {activation_bits}-bit "
-                    f"activations on {threads} threads of {core_set!r}, which the profile's runtime offers"
+        for precision in precisions(kind, description):
+            for is_grouped in sorted({size > 0 for size in group_sizes(kind, precision)}):
+                key = KernelClass(
+                    op=kind,
+                    weight_bits=precision.weight_bits,
+                    activation_bits=precision.activation_bits,
+                    is_grouped=is_grouped,
+                    threads=threads,
+                    core_set=core_set,
                 )
+                if key not in table.classes:
+                    raise InputError(
+                        f"{table.file}: no rows for {key}, which the profile's runtime offers; {_similar(table, key)}"
+                    )

@@ -5,6 +5,7 @@ Run it in a process of its own: the peak memory is that of the whole process, Py
 
 import argparse
 import json
+import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ WARM_UPS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Medians over the clips, each at the median of its repeats, on `threads` threads (None: one per core).
+    """Medians over the clips, each at the median of its repeats, on `threads` threads (None: one per usable core).
 
     `load_s`: from the folder to a model that can transcribe. `encoder_ms`: one window, cross-attention's keys and
     values included. `token_ms`: one step of the decoder with the choice of its token. `utterance_ms`: the whole, from
@@ -142,15 +143,20 @@ def _reference_once(transcriber: Transcriber, samples: Floats, tokens: int) -> f
     return perf_counter() - started
 
 
-def peak_rss_bytes() -> int:
-    """Most memory that this process held, as Linux counts it.
+def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Most memory that this process held, as Linux counts it, elsewhere as `getrusage` does.
 
-    Not `getrusage`: its maximum begins with what the parent held when it started this process.
+    On Linux not `getrusage`: its maximum begins with what the parent held when it started this process.
     """
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+    try:
+        lines = status.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status states no VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> int:
@@ -158,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime.measure", description="Time a Whisper artifact.")
     parser.add_argument("artifact", type=Path, metavar="DIR")
     parser.add_argument("audio", type=Path, nargs="+", metavar="AUDIO")
-    parser.add_argument("--threads", type=int, help="default: one per core")
+    parser.add_argument("--threads", type=int, help="default: one per core that this process may use")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--reference-s", type=float, default=10.0)
     parser.add_argument("--reference-tokens", type=int, default=30)

@@ -1,6 +1,5 @@
 """An artifact's two ONNX graphs behind a small interface."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from runtime.artifact import Artifact
 from runtime.audio import Floats
+from runtime.cores import usable_cores
 from runtime.errors import ArtifactError
 
 Ids = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class Model:
     """The encoder and the decoder of an artifact, on the CPU."""
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
-        """`threads`: default one per core. Raises ArtifactError when onnxruntime cannot run the graphs."""
+        """`threads`: default one per usable core. Raises ArtifactError when onnxruntime cannot run the graphs."""
         self._encoder = _session(artifact.folder / "encoder.onnx", threads)
         self._decoder = _session(artifact.folder / "decoder.onnx", threads)
         shapes = {value.name: value.shape for value in self._decoder.get_inputs()}
@@ -81,7 +81,7 @@ def _value(array: npt.NDArray[np.float32] | Ids) -> ort.OrtValue:
 def _session(file: Path, threads: int | None) -> ort.InferenceSession:
     """Options by measurement: see docs/transcribing.md."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # a plan for every length of the text would be kept and never used again

@@ -1,7 +1,6 @@
 """Everything that the trials of one run share, loaded and checked before the first of them."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages, language_of
 from evaluators.speech.noisy_speech import Mixing, with_noise
 from evaluators.speech.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
+from runtime.cores import usable_cores
 from search.config import SearchConfig
 from search.folder import RunFolder
 from search.limits.budget import CostLimits
@@ -151,6 +151,8 @@ class _Loaded:
 def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
+    for warning in profile.warnings:
+        say(f"Warning: {profile.name}: {warning}")
     say(f"Loading {config.model}")
     model = open_model(config.model, say)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
@@ -323,5 +325,5 @@ def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads; by default one per core."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Let torch use so many threads; by default one per core that this process may use."""
+    torch.set_num_threads(threads or usable_cores())

@@ -116,7 +116,7 @@ class Machine:
 
     `busy_fraction`, `steal_fraction`: of all cores' time during a second without our work. `busiest`: processes in
     that second, with their share of one core. `throttled`: the Raspberry Pi's word. `package_watts`: the processor's
-    power in that second.
+    power in that second. `quota_cores`: what a container's quota of processor time is worth; None where there is none.
     """
 
     system: System
@@ -136,6 +136,7 @@ class Machine:
     on_battery: bool | None
     battery_percent: int | None
     package_watts: float | None
+    quota_cores: float | None = None
 
     @property
     def usable_cores(self) -> tuple[Core, ...]:
@@ -197,6 +198,11 @@ class Machine:
 
     def _load_warnings(self) -> Iterator[str]:
         cores = len(self.cores)
+        if self.quota_cores is not None and self.quota_cores < len(self.usable_cores):
+            yield (
+                f"a container's quota leaves {self.quota_cores:g} of {len(self.usable_cores)} cores' time: more "
+                "threads than that are held up; measure outside of it, or with fewer --threads"
+            )
         if self.load_averages and cores and self.load_averages[0] > MOST_LOAD_PER_CORE * cores:
             yield f"the load average is {self.load_averages[0]:.2f} on {cores} cores: {self._stop()}"
         elif self.busy_fraction is not None and self.busy_fraction > MOST_LOAD_PER_CORE:

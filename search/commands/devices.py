@@ -78,6 +78,7 @@ def _show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
                 "runtime": profile.runtime.model_dump(mode="json"),
                 "facts": [{"name": named.name, **named.fact.model_dump(mode="json")} for named in facts],
                 "latency_table_rows": len(profile.table.rows),
+                "warnings": list(profile.warnings),
             }
         )
         return
@@ -88,6 +89,8 @@ def _show_profile(profile: DeviceProfile, *, as_json: bool) -> None:
     console.print(_runtime_table(profile.runtime))
     rows = f"{len(profile.table.rows):,} rows, {profile.source}"
     console.print(f"Latency table: {rows}. Profile digest: {profile.digest[:12]}", highlight=False)
+    for warning in profile.warnings:
+        console.print(f"Warning: {escape(warning)}", highlight=False)
 
 
 def _table(first: str, *others: str) -> Table:

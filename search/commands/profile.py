@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 
 from rich.console import Console
@@ -48,7 +49,7 @@ def run_profile(options: ProfileOptions, *, as_json: bool) -> None:
         plan = ProfilePlan(
             models=tuple(options.models.split(",")),
             core_set=core_set,
-            threads=_threads(options.threads, core_set),
+            threads=_threads(options.threads, core_set, machine.quota_cores),
             minutes=options.minutes,
             title=options.title or _title(machine, core_set),
         )
@@ -94,10 +95,11 @@ def _core_set(machine: Machine, name: str | None) -> CoreSet:
     raise InputError(f"--core-set {name}: the device has {', '.join(core_set.name for core_set in sets)}")
 
 
-def _threads(given: str | None, core_set: CoreSet) -> tuple[int, ...]:
-    """Powers of two and all cores, unless the user names numbers."""
+def _threads(given: str | None, core_set: CoreSet, quota_cores: float | None) -> tuple[int, ...]:
+    """Powers of two and all cores, of those that a container's quota is worth, unless the user names numbers."""
     most = core_set.physical_cores
     if given is None:
+        most = most if quota_cores is None else max(1, min(most, ceil(quota_cores)))
         return tuple(sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most}))
     try:
         threads = tuple(int(part) for part in given.split(","))

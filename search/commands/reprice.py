@@ -33,6 +33,8 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     folder = RunFolder.open(run)
     config = SearchConfig.build(folder.config_file, dict(flags))
     profile = load_profile(config.device)
+    for warning in profile.warnings:
+        sys.stderr.write(f"Warning: {profile.name}: {warning}\n")
     path = out or folder.path / "devices" / profile.name
     _check_free(path)
 

@@ -142,7 +142,7 @@ def test_measured_with_a_table(tmp_path: Path) -> None:
 
 def test_a_table_of_other_threads(tmp_path: Path) -> None:
     toml = TOML.replace("threads = { value = 4", "threads = { value = 2")
-    with pytest.raises(InputError, match=r"board\.csv: no rows for gemm .* on 2 threads of 'a53'"):
+    with pytest.raises(InputError, match=r"board\.csv: no rows for 'gemm' .* on 2 threads of 'a53'"):
         load_profile(write_board(tmp_path, toml=toml))
 
 
@@ -153,9 +153,9 @@ def without_rows(start: str) -> str:
 @pytest.mark.parametrize(
     ("start", "missing"),
     [
-        (r"session,", "session with 32-bit weights and 32-bit activations"),
-        (r"quantise,", "quantise with 32-bit weights and 8-bit activations"),
-        (r"gemv,1,1,\d+,\d+,4,8,", "gemv with 4-bit weights and 8-bit activations"),
+        (r"session,", "'session' with 32-bit weights and 32-bit activations"),
+        (r"quantise,", "'quantise' with 32-bit weights and 8-bit activations"),
+        (r"gemv,1,1,\d+,\d+,4,8,", "'gemv' with 4-bit weights in groups and 8-bit activations"),
     ],
 )
 def test_a_kernel_that_is_offered_but_not_in_the_table(tmp_path: Path, start: str, missing: str) -> None:
@@ -178,7 +178,11 @@ def test_a_broken_table_names_its_row(tmp_path: Path) -> None:
         ("value = 5905", "value = inf", r"facts\.ram_mb\.value: Input should be a finite number"),
         ("value = 5905", "value = 100", r"profile: facts\.ram_available_mb is more than facts\.ram_mb"),
         ('unit = "MHz"', 'unit = "GHz"', r"core_sets\.a53\.clock_mhz: the unit must be 'MHz', but got 'GHz'"),
-        ("value = 0.16", "value = 16", r"roofline\.float_efficiency: the value must be at most 1"),
+        (
+            "value = 0.16",
+            "value = 16",
+            r"roofline\.float_efficiency: the value must be from 0\.0001 to 1 fraction, but got 16; is it 0\.16\?",
+        ),
         ("value = 1.8,", "value = 0.5,", r"facts\.interval_factor: the value must be at least 1"),
         ("threads = { value = 4", "threads = { value = 8", r"profile: execution\.threads \(8\) is more than the cores"),
         ("threads = { value = 4", "threads = { value = 1.5", r"execution\.threads: the value must be whole"),

@@ -61,6 +61,7 @@ def inspect(root: Path) -> dict[str, Any]:
         "on_battery": attempt(lambda: on_battery(root)),
         "battery_percent": attempt(lambda: battery_percent(root)),
         "package_watts": attempt(lambda: (after["energy_uj"] - before["energy_uj"]) / 1e6 / seconds),
+        "quota_cores": attempt(lambda: quota_cores(root)),
     }
 
 
@@ -341,6 +342,30 @@ def battery_percent(root: Path) -> int | None:
     levels = [number(path / "capacity") for path in batteries(root)]
     known = [level for level in levels if level is not None]
     return min(known) if known else int(re.search(r"level: (\d+)", command("dumpsys", "battery"))[1])  # type: ignore[index]
+
+
+def quota_cores(root: Path) -> float | None:
+    """Cores' worth of time that the control groups around this program leave, as `runtime/cores.py` reads them."""
+    found = []
+    for line in need(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                found.append(attempt(partial(quota_share, folder)))
+    return min((share for share in found if share), default=None)
+
+
+def quota_share(folder: Path) -> float:
+    """A group's quota over its period; raises where it has none."""
+    both = read(folder / "cpu.max") or f"{need(folder / 'cpu.cfs_quota_us')} {need(folder / 'cpu.cfs_period_us')}"
+    quota, period = map(int, both.split())
+    if quota < 0:
+        raise ValueError(f"no quota: {both}")
+    return quota / period
 
 
 def batteries(root: Path) -> list[Path]:

@@ -317,6 +317,13 @@ def test_past_throttling_is_a_note(tmp_path):
     assert [each.severity for each in found.findings()] == ["note"]
 
 
+def test_a_containers_quota_is_warned_of(tmp_path):
+    found = pi4(tmp_path, **{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"})
+    assert found.quota_cores == 1.5
+    (said,) = texts(found, "warning")
+    assert said.startswith("a container's quota leaves 1.5 of 4 cores' time")
+
+
 def test_an_empty_machine_says_what_it_does_not_tell(tmp_path):
     found = machine(tmp_path)
     assert found.cores == ()
