@@ -1,13 +1,14 @@
 """The command: transcribe some files and print them. Shared by `python -m runtime` and `whisperfit transcribe`."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.audio import SAMPLE_RATE, read_audio
+from runtime.audio import SAMPLE_RATE, read_sound
 from runtime.errors import AudioError, OptionError
-from runtime.formats import Recording, json_values, srt
+from runtime.formats import Failed, Recording, json_values, srt
 from runtime.transcribe import Transcriber
 
 FORMATS = ("text", "json", "srt")
@@ -32,25 +33,41 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)
 
 
+def _say(text: str) -> None:
+    print(f"runtime: {text}", file=sys.stderr, flush=True)
+
+
 def run(request: Request) -> None:
     """Transcribe the files in order and write them: a line of text each as they come, one JSON object, or one SRT.
 
-    Raises TranscribeError, before anything is transcribed where it can.
+    A file that cannot be read is reported on stderr, and the others go on: its line is empty, JSON has its `error`.
+    Raises TranscribeError, before anything is transcribed where it can, and AudioError at the end where files failed.
     """
     _check(request)
     transcriber = Transcriber.open(request.artifact, threads=request.threads)
-    recordings = _recordings(transcriber, request)
+    failed: list[Failed] = []
+    heard = _heard(transcriber, request, failed)
     if request.format == "json":
         artifact = transcriber.artifact
         values = {
             "model": artifact.model,
             "recipe_id": artifact.recipe_id,
-            "files": [json_values(recording) for recording in recordings],
+            "files": [json_values(file) for file in heard],
         }
         _print(json.dumps(values, ensure_ascii=False) + "\n")
-        return
-    for recording in recordings:
-        _print(srt(recording.transcript) if request.format == "srt" else recording.transcript.text + "\n")
+    else:
+        for file in heard:
+            _print(_text(file, request))
+    if failed:
+        only = len(request.audio) == 1
+        raise AudioError(failed[0].error if only else f"{len(failed)} of {len(request.audio)} files cannot be read")
+
+
+def _text(file: Recording | Failed, request: Request) -> str:
+    """For stdout; of several files each has its line."""
+    if isinstance(file, Failed):
+        return "\n" if len(request.audio) > 1 else ""
+    return srt(file.transcript) if request.format == "srt" else file.transcript.text + "\n"
 
 
 def _check(request: Request) -> None:
@@ -61,13 +78,22 @@ def _check(request: Request) -> None:
     for name, number in (("beams", request.beams), ("threads", request.threads)):
         if number is not None and not 1 <= number <= MOST:
             raise OptionError(f"--{name} must be from 1 to {MOST}, but got {number}")
-    for audio in request.audio:
-        if not audio.exists():
-            raise AudioError(f"audio file {audio} does not exist")
 
 
-def _recordings(transcriber: Transcriber, request: Request) -> Iterator[Recording]:
+def _heard(transcriber: Transcriber, request: Request, failed: list[Failed]) -> Iterator[Recording | Failed]:
+    """What becomes of each file; those that fail are also added to `failed`."""
     for audio in request.audio:
-        samples = read_audio(audio)
-        transcript = transcriber.transcribe(samples, language=request.language, task=request.task, beams=request.beams)
-        yield Recording(audio=audio, duration_s=len(samples) / SAMPLE_RATE, transcript=transcript)
+        try:
+            sound = read_sound(audio)
+        except AudioError as error:
+            failed.append(Failed(audio=audio, error=str(error)))
+            if len(request.audio) > 1:
+                _say(str(error))
+            yield failed[-1]
+            continue
+        for note in sound.notes:
+            _say(f"note: {note}")
+        transcript = transcriber.transcribe(
+            sound.samples, language=request.language, task=request.task, beams=request.beams
+        )
+        yield Recording(audio=audio, duration_s=len(sound.samples) / SAMPLE_RATE, transcript=transcript)

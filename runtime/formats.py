@@ -16,9 +16,19 @@ class Recording:
     transcript: Transcript
 
 
-def json_values(recording: Recording) -> dict[str, Any]:
-    """The recording for JSON; times in seconds."""
-    return {"audio": str(recording.audio), "duration_s": recording.duration_s, **asdict(recording.transcript)}
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A file that could not be read, and why."""
+
+    audio: Path
+    error: str
+
+
+def json_values(file: Recording | Failed) -> dict[str, Any]:
+    """The file for JSON; times in seconds."""
+    if isinstance(file, Failed):
+        return {"audio": str(file.audio), "error": file.error}
+    return {"audio": str(file.audio), "duration_s": file.duration_s, **asdict(file.transcript)}
 
 
 def srt(transcript: Transcript) -> str:

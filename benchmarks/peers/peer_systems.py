@@ -122,7 +122,7 @@ def chosen(known: Sequence[System], names: Sequence[str]) -> tuple[System, ...]:
 def code_digest() -> str:
     """SHA-256 of all code that makes or runs the systems: files and rows of other code are not used again."""
     root = HERE.parents[1]
-    sources = [*root.glob("compression/**/*.py"), *root.glob("runtime/*.py"), *HERE.glob("recognisers/*.py")]
+    sources = [*root.glob("compression/**/*.py"), *root.glob("runtime/**/*.py"), *HERE.glob("recognisers/*.py")]
     sources += [HERE / "peer_files.py", HERE / "peer_systems.py"]
     return sha256_of_text("".join(f"{path.relative_to(root)} {sha256_of_file(path)}\n" for path in sorted(sources)))
 

@@ -10,6 +10,7 @@ from whisper.audio import N_FRAMES, log_mel_spectrogram, pad_or_trim
 from whisper.version import __version__ as whisper_version
 
 from common.files import cache_folder, sha256_of_file, sha256_of_text, whole_file
+from evaluators.speech.audio import READING_VERSION
 from evaluators.speech.cached_files import read_cached
 from evaluators.speech.noise import AddedNoise
 from evaluators.speech.speech_set import Utterance
@@ -50,5 +51,6 @@ class CachedFeatures:
             digest = sha256_of_file(utterance.audio)
             if utterance.noise:
                 digest = sha256_of_text(f"{digest}/{utterance.noise.identity}")
-            self._entries[heard] = self._folder / f"{digest}-{self.n_mels}-whisper{whisper_version}.npy"
+            made_by = f"read{READING_VERSION}-whisper{whisper_version}"
+            self._entries[heard] = self._folder / f"{digest}-{self.n_mels}-{made_by}.npy"
         return self._entries[heard]

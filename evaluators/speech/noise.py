@@ -10,7 +10,7 @@ import numpy.typing as npt
 from common.errors import InputError
 from evaluators.speech.audio import read_audio
 
-MIXING_VERSION = 1
+MIXING_VERSION = 2
 """To be raised whenever the same noise would give other samples."""
 _HELD_FILES = 16
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_file, sha256_of_text
 from evaluators.sample_speech import sample_speech
-from evaluators.speech.audio import SAMPLE_RATE, read_audio, stated_duration_s
+from evaluators.speech.audio import SAMPLE_RATE, read_audio, read_sound, stated_duration_s
 from evaluators.speech.noise import AddedNoise
 from evaluators.speech.speech_formats import BrokenLine, Entry, Line, read_lines
+from runtime.audio import Sound
 
 MIN_DURATION_S = 0.1
 MAX_DURATION_S = 30.0
@@ -61,12 +62,14 @@ class SpeechSet:
     """Utterances in the manifest's order, at least one; `broken` holds the lines that were left out.
 
     `digest` is the SHA-256 over each utterance's id, text and audio file, and over the noise that is added.
+    `notes`: sentences on audio files that are not as they should be, and how they were read.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     broken: tuple[BrokenLine, ...]
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def languages(self) -> list[str | None]:
@@ -135,7 +138,7 @@ def load_speech_set(
     lines = read_lines(SAMPLES.get(str(path), path))
     if not lines:
         raise InputError(f"speech set {path} is empty: it has no utterance")
-    utterances, broken = _check(lines, languages)
+    utterances, broken, notes = _check(lines, languages)
     if not utterances:
         raise InputError(f"no line of speech set {path} can be used: {_listed(broken)}")
     if broken and not skip_broken:
@@ -148,26 +151,34 @@ def load_speech_set(
         utterances=tuple(utterances),
         broken=tuple(broken),
         digest=_digest(utterances),
+        notes=tuple(notes),
     )
 
 
-def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance], list[BrokenLine]]:
+def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance], list[BrokenLine], list[str]]:
     utterances: list[Utterance] = []
     broken: list[BrokenLine] = []
+    notes: list[str] = []
     first_lines: dict[str, int] = {}
     for line in lines:
         if isinstance(line, BrokenLine):
             broken.append(line)
             continue
         try:
-            utterances.append(_utterance(line, first_lines, languages))
+            utterance, sound = _utterance(line, first_lines, languages)
         except InputError as error:
             broken.append(BrokenLine(line=line.line, reason=str(error)))
-    return utterances, broken
+            continue
+        utterances.append(utterance)
+        notes += sound.notes
+    return utterances, broken, notes
 
 
-def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages) -> Utterance:
-    """The entry, checked; its id is added to `first_lines`. Raises InputError with the reason why it is unusable."""
+def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages) -> tuple[Utterance, Sound]:
+    """The entry, checked, and what it sounds like; its id is added to `first_lines`.
+
+    Raises InputError with the reason why it is unusable.
+    """
     if not isinstance(entry.audio, str) or not PurePosixPath(entry.audio).name:
         raise InputError("states no audio file")
     identity = _name(entry.id, "id") or str(PurePosixPath(entry.audio).with_suffix(""))
@@ -178,17 +189,18 @@ def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages)
         raise InputError(f"{identity!r} has no text")
     agreed = languages.agreed(entry.language)  # before the audio, which takes longer
     audio = entry.folder / entry.audio
-    samples = _checked_samples(audio, entry)
-    return Utterance(
+    sound = _checked_sound(audio, entry)
+    utterance = Utterance(
         id=identity,
         audio=audio,
         text=entry.text.strip(),
         language=agreed,
-        duration_s=len(samples) / SAMPLE_RATE,
+        duration_s=len(sound.samples) / SAMPLE_RATE,
         speaker=_name(entry.speaker, "speaker") or identity,
-        recording=_recording(samples),
+        recording=_recording(sound.samples),
         noise_level=_noise_level(entry.noise),
     )
+    return utterance, sound
 
 
 def _name(value: object, what: str) -> str | None:
@@ -221,19 +233,23 @@ def _language_code(locale: str) -> str:
     return locale.strip().lower().replace("_", "-").partition("-")[0]
 
 
-def _checked_samples(audio: Path, entry: Entry) -> npt.NDArray[np.float32]:
+def _checked_sound(audio: Path, entry: Entry) -> Sound:
     """What the clip holds. Raises InputError when the audio is broken, too short, too long or not as stated."""
     if entry.offset_s not in (None, 0):
         raise InputError("it is a segment (`offset`) of a longer file: cut the file into one per utterance")
-    stated_s = stated_duration_s(audio)
-    if stated_s > MAX_DURATION_S:
-        raise InputError(f"audio file {audio} lasts {stated_s:.1f} s, Whisper hears {MAX_DURATION_S:g} s: split it")
-    samples = read_audio(audio)
-    duration_s = len(samples) / SAMPLE_RATE
+    _check_length(audio, stated_duration_s(audio) or 0.0)  # before it is decoded, which takes longer
+    sound = read_sound(audio)
+    duration_s = len(sound.samples) / SAMPLE_RATE
+    _check_length(audio, duration_s)
     if duration_s < MIN_DURATION_S:
         raise InputError(f"audio file {audio} lasts only {duration_s:.3f} s, at least {MIN_DURATION_S:g} s are needed")
     _check_stated_duration(entry.duration_s, duration_s)
-    return samples
+    return sound
+
+
+def _check_length(audio: Path, duration_s: float) -> None:
+    if duration_s > MAX_DURATION_S:
+        raise InputError(f"audio file {audio} lasts {duration_s:.1f} s, Whisper hears {MAX_DURATION_S:g} s: split it")
 
 
 def _recording(samples: npt.NDArray[np.float32]) -> str:

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from runtime.audio import Floats, read_audio, resample
 from runtime.errors import AudioError
+from runtime.resampling import resampled
 
 
 def noise(seconds: float, rate: int, channels: int = 1) -> Floats:
@@ -85,7 +87,7 @@ def wav_stating(size: int, *, rate: int = 16_000) -> bytes:
         (wav_stating(201), "truncated: it ends before"),
         (wav_stating(200)[:30], "truncated: a WAV without samples"),
         (wav_stating(200)[:36], "truncated: a WAV without samples"),
-        (wav_stating(0), "holds no audio"),
+        (wav_stating(0)[:44], "holds no audio"),
         (wav_stating(200, rate=0), "states 0 samples a second"),
         (wav_stating(200, rate=2_000_000_000), "states 2000000000 samples"),
     ],
@@ -165,3 +167,25 @@ def test_speech_is_that_of_soxr(clips: list[Floats], rate: int) -> None:
 def test_16_khz_is_left_alone() -> None:
     samples = noise(1, 16_000)[:, 0]
     assert resample(samples, 16_000) is samples
+
+
+@given(st.lists(st.integers(0, 90_000), min_size=1, max_size=8), st.sampled_from([8_000, 11_025, 48_000]))
+@settings(max_examples=20, deadline=None)
+def test_blocks_of_any_length_give_the_same_samples(lengths: list[int], rate: int) -> None:
+    samples = noise(sum(lengths) / rate, rate)[:, 0]
+    blocks = np.split(samples, np.cumsum(lengths)[:-1])
+    heard = np.concatenate([np.empty(0, np.float32), *resampled(blocks, rate)])
+    np.testing.assert_array_equal(heard, resample(samples, rate))
+    assert len(heard) == round(len(samples) * 16_000 / rate)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.flac", "PCM_16"), ("a.wav", "PCM_24")])
+def test_long_audio_takes_little_more_memory_than_its_samples(tmp_path: Path, name: str, subtype: str) -> None:
+    soundfile.write(tmp_path / name, noise(90, 48_000, 2), 48_000, subtype=subtype)
+    read_audio(tmp_path / name)  # what is imported and cached does not count
+    tracemalloc.start()
+    samples = read_audio(tmp_path / name)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # both channels at once would be 35 MB; twelve seconds at 48 kHz are 2, and their transforms some times that
+    assert peak < 1.25 * samples.nbytes + 16e6

@@ -89,7 +89,7 @@ def test_srt_of_one_file(
     ("arguments", "message"),
     [
         (["{no}", "{a}"], "is no artifact"),
-        (["{artifact}", "{a}", "{no}.wav"], "no.wav does not exist"),
+        (["{artifact}", "{no}.wav"], "no.wav does not exist"),
         (["{artifact}", "{a}", "--format", "xml"], "unknown format 'xml'. Known: text, json, srt"),
         (["{artifact}", "{a}", "{a}", "--format", "srt"], "one audio file at a time"),
         (["{artifact}", "{a}", "--beams", "0"], "--beams must be from 1 to 256, but got 0"),
@@ -105,6 +105,39 @@ def test_bad_input_is_one_line_and_code_2(
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def some_bad(speech: list[Path], tmp_path: Path) -> list[Path]:
+    """A good file, one without sound, one that does not exist, and a good one of no stated length."""
+    (tmp_path / "text.wav").write_text("no audio " * 20)
+    content = speech[0].read_bytes()
+    (tmp_path / "interrupted #2 50%?.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    return [speech[0], tmp_path / "text.wav", tmp_path / "no.wav", tmp_path / "interrupted #2 50%?.wav"]
+
+
+def test_files_that_cannot_be_read_do_not_stop_the_others(
+    command: Command, small_artifact: Path, some_bad: list[Path], expected: list[Transcript]
+) -> None:
+    code, out, err = command(small_artifact, *some_bad)
+    assert (code, out) == (2, f"{expected[0].text}\n\n\n{expected[0].text}\n")
+    text, missing, note, total = err.splitlines()
+    assert text.startswith(f"runtime: audio file {some_bad[1]} does not decode")
+    assert missing == f"runtime: audio file {some_bad[2]} does not exist"
+    assert note.startswith(f"runtime: note: audio file {some_bad[3]}: its header states no length")
+    assert total.partition(": ")[2] == "2 of 4 files cannot be read"
+
+
+def test_json_has_the_error_of_each_file(
+    command: Command, small_artifact: Path, some_bad: list[Path], expected: list[Transcript]
+) -> None:
+    code, out, _ = command(small_artifact, *some_bad, "--format", "json")
+    assert code == 2
+    files = json.loads(out)["files"]
+    assert [file["audio"] for file in files] == list(map(str, some_bad))
+    assert [file.get("text") for file in files] == [expected[0].text, None, None, expected[0].text]
+    assert ["error" in file for file in files] == [False, True, True, False]
+    assert files[2] == {"audio": str(some_bad[2]), "error": f"audio file {some_bad[2]} does not exist"}
 
 
 def test_json_is_what_the_flag_of_the_project_prints(
@@ -127,7 +160,7 @@ def test_the_module_runs_alone(small_artifact: Path, speech: list[Path], expecte
 
 def test_the_package_imports_only_numpy_and_onnxruntime() -> None:
     allowed = {"numpy", "onnxruntime", "runtime", "soundfile", *sys.stdlib_module_names}
-    for file in (CHECKOUT / "runtime").glob("*.py"):
+    for file in (CHECKOUT / "runtime").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -1,6 +1,7 @@
 """Speech sets: the same utterances through every format, and every broken line with its number and reason."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -228,6 +229,59 @@ def test_a_broken_line_is_named_by_number_and_reason(clips: Path, row: object, r
     assert [utterance.id for utterance in speech.utterances] == ["good"]
     assert [line.line for line in speech.broken] == [3]
     assert reason in speech.broken[0].reason
+
+
+UNREADABLE = {
+    "a.raw": lambda good: bytes(4000),
+    "empty.wav": lambda good: b"",
+    "cut.mp3": lambda good: good("MP3", "MPEG_LAYER_III")[:1500],
+    "cut gsm.wav": lambda good: good("WAV", "GSM610")[:-500],
+    "cut, of unknown length.flac": lambda good: (
+        good("FLAC", "PCM_16")[:18] + bytes(8) + good("FLAC", "PCM_16")[26:-500]
+    ),
+    "absurd.flac": lambda good: good("FLAC", "PCM_16")[:18] + b"\xff" * 8 + good("FLAC", "PCM_16")[26:],
+    "cut.aiff": lambda good: good("AIFF", "PCM_16")[:-500],
+    "codec.wav": lambda good: good("WAV", "PCM_16").replace(b"fmt \x10\0\0\0\1\0", b"fmt \x10\0\0\0\x61\1"),
+}
+
+
+def clip_in(kind: str, subtype: str, seconds: float = 0.5) -> bytes:
+    stream = io.BytesIO()
+    noise = 0.1 * np.random.default_rng(2).standard_normal(round(seconds * 16_000))
+    soundfile.write(stream, noise, 16_000, format=kind, subtype=subtype)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_audio_that_cannot_be_read_is_a_broken_line(clips: Path, name: str) -> None:
+    (clips / name).write_bytes(UNREADABLE[name](clip_in))
+    rows: list[object] = [{"audio": audio, "text": "word"} for audio in ("good.wav", name)]
+
+    speech = load_speech_set(write_json_lines(clips / "m.jsonl", rows), skip_broken=True)
+
+    assert [line.line for line in speech.broken] == [2]
+    assert speech.broken[0].reason.startswith(f"audio file {clips / name} ")
+    assert "\n" not in speech.broken[0].reason
+
+
+def test_a_length_that_is_not_stated_is_found_by_decoding(clips: Path) -> None:
+    flac = clip_in("FLAC", "PCM_16", 31.0)
+    (clips / "pipe.flac").write_bytes(flac[:21] + b"\xf0" + bytes(4) + flac[26:])
+
+    with pytest.raises(InputError, match=r"pipe\.flac lasts 31\.0 s, Whisper hears 30 s: split it"):
+        load_speech_set(write_json_lines(clips / "m.jsonl", [{"audio": "pipe.flac", "text": "word"}]))
+
+
+def test_how_odd_files_were_read_is_noted(clips: Path) -> None:
+    content = clip_in("WAV", "PCM_16")
+    (clips / "interrupted 50% #1?.wav").write_bytes(content[:40] + bytes(4) + content[44:])
+    names = ("good.wav", "interrupted 50% #1?.wav")
+
+    speech = load_speech_set(write_json_lines(clips / "m.jsonl", [{"audio": name, "text": "word"} for name in names]))
+
+    assert [utterance.duration_s for utterance in speech.utterances] == [0.5, 0.5]
+    (note,) = speech.notes
+    assert note.startswith(f"audio file {clips / names[1]}: its header states no length")
 
 
 def test_thirty_seconds_are_not_too_long(clips: Path) -> None:
