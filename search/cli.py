@@ -23,6 +23,7 @@ Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory,
 Data = Annotated[Path, typer.Option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
+Normaliser = Annotated[str, typer.Option(help="whisper, basic, none or no-diacritics: what is done to texts first.")]
 SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
 Occupancy = Annotated[float | None, typer.Option(help="Share of all cores that speech without a pause may keep busy.")]
@@ -71,6 +72,10 @@ def baseline(
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Speech to choose pruned units by.")] = None,
     calibration_utterances: Annotated[int, typer.Option(min=1)] = 32,
+    normaliser: Normaliser = "whisper",
+    transcripts: Annotated[
+        Path | None, typer.Option(help="Write what was heard beside the references: FILE.jsonl or FILE.tsv.")
+    ] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -87,6 +92,8 @@ def baseline(
         recipe_file=recipe,
         calibration=calibration,
         calibration_utterances=calibration_utterances,
+        normaliser=normaliser,
+        transcripts=transcripts,
         language=language,
         skip_broken=skip_broken,
         noise=noise,
@@ -132,6 +139,9 @@ def search(
     max_occupancy: Occupancy = None,
     latency_confidence: Confidence = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    normaliser: Annotated[
+        str | None, typer.Option(help="whisper (default), basic, none or no-diacritics: what is done to texts first.")
+    ] = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -145,7 +155,7 @@ def search(
         "snr_db": snr_db, "group_budget": group_budget, "space": space, "sampler": sampler,
         "objective": objective, "max_size_mb": max_size_mb, "max_latency_ms": max_latency_ms, "max_rtf": max_rtf,
         "max_memory_mb": max_memory_mb, "max_occupancy": max_occupancy, "latency_confidence": latency_confidence,
-        "seed": seed, "threads": threads,
+        "seed": seed, "threads": threads, "normaliser": normaliser,
     }  # fmt: skip
     run_new_search(out=out, config_file=config, flags=flags, as_json=json)
 
@@ -265,6 +275,7 @@ def verify(
     calibration: Annotated[
         Path | None, typer.Option(help="The speech that it was calibrated on; default: what the artifact names.")
     ] = None,
+    normaliser: Normaliser = "whisper",
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -281,6 +292,7 @@ def verify(
         data=data,
         model=model,
         calibration=calibration,
+        normaliser=normaliser,
         language=language,
         skip_broken=skip_broken,
         noise=noise,

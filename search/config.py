@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError
+from evaluators.accuracy.normaliser_names import NormaliserChoice
 from evaluators.speech.noisy_speech import Mixing
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
@@ -42,6 +43,7 @@ class SearchConfig(BaseModel):
     language: str | None = None
     skip_broken: bool = False
     noise: Path | None = None
+    normaliser: NormaliserChoice = "whisper"
     snr_db: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     space: str = "coarse"
     sampler: SamplerName = "tpe"

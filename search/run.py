@@ -207,16 +207,13 @@ class Run:
     def _confirm(self, trial: Trial) -> None:
         accuracy = self._scorer.confirm(trial.recipe)
         baseline = load_confirmation(self._store, self._trials[0].recipe)
-        limit = self._scorer.wer_limit(baseline.wer if baseline else accuracy.wer)
+        limit = self._scorer.wer_limit((baseline or accuracy).rate)
         budget = load_facts(self._store).group_budget
         groups = find_group_limits(budget, baseline.groups if baseline else accuracy.groups)
         broken = groups and groups.broken(accuracy.groups)
         confirmation = Confirmation(
-            wer=accuracy.wer,
-            wer_low=accuracy.wer_low,
-            wer_high=accuracy.wer_high,
-            words=accuracy.words,
-            within_budget=accuracy.wer <= limit and not broken,
+            rate=accuracy.rate,
+            within_budget=limit.allows(accuracy.rate.errors) and not broken,
             groups=accuracy.groups,
         )
         save_confirmation(self._store, trial.recipe, confirmation)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from whisper.tokenizer import LANGUAGES
 
 from compression.recipe.spaceless import SPACELESS
-from evaluators.accuracy.characters import counted_units
+from evaluators.accuracy.normaliser_names import counted_units
 from evaluators.accuracy.word_errors import (
     ErrorCounts,
     count_errors,

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import norm
 
+from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search.limits.budget import CostLimits
 from search.outcome import ArtifactRecord, Outcome
 from search.report.baseline_vs_pick import compare, problems
@@ -268,16 +269,8 @@ def test_json_values_agree_with_the_rows(outcome, dimensions):
 
 def _group(name: str, errors: int, words: int = 200) -> GroupErrors:
     wer = errors / words
-    return GroupErrors(
-        kind="language",
-        name=name,
-        wer=wer,
-        wer_low=0.5 * wer,
-        wer_high=1.5 * wer,
-        errors=errors,
-        words=words,
-        utterances=9,
-    )
+    rate = ErrorRate(errors=errors, words=words, low=0.5 * wer, high=1.5 * wer)
+    return GroupErrors(key=GroupKey(kind="language", name=name), rate=rate, utterances=9)
 
 
 @pytest.fixture
