@@ -1,6 +1,7 @@
 """The front as files: every recipe on it exported, run in its own runtime and measured again."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,8 +67,12 @@ def calibrated(model: LoadedModel, recipe: Recipe, sources: Sources) -> Calibrat
     return calibrate(model, speech, limit=sources.calibration_utterances, features=features)
 
 
-def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRecord:
+def make_artifact(
+    session: Session, recipe: Recipe, folder: Path, heard: Mapping[str, str] | None = None
+) -> ArtifactRecord:
     """Export a recipe to `folder`, verify it on the run's speech, and write what came out beside its files.
+
+    `heard`: what its network said there when it was scored, by utterance; None where that was not kept.
 
     A recipe that the runtime cannot execute, or an artifact that fails, gives a record with the reason.
     """
@@ -75,7 +80,7 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     try:
         export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
         plan = measurement_plan(session)
-        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s)
+        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s, heard=heard)
     except (InputError, EvaluationError) as error:
         return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(verification_values(verification), indent=1) + "\n")

@@ -61,7 +61,7 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
         found = [confirmation.within_budget] if confirmation else []
         if record:
             broken = group_limits and group_limits.broken(record.groups)
-            found.append(record.figures is not None and wer_limit.allows(record.figures.rate.errors) and not broken)
+            found.append(record.figures is not None and wer_limit.keeps(record.figures.rate) and not broken)
         return found
 
     unopposed = [trial for trial in front if all(evidence(trial))]

@@ -199,7 +199,7 @@ class Run:
                 done = folder.is_dir() and load_artifact(self._store, trial.recipe)
                 if not done and not self._interrupted:
                     self._watcher.exporting(trial)
-                    record = make_artifact(self._session, trial.recipe, folder)
+                    record = make_artifact(self._session, trial.recipe, folder, trial.heard)
                     save_artifact(self._store, trial.recipe, record)
         save_elapsed(self._store, self.elapsed_s)
         return not self._interrupted
@@ -213,7 +213,7 @@ class Run:
         broken = groups and groups.broken(accuracy.groups)
         confirmation = Confirmation(
             rate=accuracy.rate,
-            within_budget=limit.allows(accuracy.rate.errors) and not broken,
+            within_budget=limit.keeps(accuracy.rate) and not broken,
             groups=accuracy.groups,
         )
         save_confirmation(self._store, trial.recipe, confirmation)

@@ -149,6 +149,11 @@ class Trial:
     note: str = ""
 
     @property
+    def heard(self) -> dict[str, str] | None:
+        """What was heard in each utterance of the whole set; None where it was not scored on all, or not kept."""
+        return self.accuracy.heard if self.accuracy and self.state == "complete" else None
+
+    @property
     def feasible(self) -> bool:
         """Scored on the whole set and within every limit."""
         return self.state == "complete" and all(violation <= 0 for violation in self.violations.values())

@@ -74,6 +74,11 @@ class Evaluation:
     def counts(self) -> tuple[ErrorCounts, ...]:
         return tuple(scored.counts for scored in self.utterances)
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The transcripts by utterance."""
+        return {scored.counts.utterance_id: scored.hypothesis.text for scored in self.utterances}
+
 
 class Evaluator:
     """Scores networks of one model family on one speech set.

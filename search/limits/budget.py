@@ -40,6 +40,10 @@ class WerLimit:
         """Whether so many errors on the whole set are within the budget."""
         return errors <= self.errors
 
+    def keeps(self, found: ErrorRate) -> bool:
+        """Whether errors that were counted on the whole set are, by the words that were counted with them."""
+        return found.errors <= floor(self.rate * found.words)
+
     def violation(self, errors: int, *, share: Fraction = Fraction(1)) -> float:
         """How far the errors are over the limit, relative to it; > 0 just where `allows` is false on the whole set.
 

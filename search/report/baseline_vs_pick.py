@@ -237,7 +237,7 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     if record.figures is None:
         return [f"The pick has {record.note}."]
     figures, found = record.figures, []
-    if not outcome.wer_limit.allows(figures.rate.errors):
+    if not outcome.wer_limit.keeps(figures.rate):
         found.append(f"The pick's artifact has a WER of {percent(figures.rate.wer)}, over the budget.")
     broken = outcome.group_limits and outcome.group_limits.broken(record.groups)
     if broken:

@@ -96,7 +96,7 @@ class World:
     def exporting(self, trial: Trial) -> None:
         self.events.append("exporting")
 
-    def make_artifact(self, _: object, recipe: Recipe, folder: Path) -> ArtifactRecord:
+    def make_artifact(self, _: object, recipe: Recipe, folder: Path, heard: object) -> ArtifactRecord:
         for _ in range(self.interrupt_at.count(-len(self.exported))):
             os.kill(os.getpid(), signal.SIGINT)
         self.exported.append(recipe)

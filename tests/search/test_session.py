@@ -94,3 +94,30 @@ def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, 
     assert trial.feasible == feasible
     assert ("run_on" in trial.violations) == (not feasible)
     assert trial.note.startswith("" if feasible else "3 transcripts run on (the original: 0, allowed: 0)")
+
+
+def test_references_in_another_script_are_noted_once_with_the_original(monkeypatch, outcome):
+    """And what was heard is kept with the trial."""
+    costs: TrialCosts = outcome.trials[0].costs
+    monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
+    monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
+    session = SimpleNamespace(
+        config=SearchConfig(model="tiny.en", device="host", data=Path("sample"), wer_budget="900%", trials=1),
+        original=ORIGINAL,
+        model=SimpleNamespace(dimensions=DIMENSIONS),
+        profile=SimpleNamespace(runtime=None),
+        calibration=None,
+        limits=CostLimits(max_memory_mb=1e6),
+        evaluator=SimpleNamespace(
+            evaluate=lambda *_, **__: evaluation("complete", "complete"),
+            groups=(),
+            pairs=lambda _: [("добро јутро", "dobro jutro"), ("да", "da")],
+        ),
+        network=lambda _: None,
+    )
+    scorer = Scorer(session)  # type: ignore[arg-type]
+    first = scorer.score(0, ORIGINAL, None)
+    assert first.note.startswith("in 2 of 2 utterances reference and transcript are in different scripts")
+    assert first.heard == {"u0": "said", "u1": "said"}
+    other = scorer.score(1, replace(ORIGINAL, embedding_bits=8), scorer.baseline(first))
+    assert other.note == ""

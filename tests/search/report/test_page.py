@@ -412,3 +412,10 @@ def test_characters_are_called_characters(outcome: Outcome, facts):
     words = " ".join(_read(render_report(characters, **facts)).words.split())
     assert "so words and characters are counted, and what is called WER here is their error rate" in words
     assert "are counted" not in _read(render_report(outcome, **facts)).words
+
+
+def test_what_is_wrong_with_the_original_is_told(outcome: Outcome):
+    baseline = replace(outcome.baseline, note="in 9 of 9 utterances reference and transcript are in different scripts")
+    noted = replace(outcome, trials=(baseline, *outcome.trials[1:]))
+    told = [problem for problem in problems(noted) if problem not in problems(outcome)]
+    assert told == ["The original: in 9 of 9 utterances reference and transcript are in different scripts."]
