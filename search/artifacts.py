@@ -1,6 +1,7 @@
 """The front as files: every recipe on it exported, run in its own runtime and measured again."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from runtime.measure import Plan
 from search.outcome import ArtifactFigures, ArtifactRecord
 from search.scorer import group_errors
 from search.session import Session, load_speech
-from search.trial import ACCURACY
 
 TARGET = "onnxruntime"
 """What a run exports its front to: the runtime of every device profile."""
@@ -62,8 +62,12 @@ def calibrated(model: LoadedModel, recipe: Recipe, sources: Sources) -> Calibrat
     return calibrate(model, speech, limit=sources.calibration_utterances, features=features)
 
 
-def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRecord:
+def make_artifact(
+    session: Session, recipe: Recipe, folder: Path, heard: Mapping[str, str] | None = None
+) -> ArtifactRecord:
     """Export a recipe to `folder`, verify it on the run's speech, and write what came out beside its files.
+
+    `heard`: what its network said there when it was scored, by utterance; None where that was not kept.
 
     A recipe that the runtime cannot execute, or an artifact that fails, gives a record with the reason.
     """
@@ -71,10 +75,10 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     try:
         export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
         plan = measurement_plan(session)
-        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s)
+        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s, heard=heard)
     except (InputError, EvaluationError) as error:
         return ArtifactRecord(figures=None, note=f"no artifact: {error}")
-    write_text_whole(folder / "verification.json", json.dumps(asdict(verification), indent=1) + "\n")
+    write_text_whole(folder / "verification.json", json.dumps(verification_values(verification), indent=1) + "\n")
     return ArtifactRecord(figures=figures(verification), note="", groups=group_errors(verification.groups))
 
 
@@ -89,11 +93,17 @@ def measurement_plan(session: Session) -> Plan:
     )
 
 
+def verification_values(verification: Verification) -> dict[str, object]:
+    """A verification as JSON, in its file and on stdout."""
+    groups = [group.columns for group in verification.groups]
+    return asdict(verification) | {"accuracy": verification.accuracy.columns, "groups": groups}
+
+
 def figures(verification: Verification) -> ArtifactFigures:
     """What a run keeps of a verification, in the CSV's units."""
-    accuracy, parity, measured = verification.accuracy, verification.parity, verification.measured
+    parity, measured = verification.parity, verification.measured
     return ArtifactFigures(
-        **{name: getattr(accuracy, name) for name in ACCURACY},
+        rate=verification.accuracy.rate,
         size_mb=verification.size_bytes / 1e6,
         host_latency_ms=measured.reference_ms,
         host_encoder_ms=measured.encoder_ms,

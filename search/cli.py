@@ -37,6 +37,7 @@ Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory,
 Data = Annotated[Path, _speech_option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
+Normaliser = Annotated[str, typer.Option(help="whisper, basic, none or no-diacritics: what is done to texts first.")]
 SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
 Threads = Annotated[
@@ -108,6 +109,10 @@ def baseline(
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
     calibration: Annotated[Path | None, _speech_option(help="Speech to choose pruned units by.")] = None,
     calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = 32,
+    normaliser: Normaliser = "whisper",
+    transcripts: Annotated[
+        Path | None, typer.Option(help="Write what was heard beside the references: FILE.jsonl or FILE.tsv.")
+    ] = None,
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -124,6 +129,8 @@ def baseline(
         recipe_file=recipe,
         calibration=calibration,
         calibration_utterances=calibration_utterances,
+        normaliser=normaliser,
+        transcripts=transcripts,
         language=language,
         skip_broken=skip_broken,
         noise=noise,
@@ -275,6 +282,7 @@ def verify(
             metavar="<path>",
         ),
     ] = None,
+    normaliser: Normaliser = "whisper",
     language: Language = None,
     skip_broken: SkipBroken = False,
     noise: Noise = None,
@@ -291,6 +299,7 @@ def verify(
         data=data,
         model=model,
         calibration=calibration,
+        normaliser=normaliser,
         language=language,
         skip_broken=skip_broken,
         noise=noise,

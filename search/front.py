@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from search.limits.budget import WerLimit
 from search.limits.group_budget import GroupLimits
 from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
@@ -43,7 +44,7 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
     confirmations: Mapping[str, Confirmation],
     artifacts: Mapping[str, ArtifactRecord],
     *,
-    wer_limit: float,
+    wer_limit: WerLimit,
     baseline: Trial,
     group_limits: GroupLimits | None = None,
 ) -> Trial | None:
@@ -60,7 +61,7 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
         found = [confirmation.within_budget] if confirmation else []
         if record:
             broken = group_limits and group_limits.broken(record.groups)
-            found.append(record.figures is not None and record.figures.wer <= wer_limit and not broken)
+            found.append(record.figures is not None and wer_limit.keeps(record.figures.rate) and not broken)
         return found
 
     unopposed = [trial for trial in front if all(evidence(trial))]

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from evaluators.accuracy.normaliser_names import NormaliserChoice
+
 SamplerName = Literal["tpe", "nsga2", "random"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
@@ -54,6 +56,10 @@ class SearchOptions(BaseModel):
     noise: Annotated[
         Path | None, Field(description="Mix this noise into the speech: a manifest, a folder, a file.")
     ] = None
+    normaliser: Annotated[
+        NormaliserChoice,
+        Field(description="whisper (default), basic, none or no-diacritics: what is done to texts first."),
+    ] = "whisper"
     snr_db: Annotated[
         Annotated[str, Field(coerce_numbers_to_str=True)] | None,
         Field(description="Signal-to-noise ratio; several, such as 20,10,clean, are shared out."),

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from search.limits.budget import CostLimits
+from evaluators.accuracy.error_rate import ErrorRate
+from search.limits.budget import CostLimits, WerLimit
 from search.limits.group_budget import GroupLimits, JudgedGroup, find_group_limits
 from search.trial import GroupErrors, Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """WER of one recipe on utterances that the search never saw, with its 95 % interval."""
+    """WER of one recipe on utterances that the search never saw."""
 
-    wer: float
-    wer_low: float
-    wer_high: float
-    words: int
+    rate: ErrorRate
     within_budget: bool
     """Whether it is within the same relative (or absolute) budgets, taken over the baseline on this set."""
     groups: tuple[GroupErrors, ...] = ()
@@ -30,13 +28,7 @@ class ArtifactFigures:
     in records from before it was kept.
     """
 
-    wer: float
-    wer_low: float
-    wer_high: float
-    insertions: int
-    deletions: int
-    substitutions: int
-    words: int
+    rate: ErrorRate
     size_mb: float
     host_latency_ms: float
     host_encoder_ms: float
@@ -62,11 +54,11 @@ class ArtifactRecord:
 class Outcome:
     """A run's trials and what was decided about them.
 
-    `trials[0]` is the baseline: the original recipe. `wer_limit` is a fraction. `confirmations` and `artifacts` are by
-    recipe id, also of trials that have left the front since; empty when the run has no confirm set or has not come to
-    it. `limits`: on costs; None in runs from before
-    they were kept. `repriced_from`: the device that the run was made for, where it was priced anew for `device`.
-    `artifacts_are_of_host`: whether the machine that measured the artifacts is what the profile `host` describes.
+    `trials[0]` is the baseline: the original recipe. `wer_limit`: on the search set. `confirmations` and `artifacts`
+    are by recipe id, also of trials that have left the front since; empty when the run has no confirm set or has not
+    come to it. `limits`: on costs; None in runs from before they were kept. `repriced_from`: the device that the run
+    was made for, where it was priced anew for `device`. `artifacts_are_of_host`: whether the machine that measured the
+    artifacts is what the profile `host` describes.
     """
 
     model: str
@@ -74,7 +66,7 @@ class Outcome:
     speech: str
     confirm_speech: str | None
     normaliser: str
-    wer_limit: float
+    wer_limit: WerLimit
     trials: tuple[Trial, ...]
     front: tuple[Trial, ...]
     recommended: Trial | None

@@ -199,7 +199,7 @@ class Run:
                 done = folder.is_dir() and load_artifact(self._store, trial.recipe)
                 if not done and not self._interrupted:
                     self._watcher.exporting(trial)
-                    record = make_artifact(self._session, trial.recipe, folder)
+                    record = make_artifact(self._session, trial.recipe, folder, trial.heard)
                     save_artifact(self._store, trial.recipe, record)
         save_elapsed(self._store, self.elapsed_s)
         return not self._interrupted
@@ -207,16 +207,13 @@ class Run:
     def _confirm(self, trial: Trial) -> None:
         accuracy = self._scorer.confirm(trial.recipe)
         baseline = load_confirmation(self._store, self._trials[0].recipe)
-        limit = self._scorer.wer_limit(baseline.wer if baseline else accuracy.wer)
+        limit = self._scorer.wer_limit((baseline or accuracy).rate)
         budget = load_facts(self._store).group_budget
         groups = find_group_limits(budget, baseline.groups if baseline else accuracy.groups)
         broken = groups and groups.broken(accuracy.groups)
         confirmation = Confirmation(
-            wer=accuracy.wer,
-            wer_low=accuracy.wer_low,
-            wer_high=accuracy.wer_high,
-            words=accuracy.words,
-            within_budget=accuracy.wer <= limit and not broken,
+            rate=accuracy.rate,
+            within_budget=limit.keeps(accuracy.rate) and not broken,
             groups=accuracy.groups,
         )
         save_confirmation(self._store, trial.recipe, confirmation)

@@ -1,9 +1,7 @@
 """What a run's store holds beside its trials, and the outcome that follows from all of it."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
@@ -12,8 +10,9 @@ from search.engines.study_store import StudyStore
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
-from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
-from search.trial import Trial, read_groups
+from search.outcome import ArtifactRecord, Confirmation, Outcome
+from search.record_json import RecordFormat
+from search.trial import Trial
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 
@@ -37,9 +36,14 @@ class RunFacts:
     group_budget: str | None = None
 
 
+_FACTS_FORMAT = RecordFormat(RunFacts, "record of its set-up")
+_CONFIRMATION_FORMAT = RecordFormat(Confirmation, "record of a confirmation")
+_ARTIFACT_FORMAT = RecordFormat(ArtifactRecord, "record of an artifact")
+
+
 def save_facts(store: StudyStore, facts: RunFacts) -> None:
     """Keep them with the run."""
-    store.remember(_FACTS, json.dumps(asdict(facts)))
+    store.remember(_FACTS, _FACTS_FORMAT.write(facts))
 
 
 def load_facts(store: StudyStore) -> RunFacts:
@@ -47,11 +51,7 @@ def load_facts(store: StudyStore) -> RunFacts:
     text = store.recall(_FACTS)
     if text is None:
         raise InputError("this run ended before its first trial")
-    values: dict[str, Any] = json.loads(text)
-    limits = values.get("limits")
-    return RunFacts(
-        **values | {"dimensions": Dimensions(**values["dimensions"]), "limits": limits and CostLimits(**limits)}
-    )
+    return _FACTS_FORMAT.read(text)
 
 
 def save_elapsed(store: StudyStore, seconds: float) -> None:
@@ -66,36 +66,24 @@ def load_elapsed(store: StudyStore) -> float:
 
 def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmation) -> None:
     """Keep what the confirm set said of a recipe."""
-    store.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
+    store.remember(_CONFIRMATION + recipe.id, _CONFIRMATION_FORMAT.write(confirmation))
 
 
 def load_confirmation(store: StudyStore, recipe: Recipe) -> Confirmation | None:
     """What the confirm set said of a recipe, or None."""
     text = store.recall(_CONFIRMATION + recipe.id)
-    return None if text is None else _read_confirmation(text)
-
-
-def _read_confirmation(text: str) -> Confirmation:
-    values: dict[str, Any] = json.loads(text)
-    return Confirmation(**values | {"groups": read_groups(values.get("groups", ()))})
+    return None if text is None else _CONFIRMATION_FORMAT.read(text)
 
 
 def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> None:
     """Keep what came of exporting a recipe."""
-    store.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
+    store.remember(_ARTIFACT + recipe.id, _ARTIFACT_FORMAT.write(record))
 
 
 def load_artifact(store: StudyStore, recipe: Recipe) -> ArtifactRecord | None:
     """What came of exporting a recipe, or None."""
     text = store.recall(_ARTIFACT + recipe.id)
-    return None if text is None else _read_artifact(text)
-
-
-def _read_artifact(text: str) -> ArtifactRecord:
-    values: dict[str, Any] = json.loads(text)
-    figures = values["figures"]
-    groups = read_groups(values.get("groups", ()))
-    return ArtifactRecord(figures=figures and ArtifactFigures(**figures), note=values["note"], groups=groups)
+    return None if text is None else _ARTIFACT_FORMAT.read(text)
 
 
 def read_outcome(store: StudyStore) -> Outcome:
@@ -123,9 +111,11 @@ def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) ->
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
     found = front(trials)
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
-    confirmations = {one: _read_confirmation(text) for one, text in store.texts(_CONFIRMATION).items() if one in scored}
-    artifacts = {one: _read_artifact(text) for one, text in store.texts(_ARTIFACT).items() if one in scored}
-    wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
+    confirmations = {
+        name: _CONFIRMATION_FORMAT.read(text) for name, text in store.texts(_CONFIRMATION).items() if name in scored
+    }
+    artifacts = {name: _ARTIFACT_FORMAT.read(text) for name, text in store.texts(_ARTIFACT).items() if name in scored}
+    wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.rate)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(
         found, confirmations, artifacts, wer_limit=wer_limit, group_limits=group_limits, baseline=trials[0]

@@ -8,15 +8,18 @@ import numpy as np
 
 from common.errors import CompressionError, EvaluationError, InputError
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.error_rate import ErrorRate
 from evaluators.accuracy.evaluator import Evaluation
 from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.scripts import script_note
 from evaluators.accuracy.word_errors import ErrorCounts
+from search.limits.budget import WerLimit
 from search.limits.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
 from search.limits.stopping import surely_over_budget, wer_violation
 from search.limits.window_guard import check_window
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
-from search.trial import ACCURACY, GroupErrors, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+from search.trial import GroupErrors, Transcripts, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Baseline:
     """What every other trial is compared with: the original model on the same speech."""
 
     accuracy: TrialAccuracy
-    wer_limit: float
+    wer_limit: WerLimit
     group_limits: GroupLimits | None = None
 
     @property
@@ -40,7 +43,7 @@ class Scorer:
         self._drafts: Evaluation | None = None
         self._confirm_drafts: Evaluation | None = None
         self._original_costs = self.costs(session.original)
-        self._members = [(f"{group.kind} {group.name}", group.utterances) for group in session.evaluator.groups]
+        self._members = {group.key: group.utterances for group in session.evaluator.groups}
 
     def costs(self, recipe: Recipe) -> TrialCosts:
         """What a recipe costs on the run's device, for the reference utterance."""
@@ -64,7 +67,7 @@ class Scorer:
             errors = (
                 {utterance.id: utterance for utterance in accuracy.utterances} if baseline is None else baseline.errors
             )
-            limit = self.wer_limit(accuracy.wer) if baseline is None else baseline.wer_limit
+            limit = self.wer_limit(accuracy.rate) if baseline is None else baseline.wer_limit
             violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
             limits = self.group_limits(accuracy) if baseline is None else baseline.group_limits
             violations |= group_violation(accuracy, limits, state)
@@ -98,7 +101,8 @@ class Scorer:
             evaluation = self._evaluate(recipe, baseline)
         except (CompressionError, EvaluationError) as error:
             return "failed", None, str(error)
-        return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), evaluation.stopped or ""
+        note = evaluation.stopped or (script_note(session.evaluator.pairs(evaluation)) if baseline is None else "")
+        return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), note
 
     def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
         rng = self._rng()
@@ -142,13 +146,13 @@ class Scorer:
             raise EvaluationError(f"the original model cannot be scored: {trial.note}")
         return Baseline(
             accuracy=trial.accuracy,
-            wer_limit=self.wer_limit(trial.accuracy.wer),
+            wer_limit=self.wer_limit(trial.accuracy.rate),
             group_limits=self.group_limits(trial.accuracy),
         )
 
-    def wer_limit(self, baseline_wer: float) -> float:
-        """The largest WER, as a fraction, on speech where the original model has this one."""
-        return self._session.config.parsed_wer_budget.limit(baseline_wer)
+    def wer_limit(self, baseline: ErrorRate) -> WerLimit:
+        """What is allowed on speech where the original model has these errors."""
+        return self._session.config.parsed_wer_budget.limit(baseline)
 
     def group_limits(self, baseline: TrialAccuracy) -> GroupLimits | None:
         """What each group may err where the original model has this accuracy; None without a budget."""
@@ -166,29 +170,20 @@ def group_violation(accuracy: TrialAccuracy, limits: GroupLimits | None, state: 
 def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
     """What a trial keeps of an evaluation."""
     return TrialAccuracy(
-        **{name: getattr(evaluation.accuracy, name) for name in ACCURACY},
+        rate=evaluation.accuracy.rate,
         utterances=tuple(
             replace(utterance_errors(utterance.counts), ran_on=utterance.hypothesis.ending != "complete")
             for utterance in evaluation.utterances
         ),
         groups=group_errors(evaluation.groups),
+        transcripts=Transcripts.of(utterance.hypothesis.text for utterance in evaluation.utterances),
     )
 
 
 def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
     """What a run keeps of the accuracies of groups."""
     return tuple(
-        GroupErrors(
-            kind=group.kind,
-            name=group.name,
-            wer=group.accuracy.wer,
-            wer_low=group.accuracy.wer_low,
-            wer_high=group.accuracy.wer_high,
-            errors=group.accuracy.insertions + group.accuracy.deletions + group.accuracy.substitutions,
-            words=group.accuracy.words,
-            utterances=group.accuracy.utterances,
-        )
-        for group in groups
+        GroupErrors(key=group.key, rate=group.accuracy.rate, utterances=group.accuracy.utterances) for group in groups
     )
 
 

@@ -162,7 +162,9 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
 
     def evaluator(speech: SpeechSet) -> Evaluator:
         noisy = with_noise(speech, config.mixing)
-        return Evaluator(noisy, dimensions=model.dimensions, features=features, seed=config.seed)
+        return Evaluator(
+            noisy, dimensions=model.dimensions, features=features, seed=config.seed, normaliser=config.normaliser
+        )
 
     clean = load(config.data)
     calibration_speech = load(config.calibration) if config.calibration else clean
@@ -312,12 +314,10 @@ def _check_unseen(confirm: SpeechSet, speech: SpeechSet, heard: Sequence[Utteran
 
 def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
     """Raise InputError where a group budget would judge nothing: every group of the speech set is too small."""
-    groups = {
-        f"{group.kind} {group.name}": sum(evaluator.words[u] for u in group.utterances) for group in evaluator.groups
-    }
+    groups = {group.key: sum(evaluator.words[u] for u in group.utterances) for group in evaluator.groups}
     if config.group_budget is None or max(groups.values(), default=0) >= MIN_WORDS:
         return
-    listed = ", ".join(f"{label} ({words} words)" for label, words in groups.items()) or "none"
+    listed = ", ".join(f"{key.label} ({words} words)" for key, words in groups.items()) or "none"
     raise InputError(
         f"--group-budget {config.group_budget}: {evaluator.speech.name} has no group of at least {MIN_WORDS} words; "
         f"its groups: {listed}. Give a larger set, or leave the option out"

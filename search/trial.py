@@ -1,21 +1,26 @@
 """A trial: one recipe with its costs, its accuracy or the reason it has none, and its timings."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+from zlib import compress, decompress
+
+from pydantic import PlainSerializer, PlainValidator
 
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.error_rate import ErrorRate, GroupKey
+from search.record_json import RecordFormat
 
 TrialState = Literal["complete", "stopped", "rejected", "failed"]
 """complete: scored on the whole set. stopped: the evaluation ended early, surely over the budget or dominated.
 rejected: its costs alone break a limit. failed: it could not be compressed or scored."""
-
+RecipeText = Annotated[Recipe, PlainSerializer(Recipe.to_json), PlainValidator(Recipe.from_json)]
+"""Recipes have a format of their own, which decides their ids."""
 
 UNEVALUATED = "unevaluated"
 """The violation of a trial that keeps every limit on costs and yet was never scored."""
-ACCURACY = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
-"""What every record of an accuracy holds, as `evaluators.accuracy.word_errors.Accuracy` calls it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,38 +68,69 @@ class UtteranceErrors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupErrors:
-    """WER of one group of the speech set, such as `length` `below 5 s`, with its 95 % interval and counts."""
+    """The errors of one group of the speech set."""
 
-    kind: str
-    name: str
-    wer: float
-    wer_low: float
-    wer_high: float
-    errors: int
-    words: int
+    key: GroupKey
+    rate: ErrorRate
     utterances: int
 
     @property
-    def label(self) -> str:
-        return f"{self.kind} {self.name}"
+    def columns(self) -> dict[str, object]:
+        """As JSON names it."""
+        rate = self.rate
+        return {
+            "kind": self.key.kind,
+            "name": self.key.name,
+            "wer": rate.wer,
+            "wer_low": rate.low,
+            "wer_high": rate.high,
+            "errors": rate.errors,
+            "words": rate.words,
+            "utterances": self.utterances,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transcripts:
+    """Texts, one an utterance, in some 40 bytes each: `packed` is their JSON list, by zlib and base64."""
+
+    packed: str
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Those texts, packed."""
+        return cls(packed=b64encode(compress(json.dumps(list(texts), ensure_ascii=False).encode(), 9)).decode("ascii"))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Unpacked, in the order in which they came."""
+        return tuple(json.loads(decompress(b64decode(self.packed))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialAccuracy:
-    """Pooled WER (a fraction) with its 95 % interval and counts, over the utterances that were scored.
+    """The pooled errors of the utterances that were scored, and those of each.
 
-    `groups`: the same in each group; empty in records from before groups were kept.
+    `groups`: the same in each group; `transcripts`: what was heard in each utterance, in their order. Empty and None
+    in records from before they were kept.
     """
 
-    wer: float
-    wer_low: float
-    wer_high: float
-    insertions: int
-    deletions: int
-    substitutions: int
-    words: int
+    rate: ErrorRate
     utterances: tuple[UtteranceErrors, ...]
     groups: tuple[GroupErrors, ...] = ()
+    transcripts: Transcripts | None = None
+
+    @property
+    def wer(self) -> float:
+        return self.rate.wer
+
+    @property
+    def heard(self) -> dict[str, str] | None:
+        """The transcripts by utterance, where they were kept."""
+        if self.transcripts is None:
+            return None
+        names = (utterance.id for utterance in self.utterances)
+        return dict(zip(names, self.transcripts.texts, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +138,7 @@ class Trial:
     """One row of `trials.csv`, and the truth that the study's storage keeps."""
 
     number: int
-    recipe: Recipe
+    recipe: RecipeText
     state: TrialState
     objective: float
     costs: TrialCosts
@@ -113,29 +149,23 @@ class Trial:
     note: str = ""
 
     @property
+    def heard(self) -> dict[str, str] | None:
+        """What was heard in each utterance of the whole set; None where it was not scored on all, or not kept."""
+        return self.accuracy.heard if self.accuracy and self.state == "complete" else None
+
+    @property
     def feasible(self) -> bool:
         """Scored on the whole set and within every limit."""
         return self.state == "complete" and all(violation <= 0 for violation in self.violations.values())
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "recipe": self.recipe.to_json()}, sort_keys=True)
+        """As the run keeps it."""
+        return _FORMAT.write(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        values = json.loads(text)
-        accuracy = values.pop("accuracy")
-        if accuracy:
-            utterances = tuple(UtteranceErrors(**errors) for errors in accuracy.pop("utterances"))
-            groups = read_groups(accuracy.pop("groups", ()))
-            accuracy = TrialAccuracy(**accuracy, utterances=utterances, groups=groups)
-        return cls(
-            recipe=Recipe.from_json(values.pop("recipe")),
-            costs=TrialCosts(**values.pop("costs")),
-            accuracy=accuracy,
-            **values,
-        )
+    def from_json(cls, text: str) -> "Trial":
+        """As it was kept, by this version or an older one. Raises InputError when it is damaged."""
+        return _FORMAT.read(text)
 
 
-def read_groups(values: Iterable[Mapping[str, Any]]) -> tuple[GroupErrors, ...]:
-    """The groups that `asdict` made values of."""
-    return tuple(GroupErrors(**value) for value in values)
+_FORMAT = RecordFormat(Trial, "trial")

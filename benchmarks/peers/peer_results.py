@@ -184,7 +184,7 @@ def table_lines(table: Sequence[Row]) -> list[str]:
     lines = [head + f"{'encoder':>7} {'token':>6} {'RSS MB':>6} {'load s':>6} {'window':>6} {'same text':>9}"]
     for row in table:
         accuracy, speed = row.accuracy, row.speeds[0]
-        interval = f"{100 * accuracy.wer_low:.2f}-{100 * accuracy.wer_high:.2f}"
+        interval = f"{100 * accuracy.rate.low:.2f}-{100 * accuracy.rate.high:.2f}"
         alone = row.utterance_ms(second)
         lines.append(
             f"{row.system:{width}} {100 * accuracy.wer:6.2f} {interval:>13} {row.size_bytes / 1e6:6.1f} "

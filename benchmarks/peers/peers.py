@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         values = {
             "setup": asdict(setup),
-            "rows": list(map(asdict, table)),
+            "rows": [asdict(row) | {"accuracy": row.accuracy.columns} for row in table],
             "comparison": list(map(asdict, against)),
             "beaten_by": {peer: [winner.ours for winner in winners] for peer, winners in beaten_by(against).items()},
         }

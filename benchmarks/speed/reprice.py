@@ -23,6 +23,7 @@ from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from devices.profile import DeviceProfile, load_profile
+from evaluators.accuracy.error_rate import ErrorRate
 from search.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore
@@ -197,7 +198,8 @@ def _trial(  # noqa: PLR0913, PLR0917 - what a trial is made of
         wer = BASELINE_WER if baseline is None else BASELINE_WER * rng.uniform(0.9, 2.2)
         state = "stopped" if wer > HOPELESS_WER else "complete"
         accuracy = _accuracy(wer, UTTERANCES // 4 if state == "stopped" else UTTERANCES)
-        violations["wer"] = accuracy.wer / config.parsed_wer_budget.limit(BASELINE_WER) - 1
+        baseline_rate = baseline.accuracy.rate if baseline and baseline.accuracy else accuracy.rate
+        violations["wer"] = accuracy.wer / config.parsed_wer_budget.limit(baseline_rate).wer - 1
     mark_unscored(violations, state)
     return Trial(
         number=number,
@@ -225,21 +227,19 @@ def _accuracy(wer: float, utterances: int) -> TrialAccuracy:
         for n, error in enumerate(spread)
     ]
     words = utterances * WORDS
-    return TrialAccuracy(
-        wer=errors / words,
-        wer_low=0.8 * errors / words,
-        wer_high=1.2 * errors / words,
-        insertions=0,
-        deletions=0,
-        substitutions=errors,
-        words=words,
-        utterances=tuple(scored),
-    )
+    return TrialAccuracy(rate=_rate(errors, words), utterances=tuple(scored))
 
 
 def _confirmation(trial: Trial, *, within_budget: bool) -> Confirmation:
     wer = trial.accuracy.wer if trial.accuracy else BASELINE_WER
-    return Confirmation(wer=wer, wer_low=0.8 * wer, wer_high=1.2 * wer, words=1000, within_budget=within_budget)
+    return Confirmation(rate=_rate(round(1000 * wer), 1000), within_budget=within_budget)
+
+
+def _rate(errors: int, words: int) -> ErrorRate:
+    wer = errors / words
+    return ErrorRate(
+        errors=errors, words=words, low=0.8 * wer, high=1.2 * wer, insertions=0, deletions=0, substitutions=errors
+    )
 
 
 if __name__ == "__main__":

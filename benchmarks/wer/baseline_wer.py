@@ -144,17 +144,19 @@ def row(name: str, texts: Sequence[str], ours: Sequence[str], speech: SpeechSet,
 def print_rows(rows: list[Row], speech: SpeechSet, model: str, *, as_json: bool) -> None:
     if as_json:
         facts = {"model": model, "speech": speech.name, "speech_sha256": speech.digest}
-        print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
+        print(
+            json.dumps(facts | {"rows": [asdict(row) | {"accuracy": row.accuracy.columns} for row in rows]}, indent=2)
+        )
         return
     first = rows[0].accuracy
     print(f"{model} on {speech.name}: {first.utterances} utterances, {first.words} words, {first.normaliser}")
     print(f"{'decoder':16} {'WER %':>6} {'95 % interval':>15} {'ins':>5} {'del':>5} {'sub':>5} {'identical texts':>16}")
     for row in rows:
-        accuracy = row.accuracy
-        interval = f"{100 * accuracy.wer_low:.2f} - {100 * accuracy.wer_high:.2f}"
+        accuracy, rate = row.accuracy, row.accuracy.rate
+        interval = f"{100 * rate.low:.2f} - {100 * rate.high:.2f}"
         print(
-            f"{row.decoder:16} {100 * accuracy.wer:6.2f} {interval:>15} {accuracy.insertions:5} {accuracy.deletions:5} "
-            f"{accuracy.substitutions:5} {row.identical_texts:>12}/{accuracy.utterances}"
+            f"{row.decoder:16} {100 * accuracy.wer:6.2f} {interval:>15} {rate.insertions:5} "
+            f"{rate.deletions:5} {rate.substitutions:5} {row.identical_texts:>12}/{accuracy.utterances}"
         )
     print(f"intervals: bootstrap, resampled by {first.resampled}")
 

@@ -83,8 +83,8 @@ class Comparison:
         difference = paired_difference(self.baseline.counts, evaluation.counts, seed=0)
         values = {
             "wer": accuracy.wer,
-            "wer_low": accuracy.wer_low,
-            "wer_high": accuracy.wer_high,
+            "wer_low": accuracy.rate.low,
+            "wer_high": accuracy.rate.high,
             "difference": difference.difference,
             "difference_low": difference.low,
             "difference_high": difference.high,

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from article import SCENARIOS, Claim, Scenario
 from rich.console import Console
@@ -28,6 +28,7 @@ from common.errors import InputError, WhisperfitError
 from common.files import write_text_whole
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import RECIPE_FILE, load_recovered, save_recovered
+from evaluators.accuracy.error_rate import ErrorRate
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from search.artifacts import make_artifact
 from search.commands.baseline import read_recipe
@@ -43,17 +44,6 @@ from search.session import Session, open_session
 from search.trial import Trial, TrialCosts
 
 
-class Scored(Protocol):
-    """What has a WER with its interval."""
-
-    @property
-    def wer(self) -> float: ...
-    @property
-    def wer_low(self) -> float: ...
-    @property
-    def wer_high(self) -> float: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Wer:
     """A fraction with its 95 % interval."""
@@ -63,8 +53,8 @@ class Wer:
     high: float
 
     @classmethod
-    def of(cls, scored: Scored) -> "Wer":
-        return cls(wer=scored.wer, low=scored.wer_low, high=scored.wer_high)
+    def of(cls, rate: ErrorRate) -> "Wer":
+        return cls(wer=rate.wer, low=rate.low, high=rate.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +128,7 @@ class Bench:
             speech = evaluator.speech.digest
             evaluation = evaluator.evaluate(network, window_s=recipe.window_s, drafts=self._drafts.get(speech))
             self._drafts.setdefault(speech, evaluation)
-            return Wer.of(evaluation.accuracy)
+            return Wer.of(evaluation.accuracy.rate)
 
         record = make_artifact(session, recipe, self._models / recipe.id)
         return Measured(
@@ -217,8 +207,8 @@ def figures_of(trial: Trial, outcome: Outcome) -> Figures:
     measured = Measured(
         recipe_id=trial.recipe.id,
         summary=trial.recipe.summary(),
-        wer=Wer.of(trial.accuracy),
-        wer_confirm=Wer.of(confirmation) if confirmation else None,
+        wer=Wer.of(trial.accuracy.rate),
+        wer_confirm=Wer.of(confirmation.rate) if confirmation else None,
         artifact=outcome.figures(trial),
         note="not kept",
     )

@@ -78,9 +78,9 @@ def row(rule: str, recipe: Recipe, comparison: Comparison, evaluation: Evaluatio
         "size_mb": round(stored_bytes(dimensions, recipe) / 1e6, 2),
         "size_mb_embedding_8_bits": round(stored_bytes(dimensions, eight) / 1e6, 2),
         **comparison.figures(evaluation),
-        "insertions": accuracy.insertions,
+        "insertions": accuracy.rate.insertions,
         "loops": sum(utterance.hypothesis.ending != "complete" for utterance in evaluation.utterances),
-        "words": accuracy.words,
+        "words": accuracy.rate.words,
     }
 
 

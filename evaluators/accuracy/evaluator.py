@@ -17,12 +17,12 @@ from compression.recipe.dimensions import Dimensions
 from compression.whisper.network import encode
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode
 from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of
+from evaluators.accuracy.normaliser_names import NormaliserChoice
+from evaluators.accuracy.normalisers import normaliser_of
 from evaluators.accuracy.word_errors import (
     Accuracy,
     ErrorCounts,
     count_errors,
-    normaliser_for,
-    normaliser_of,
     pooled_accuracy,
     reference_words,
 )
@@ -74,16 +74,22 @@ class Evaluation:
     def counts(self) -> tuple[ErrorCounts, ...]:
         return tuple(scored.counts for scored in self.utterances)
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The transcripts by utterance."""
+        return {scored.counts.utterance_id: scored.hypothesis.text for scored in self.utterances}
+
 
 class Evaluator:
     """Scores networks of one model family on one speech set.
 
     Utterances are scored in blocks, in an order shuffled by `seed`, so that the blocks done so far represent the
-    whole set. The number of torch's threads is the caller's. `words`: of each utterance's reference, by id.
+    whole set. The number of torch's threads is the caller's. `words`: of each utterance's reference, by id;
+    `normaliser`: the name of what the texts go through, by the user's choice.
     Raises InputError when the model cannot transcribe the set's languages or no reference has words.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the speech, and how it is scored
         self,
         speech: SpeechSet,
         *,
@@ -91,16 +97,18 @@ class Evaluator:
         features: CachedFeatures,
         block_size: int = BLOCK_SIZE,
         seed: int = 0,
+        normaliser: NormaliserChoice = "whisper",
     ) -> None:
         check_languages(speech, dimensions)
-        self.words = {u.id: reference_words(u.text, language_of(u)) for u in speech.utterances}
+        self._choice: NormaliserChoice = normaliser
+        self.normaliser = normaliser_of(speech.utterances, normaliser)
+        self.words = {u.id: reference_words(u.text, language_of(u), normaliser) for u in speech.utterances}
         if not any(self.words.values()):
-            raise InputError(f"speech set {speech.name}: no text has any words after {normaliser_for('en').name}")
+            raise InputError(f"speech set {speech.name}: no text has any words after {self.normaliser}")
         self.speech = speech
         self._features = features
         self._seed = seed
-        self.normaliser = normaliser_of(speech.utterances)
-        self.groups = groups_of(speech.utterances)
+        self.groups = groups_of(speech.utterances, normaliser)
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
         self._encoder_outputs = _RecentTensors(ENCODER_CACHE_BYTES)
         order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
@@ -132,7 +140,7 @@ class Evaluator:
             encoded = perf_counter()
             hypotheses = decode(network, self._clips(block, outputs, drafts))
             finished = perf_counter()
-            scored = tuple(_score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
+            scored = tuple(self._score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
             done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))
         return self._evaluation(done, stopped)
 
@@ -140,9 +148,25 @@ class Evaluator:
         """Score any recogniser on the set, one utterance after the other; its time counts as the decoder's."""
         scored, started = [], perf_counter()
         for utterance in self.speech.utterances:
-            scored.append(_score(utterance, transcribe(utterance, self._max_tokens[utterance.id])))
+            scored.append(self._score(utterance, transcribe(utterance, self._max_tokens[utterance.id])))
         done = _Block(scored=tuple(scored), encoder_s=0.0, decoder_s=perf_counter() - started)
         return self._evaluation([done], stopped=None)
+
+    def pairs(self, evaluation: Evaluation) -> list[tuple[str, str]]:
+        """Reference and transcript of each utterance that was scored."""
+        references = {utterance.id: utterance.text for utterance in self.speech.utterances}
+        return [(references[scored.counts.utterance_id], scored.hypothesis.text) for scored in evaluation.utterances]
+
+    def _score(self, utterance: Utterance, hypothesis: Hypothesis) -> ScoredUtterance:
+        counts = count_errors(
+            utterance_id=utterance.id,
+            speaker=utterance.speaker,
+            reference=utterance.text,
+            hypothesis=hypothesis.text,
+            language=language_of(utterance),
+            normaliser=self._choice,
+        )
+        return ScoredUtterance(hypothesis=hypothesis, counts=counts)
 
     def _encoder_output(self, network: Whisper, utterance: Utterance, window_s: float, key: str | None) -> Tensor:
         """(positions, n_audio_state) of one clip; one at a time already runs near the machine's peak."""
@@ -222,17 +246,6 @@ def max_tokens(utterance: Utterance, reference_tokens: int) -> int:
     that Whisper spells byte by byte need more, so twice the tokens of the reference always fit.
     """
     return max(ceil(TOKENS_PER_S * utterance.duration_s), 2 * reference_tokens) + SPARE_TOKENS
-
-
-def _score(utterance: Utterance, hypothesis: Hypothesis) -> ScoredUtterance:
-    counts = count_errors(
-        utterance_id=utterance.id,
-        speaker=utterance.speaker,
-        reference=utterance.text,
-        hypothesis=hypothesis.text,
-        language=language_of(utterance),
-    )
-    return ScoredUtterance(hypothesis=hypothesis, counts=counts)
 
 
 def _reference_tokens(utterance: Utterance, dimensions: Dimensions) -> int:

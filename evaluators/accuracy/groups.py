@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluators.accuracy.word_errors import Accuracy, ErrorCounts, cautious_accuracy, normaliser_of
+from evaluators.accuracy.error_rate import GroupKey
+from evaluators.accuracy.normaliser_names import NormaliserChoice
+from evaluators.accuracy.normalisers import normaliser_of
+from evaluators.accuracy.word_errors import Accuracy, ErrorCounts, pooled_accuracy
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import CLEAN, Utterance
 
@@ -21,22 +24,25 @@ _SHORT, _MEDIUM, _LONG = f"below {SHORT_S:g} s", f"{SHORT_S:g} to {LONG_S:g} s",
 class Group:
     """Utterances, by id, that have something in common. `normaliser`: what their texts go through."""
 
-    kind: GroupKind
-    name: str
+    key: GroupKey
     utterances: frozenset[str]
     normaliser: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupAccuracy:
-    """The pooled errors of one group; its interval is never narrower than Wilson's (see `cautious_accuracy`)."""
+    """The pooled errors of one group."""
 
-    kind: GroupKind
-    name: str
+    key: GroupKey
     accuracy: Accuracy
 
+    @property
+    def columns(self) -> dict[str, object]:
+        """As JSON names it."""
+        return {"kind": self.key.kind, "name": self.key.name, "accuracy": self.accuracy.columns}
 
-def groups_of(utterances: Sequence[Utterance]) -> tuple[Group, ...]:
+
+def groups_of(utterances: Sequence[Utterance], normaliser: NormaliserChoice = "whisper") -> tuple[Group, ...]:
     """The groups of a speech set: languages, speakers, lengths and noise levels, each kind in order.
 
     An utterance is in at most one group of a kind. A group that would be the whole set is left out.
@@ -48,7 +54,7 @@ def groups_of(utterances: Sequence[Utterance]) -> tuple[Group, ...]:
         "length": lambda utterance: length_name(utterance.duration_s),
         "noise": lambda utterance: utterance.noise_level,
     }
-    return tuple(group for kind, name_of in kinds.items() for group in _of_kind(kind, name_of, utterances))
+    return tuple(group for kind, name_of in kinds.items() for group in _of_kind(kind, name_of, utterances, normaliser))
 
 
 def group_accuracies(groups: Sequence[Group], counts: Sequence[ErrorCounts], *, seed: int) -> tuple[GroupAccuracy, ...]:
@@ -57,8 +63,8 @@ def group_accuracies(groups: Sequence[Group], counts: Sequence[ErrorCounts], *, 
     for group in groups:
         own = [utterance_counts for utterance_counts in counts if utterance_counts.utterance_id in group.utterances]
         if any(own_row.words for own_row in own):
-            accuracy = cautious_accuracy(own, normaliser=group.normaliser, seed=seed)
-            found.append(GroupAccuracy(kind=group.kind, name=group.name, accuracy=accuracy))
+            accuracy = pooled_accuracy(own, normaliser=group.normaliser, seed=seed)
+            found.append(GroupAccuracy(key=group.key, accuracy=accuracy))
     return tuple(found)
 
 
@@ -68,7 +74,10 @@ def length_name(duration_s: float) -> str:
 
 
 def _of_kind(
-    kind: GroupKind, name_of: Callable[[Utterance], str | None], utterances: Sequence[Utterance]
+    kind: GroupKind,
+    name_of: Callable[[Utterance], str | None],
+    utterances: Sequence[Utterance],
+    normaliser: NormaliserChoice,
 ) -> list[Group]:
     members: dict[str, list[Utterance]] = {}
     for utterance in utterances:
@@ -78,10 +87,9 @@ def _of_kind(
         members = {name: own for name, own in members.items() if len(own) >= MIN_SPEAKER_UTTERANCES}
     return [
         Group(
-            kind=kind,
-            name=name,
+            key=GroupKey(kind=kind, name=name),
             utterances=frozenset(utterance.id for utterance in members[name]),
-            normaliser=normaliser_of(members[name]),
+            normaliser=normaliser_of(members[name], normaliser),
         )
         for name in sorted(members, key=_place)
         if len(members[name]) < len(utterances)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -116,9 +116,8 @@ class ArtifactRecogniser:
         return self._transcriber.transcribe(samples, language="en").text
 
 
-def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
-    """Compare two evaluations of the same utterances, word for word and mark for mark."""
-    heard = {scored.counts.utterance_id: scored.hypothesis.text for scored in torch.utterances}
+def parity(artifact: Evaluation, heard: Mapping[str, str]) -> Parity:
+    """Compare an evaluation with what torch heard in each utterance, word for word and mark for mark."""
     differences = tuple(
         Difference(utterance_id=name, artifact=utterance.hypothesis.text, torch=heard[name])
         for utterance in artifact.utterances
@@ -127,19 +126,29 @@ def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
     return Parity(utterances=len(artifact.utterances), differences=differences)
 
 
-def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, window_s: float) -> Verification:
+def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
+    folder: Path,
+    evaluator: Evaluator,
+    plan: Plan,
+    *,
+    network: Whisper,
+    window_s: float,
+    heard: Mapping[str, str] | None = None,
+) -> Verification:
     """Run an artifact on the evaluator's speech set, compare it with the network it was made from, and measure it.
 
-    `window_s`: the recipe's. The artifact's transcripts are the drafts of torch's decoding, which makes it faster.
+    `window_s`: the recipe's. `heard`: the network's transcripts by utterance, where they are known; else it is decoded
+    here, with the artifact's transcripts as drafts, which makes it faster.
 
     Raises InputError when the folder is no artifact that ONNX Runtime runs here.
     """
     recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=token_ids(network).tolist())
     evaluation = evaluator.evaluate_transcripts(recogniser)
-    torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
+    if heard is None:
+        heard = evaluator.evaluate(network, window_s=window_s, drafts=evaluation).texts
     return Verification(
         accuracy=evaluation.accuracy,
-        parity=parity(evaluation, torch),
+        parity=parity(evaluation, heard),
         size_bytes=artifact_bytes(folder),
         on_silence=recogniser.transcribe(white_noise(0.0)),
         on_noise=recogniser.transcribe(white_noise(NOISE_LEVEL)),

@@ -1,7 +1,7 @@
 """`whisperfit baseline`: the WER of a model, or of one recipe of it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,18 +12,23 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import load_recovered
 from compression.techniques.vocabulary import check_words
 from compression.whisper.load import LoadedModel
-from evaluators.accuracy.characters import counted_units
 from evaluators.accuracy.evaluator import Evaluator
+from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
+from evaluators.accuracy.scripts import script_note
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from search.commands.groups import group_lines
+from search.commands.transcripts import check_transcripts_file, write_transcripts
 from search.session import load_speech, open_model, use_threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineOptions:
-    """The command's options; `recipe_file` None means the original model, `calibration` None the data itself."""
+    """The command's options; `recipe_file` None means the original model, `calibration` None the data itself.
+
+    `transcripts`: a file to write them to, beside the references.
+    """
 
     model: str
     data: Path
@@ -32,6 +37,8 @@ class BaselineOptions:
     calibration_utterances: int
     language: str | None
     skip_broken: bool
+    normaliser: str
+    transcripts: Path | None
     noise: Path | None
     snr_db: str | None
     threads: int | None
@@ -41,6 +48,9 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     """Score the whole speech set and print WER with its interval, errors and normaliser."""
     use_threads(options.threads)
     mixing = Mixing.parse(options.noise, options.snr_db)
+    normaliser = parse_normaliser(options.normaliser)
+    if options.transcripts:
+        check_transcripts_file(options.transcripts)
     console = Console(stderr=True)
     model = open_model(options.model, console.print)
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
@@ -56,19 +66,25 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         calibration_speech = load_speech(spoken, model, language=options.language, skip_broken=options.skip_broken)
         calibration = calibrate(model, calibration_speech, limit=options.calibration_utterances, features=features)
     console.print(f"Scoring {model.name} on {len(speech.utterances)} utterances of {speech.name}", highlight=False)
-    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features, normaliser=normaliser)
     network = compress(model, recipe, calibration, load_recovered(recipe, recovered))
     evaluation = evaluator.evaluate(network, window_s=recipe.window_s)
-    accuracy = evaluation.accuracy
+    accuracy, note = evaluation.accuracy, script_note(evaluator.pairs(evaluation))
+    if options.transcripts:
+        write_transcripts(options.transcripts, speech, evaluation, normaliser)
+    if note:
+        console.print(f"Warning: {note}", style="yellow", highlight=False)
     if as_json:
         identity = {"model": model.name, "speech": speech.name, "recipe_id": recipe.id}
-        groups = {"groups": [asdict(group) for group in evaluation.groups]}
-        print(json.dumps(identity | asdict(accuracy) | {"broken_lines": len(speech.broken)} | groups))
+        groups = [group.columns for group in evaluation.groups]
+        values = {"broken_lines": len(speech.broken), "groups": groups, "warnings": [note] if note else []}
+        print(json.dumps(identity | accuracy.columns | values))
         return
+    rate = accuracy.rate
     print(
         f"{accuracy.text}, "
-        f"{accuracy.insertions} insertions, {accuracy.deletions} deletions, {accuracy.substitutions} substitutions "
-        f"in {accuracy.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}"
+        f"{rate.insertions} insertions, {rate.deletions} deletions, {rate.substitutions} substitutions "
+        f"in {rate.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}"
     )
     print("\n".join(group_lines(evaluation.groups)), end="\n" if evaluation.groups else "")
 

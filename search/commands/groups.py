@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-from evaluators.accuracy.characters import counted_units
 from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.normaliser_names import counted_units
 from evaluators.accuracy.word_errors import Accuracy
 from search.limits.group_budget import MIN_WORDS
 
 
 def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:
     """Lines of text for a terminal, one for each group, in columns."""
-    width = max((len(f"{group.kind} {group.name}") for group in groups), default=0)
-    return [f"  {f'{group.kind} {group.name}':<{width}}  {_in_full(group.accuracy)}" for group in groups]
+    width = max((len(group.key.label) for group in groups), default=0)
+    return [f"  {group.key.label:<{width}}  {_in_full(group.accuracy)}" for group in groups]
 
 
 def _in_full(accuracy: Accuracy) -> str:
     clips = "1 utterance" if accuracy.utterances == 1 else f"{accuracy.utterances} utterances"
     units = counted_units(accuracy.normaliser)
-    few = f", fewer than {MIN_WORDS}: hardly known" if accuracy.words < MIN_WORDS else ""
-    return f"{accuracy.text} in {accuracy.words} {units} of {clips}{few}"
+    few = f", fewer than {MIN_WORDS}: hardly known" if accuracy.rate.words < MIN_WORDS else ""
+    return f"{accuracy.text} in {accuracy.rate.words} {units} of {clips}{few}"

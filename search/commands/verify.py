@@ -1,7 +1,7 @@
 """`whisperfit verify`: what an artifact really is, measured."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,8 +9,8 @@ from rich.console import Console
 from common.errors import InputError
 from compression.export.manifest import Origin, read_origin
 from compression.whisper.load import LoadedModel
-from evaluators.accuracy.characters import counted_units
 from evaluators.accuracy.evaluator import Evaluator
+from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
 from evaluators.accuracy.verification import (
     NOISE_LEVEL,
     QUIET_LEVEL,
@@ -24,7 +24,7 @@ from evaluators.costs.price import stored_bytes
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Plan
-from search.artifacts import compressed
+from search.artifacts import compressed, verification_values
 from search.commands.groups import group_lines
 from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
 from search.session import load_speech, open_model, use_threads
@@ -44,6 +44,7 @@ class VerifyOptions:
     calibration: Path | None
     language: str | None
     skip_broken: bool
+    normaliser: str
     noise: Path | None
     snr_db: str | None
     threads: int | None
@@ -54,12 +55,13 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     """Run the artifact on the speech set, compare it with the torch evaluation, time it, and print what came out."""
     use_threads(options.threads)
     mixing = Mixing.parse(options.noise, options.snr_db)
+    normaliser = parse_normaliser(options.normaliser)
     say = Console(stderr=True).print
     origin = read_origin(options.artifact)
     model = _model(options, origin)
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
+    evaluator = Evaluator(speech, dimensions=model.dimensions, features=features, normaliser=normaliser)
     sources = (
         origin.sources if options.calibration is None else replace(origin.sources, calibration=str(options.calibration))
     )
@@ -78,7 +80,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
         values |= {"original": original, "warnings": warnings}
-        print(json.dumps(values | asdict(verification)))
+        print(json.dumps(values | verification_values(verification)))
         return
     print("\n".join([*_lines(verification, promised), *(f"Warning: {warning}" for warning in warnings)]))
 
@@ -98,7 +100,8 @@ def _lines(verification: Verification, promised: int) -> list[str]:
     threads = "one thread per core" if measured.threads is None else f"{measured.threads} threads"
     excess = 100 * (verification.size_bytes / promised - 1)
     lines = [
-        f"{accuracy.text} in {accuracy.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}",
+        f"{accuracy.text} in {accuracy.rate.words} {counted_units(accuracy.normaliser)}; "
+        f"normaliser {accuracy.normaliser}",
         *group_lines(verification.groups),
         f"size {verification.size_bytes / 1e6:.1f} MB, {excess:+.1f} % of what the recipe promised",
         f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token, "

@@ -2,22 +2,62 @@
 
 import re
 from dataclasses import dataclass
-from math import exp, log
+from fractions import Fraction
+from math import exp, floor, log
 from statistics import NormalDist
 from typing import Self
 
 from common.errors import InputError
 from devices.interval import Z, probability_within
+from evaluators.accuracy.error_rate import ErrorRate
 from search.trial import TrialCosts
 
 _PERCENT = re.compile(r"(?P<sign>[+-]?)(?P<number>\d+(\.\d+)?)\s*%")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WerLimit:
+    """What a budget allows on one speech set: the one rule for "within the budget", in whole errors.
+
+    `rate`: the largest WER, exactly as the user wrote it; `words`: of all references of the set. Rates are compared
+    nowhere: their last bit is an accident.
+    """
+
+    rate: Fraction
+    words: int
+
+    @property
+    def errors(self) -> int:
+        """The largest whole number of errors whose share of the words is within the budget."""
+        return floor(self.rate * self.words)
+
+    @property
+    def wer(self) -> float:
+        """The rate as it is shown."""
+        return float(self.rate)
+
+    def allows(self, errors: int) -> bool:
+        """Whether so many errors on the whole set are within the budget."""
+        return errors <= self.errors
+
+    def keeps(self, found: ErrorRate) -> bool:
+        """Whether errors that were counted on the whole set are, by the words that were counted with them."""
+        return found.errors <= floor(self.rate * found.words)
+
+    def violation(self, errors: int, *, share: Fraction = Fraction(1)) -> float:
+        """How far the errors are over the limit, relative to it; > 0 just where `allows` is false on the whole set.
+
+        `share`: that of the limit which a part of the set may use. Where no error is allowed, 1 for any.
+        """
+        allowed = self.rate * self.words * share
+        return float(errors / allowed - 1) if allowed else float(errors > 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WerBudget:
     """The largest WER: a fraction of its own, or a share above the baseline's (gamma)."""
 
-    value: float
+    value: Fraction
     is_relative: bool
 
     @classmethod
@@ -28,11 +68,12 @@ class WerBudget:
             raise InputError(f"{name} {text!r}: write 8.5% (absolute) or +10% (above the baseline)")
         if match["sign"] == "-":
             raise InputError(f"{name} {text!r} is negative: write 8.5% (absolute) or +10% (above the baseline)")
-        return cls(value=float(match["number"]) / 100, is_relative=match["sign"] == "+")
+        return cls(value=Fraction(match["number"]) / 100, is_relative=match["sign"] == "+")
 
-    def limit(self, baseline_wer: float) -> float:
-        """The largest WER allowed, as a fraction: (1 + gamma) x baseline, or the absolute budget."""
-        return baseline_wer * (1 + self.value) if self.is_relative else self.value
+    def limit(self, baseline: ErrorRate) -> WerLimit:
+        """What is allowed where the original has this error rate: (1 + gamma) x its own, or the absolute budget."""
+        rate = Fraction(baseline.errors, baseline.words) * (1 + self.value) if self.is_relative else self.value
+        return WerLimit(rate=rate, words=baseline.words)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

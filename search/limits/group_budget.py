@@ -1,9 +1,11 @@
 """A budget per group of the speech set: the worst group counts."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from fractions import Fraction
 
-from search.limits.budget import WerBudget
+from evaluators.accuracy.error_rate import GroupKey
+from search.limits.budget import WerBudget, WerLimit
 from search.trial import GroupErrors, UtteranceErrors
 
 GROUP = "group"
@@ -14,22 +16,21 @@ MIN_WORDS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedGroup:
-    """A group beside the original's errors in it. `allowed`: errors that it may have in all."""
+    """A group beside the original's errors in it. `limit`: what it may have in all."""
 
     found: GroupErrors
     original: GroupErrors
-    allowed: float
+    limit: WerLimit
 
     @property
     def violation(self) -> float:
         """How far over the allowed errors it is, relative to them; 1 for any error where none is allowed."""
-        return self.found.errors / self.allowed - 1 if self.allowed else float(self.found.errors > 0)
+        return self.limit.violation(self.found.rate.errors)
 
     @property
     def text(self) -> str:
         """Such as `language de: 12.00 %, at most 10.00 %`."""
-        limit = 100 * self.allowed / self.original.words
-        return f"{self.found.label}: {100 * self.found.wer:.2f} %, at most {limit:.2f} %"
+        return f"{self.found.key.label}: {100 * self.found.rate.wer:.2f} %, at most {100 * self.limit.wer:.2f} %"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,15 +42,11 @@ class GroupLimits:
 
     def judged(self, groups: Sequence[GroupErrors]) -> tuple[JudgedGroup, ...]:
         """Those of these groups that are judged: with at least MIN_WORDS words in the whole set."""
-        by_label = {group.label: group for group in groups}
+        found = {group.key: group for group in groups}
         return tuple(
-            JudgedGroup(
-                found=by_label[original_group.label],
-                original=original_group,
-                allowed=self._allowed(original_group),
-            )
-            for original_group in self.original
-            if original_group.words >= MIN_WORDS and original_group.label in by_label
+            JudgedGroup(found=found[original.key], original=original, limit=self._limit(original))
+            for original in self.original
+            if original.rate.words >= MIN_WORDS and original.key in found
         )
 
     def worst(self, groups: Sequence[GroupErrors]) -> JudgedGroup | None:
@@ -59,12 +56,14 @@ class GroupLimits:
     def broken(self, groups: Sequence[GroupErrors]) -> JudgedGroup | None:
         """The worst group if it is over its limit. On a part of the set that is certain: errors only become more."""
         worst = self.worst(groups)
-        return worst if worst and worst.violation > 0 else None
+        return worst if worst and not worst.limit.allows(worst.found.rate.errors) else None
 
-    def _allowed(self, original: GroupErrors) -> float:
+    def _limit(self, original: GroupErrors) -> WerLimit:
         """A relative budget allows at least one error more than the original makes: one says nothing."""
-        errors = self.budget.limit(original.wer) * original.words
-        return max(errors, original.errors + 1) if self.budget.is_relative else errors
+        limit, rate = self.budget.limit(original.rate), original.rate
+        if not self.budget.is_relative:
+            return limit
+        return WerLimit(rate=max(limit.rate, Fraction(rate.errors + 1, rate.words)), words=rate.words)
 
 
 def find_group_limits(group_budget: str | None, original: tuple[GroupErrors, ...]) -> GroupLimits | None:
@@ -78,17 +77,16 @@ def group_wer_budget(text: str) -> WerBudget:
 
 
 def surely_over_group_budget(
-    scored: Sequence[UtteranceErrors], members: Sequence[tuple[str, Set[str]]], limits: GroupLimits
+    scored: Sequence[UtteranceErrors], members: Mapping[GroupKey, Set[str]], limits: GroupLimits
 ) -> str | None:
     """Why a candidate cannot keep the group budget any more, whatever the rest brings, or None while it may.
 
-    `members`: by a group's label, the ids of its utterances. There is no bootstrap as for the whole set: with many
+    `members`: by group, the ids of its utterances. There is no bootstrap as for the whole set: with many
     groups some would look hopeless by chance.
     """
-    ids = dict(members)
     for group in limits.judged(limits.original):
-        label = group.original.label
-        errors = sum(scored_utterance.errors for scored_utterance in scored if scored_utterance.id in ids[label])
-        if errors > group.allowed:
-            return f"over the group budget in {label} after {len(scored)} utterances, whatever the rest"
+        key = group.original.key
+        errors = sum(utterance.errors for utterance in scored if utterance.id in members[key])
+        if not group.limit.allows(errors):
+            return f"over the group budget in {key.label} after {len(scored)} utterances, whatever the rest"
     return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from search.limits.budget import WerLimit
 from search.trial import UtteranceErrors
 
 GUARDED = ("run_on", "insertions")
@@ -28,7 +29,7 @@ def check_window(
     scored: Sequence[UtteranceErrors],
     baseline: Mapping[str, UtteranceErrors],
     *,
-    wer_limit: float,
+    wer_limit: WerLimit,
     rng: np.random.Generator,
 ) -> WindowFinding:
     """Compare a trial with the original on the utterances that both have, transcript by transcript.
@@ -54,13 +55,12 @@ def check_window(
     return WindowFinding(violations=violations, note="; ".join(notes[name] for name in GUARDED if violations[name] > 0))
 
 
-def _allowed_ratio(baseline: Mapping[str, UtteranceErrors], wer_limit: float) -> float:
+def _allowed_ratio(baseline: Mapping[str, UtteranceErrors], wer_limit: WerLimit) -> float:
     """By how much the budget lets the original's errors grow, at least not at all."""
     errors = sum(
         utterance.insertions + utterance.deletions + utterance.substitutions for utterance in baseline.values()
     )
-    words = sum(utterance.words for utterance in baseline.values())
-    return max(1.0, wer_limit * words / errors) if errors else np.inf
+    return max(1.0, float(wer_limit.rate * wer_limit.words / errors)) if errors else np.inf
 
 
 def _insertion_violation(

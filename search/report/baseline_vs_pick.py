@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from evaluators.accuracy.error_rate import ErrorRate
 from search.limits.group_budget import GROUP, MIN_WORDS, find_group_limits
-from search.outcome import ArtifactFigures, Confirmation, Outcome
+from search.outcome import Confirmation, Outcome
 from search.report.group_and_silence_notes import heard_in_nothing
-from search.trial import UNEVALUATED, GroupErrors, Trial, TrialAccuracy, TrialCosts
+from search.trial import UNEVALUATED, Trial, TrialAccuracy, TrialCosts
 
 _LIMITS = {
     "wer": ("the WER budget", "--wer-budget"),
@@ -19,8 +20,6 @@ _LIMITS = {
     "insertions": ("the guard of short windows against insertions", "window_s in a space of your own"),
 }
 """By name of a violation: what the limit is called and the flag that sets it."""
-Scored = TrialAccuracy | Confirmation | ArtifactFigures | GroupErrors
-"""What has a WER with an interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,9 +168,9 @@ def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
         ),
         Comparison(
             label="File WER",
-            baseline=_wer(before),
-            pick=_wer(after),
-            change=_points(before, after),
+            baseline=_wer(before.rate),
+            pick=_wer(after.rate),
+            change=_points(before.rate, after.rate),
             note=same,
         ),
         Comparison(
@@ -210,6 +209,8 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
             "The pick was not confirmed on utterances that the search never saw: as the best of many candidates "
             "on one set, its WER is likely to be a little optimistic."
         )
+    if outcome.baseline.note:
+        found.append(f"The original: {outcome.baseline.note}.")
     found += _unjudged_there(outcome)
     found += _artifact_problems(outcome, pick) if pick else []
     if outcome.baseline.costs.energy_mj is None:
@@ -236,8 +237,8 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     if record.figures is None:
         return [f"The pick has {record.note}."]
     figures, found = record.figures, []
-    if figures.wer > outcome.wer_limit:
-        found.append(f"The pick's artifact has a WER of {percent(figures.wer)}, over the budget.")
+    if not outcome.wer_limit.keeps(figures.rate):
+        found.append(f"The pick's artifact has a WER of {percent(figures.rate.wer)}, over the budget.")
     broken = outcome.group_limits and outcome.group_limits.broken(record.groups)
     if broken:
         found.append(f"The pick's artifact is over the group budget in {broken.text}.")
@@ -258,7 +259,7 @@ def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
     original = outcome.confirmations.get(outcome.baseline.recipe.id)
     limits = find_group_limits(outcome.group_budget, original.groups) if original else None
     broken = limits and limits.broken(confirmation.groups)
-    return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.wer)}"
+    return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.rate.wer)}"
 
 
 def provenance(outcome: Outcome) -> str | None:
@@ -274,10 +275,11 @@ def provenance(outcome: Outcome) -> str | None:
 def budget(outcome: Outcome) -> str:
     """The WER limit as text, with its distance from the baseline when that is known: `6.23 %, baseline +10 %`."""
     accuracy = outcome.baseline.accuracy
+    limit = outcome.wer_limit.wer
     if accuracy is None or accuracy.wer == 0:
-        return percent(outcome.wer_limit)
-    distance = f"{100 * (outcome.wer_limit / accuracy.wer - 1):+,.1f}".removesuffix(".0")
-    return f"{percent(outcome.wer_limit)}, baseline {distance} %"
+        return percent(limit)
+    distance = f"{100 * (limit / accuracy.wer - 1):+,.1f}".removesuffix(".0")
+    return f"{percent(limit)}, baseline {distance} %"
 
 
 def percent(fraction: float) -> str:
@@ -304,26 +306,26 @@ def _relaxation(outcome: Outcome) -> str:
 
 
 def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
-    before, after = outcome.baseline.accuracy, pick.accuracy
+    before, after = (_rate(trial.accuracy) for trial in (outcome.baseline, pick))
     rows = [
         Comparison(
             label="WER",
             baseline=_wer(before),
             pick=_wer(after),
             change=_points(before, after),
-            note=f"budget {percent(outcome.wer_limit)}",
+            note=f"budget {percent(outcome.wer_limit.wer)}",
         )
     ]
     if outcome.confirm_speech:
-        confirmed_before = outcome.confirmations.get(outcome.baseline.recipe.id)
-        confirmed_after = outcome.confirmations.get(pick.recipe.id)
-        within = "" if confirmed_after is None else "within budget" if confirmed_after.within_budget else "over budget"
+        confirmation = outcome.confirmations.get(pick.recipe.id)
+        before, after = _rate(outcome.confirmations.get(outcome.baseline.recipe.id)), _rate(confirmation)
+        within = "" if confirmation is None else "within budget" if confirmation.within_budget else "over budget"
         rows.append(
             Comparison(
                 label="WER, confirmed",
-                baseline=_wer(confirmed_before),
-                pick=_wer(confirmed_after),
-                change=_points(confirmed_before, confirmed_after),
+                baseline=_wer(before),
+                pick=_wer(after),
+                change=_points(before, after),
                 note=within,
             )
         )
@@ -335,27 +337,29 @@ def _worst_group(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     worst = outcome.worst_group(pick)
     if worst is None:
         return ()
-    limit = f", budget {percent(worst.allowed / worst.original.words)}" if outcome.group_limits else ""
+    limit = f", budget {percent(worst.limit.wer)}" if outcome.group_limits else ""
     return (
         Comparison(
             label="Worst group",
-            baseline=_wer(worst.original),
-            pick=_wer(worst.found),
-            change=_points(worst.original, worst.found),
-            note=f"{worst.original.label}{limit}",
+            baseline=_wer(worst.original.rate),
+            pick=_wer(worst.found.rate),
+            change=_points(worst.original.rate, worst.found.rate),
+            note=f"{worst.original.key.label}{limit}",
         ),
     )
 
 
-def _wer(accuracy: Scored | None) -> Quantity:
-    if accuracy is None:
+def _rate(scored: TrialAccuracy | Confirmation | None) -> ErrorRate | None:
+    return scored.rate if scored else None
+
+
+def _wer(rate: ErrorRate | None) -> Quantity:
+    if rate is None:
         return Quantity(value="not measured")
-    return Quantity(
-        value=percent(accuracy.wer), interval=f"{100 * accuracy.wer_low:.2f} to {100 * accuracy.wer_high:.2f}"
-    )
+    return Quantity(value=percent(rate.wer), interval=f"{100 * rate.low:.2f} to {100 * rate.high:.2f}")
 
 
-def _points(before: Scored | None, after: Scored | None) -> str:
+def _points(before: ErrorRate | None, after: ErrorRate | None) -> str:
     return f"{100 * (after.wer - before.wer):+.2f} points" if before and after else ""
 
 

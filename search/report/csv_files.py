@@ -10,9 +10,10 @@ import pandas as pd
 from common.files import write_text_whole
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import EncoderLayer, Recipe
+from evaluators.accuracy.error_rate import RATE_COLUMNS
 from search.outcome import ArtifactFigures, Outcome
 from search.report.group_and_silence_notes import new_notes, over_note
-from search.trial import ACCURACY, Trial
+from search.trial import Trial
 
 COLUMNS = (
     *("trial", "recipe_id", "state", "feasible", "recommended", "objective"),
@@ -23,7 +24,11 @@ COLUMNS = (
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
-ARTIFACT_COLUMNS = ("trial", "recipe_id", *(field.name for field in fields(ArtifactFigures)), "note")
+ARTIFACT_COLUMNS = (
+    *("trial", "recipe_id", *RATE_COLUMNS),
+    *(field.name for field in fields(ArtifactFigures) if field.name != "rate"),
+    "note",
+)
 HOST = "host"
 """The profile of the machine that the search runs on."""
 CONVOLUTION_WIDTH = 3
@@ -73,7 +78,8 @@ def artifacts_frame(outcome: Outcome) -> pd.DataFrame:
 def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
     notes = [outcome.artifacts[trial.recipe.id].note, *new_notes(outcome, trial)]
-    return {"note": "; ".join(filter(None, notes))} | (asdict(figures) if figures else {})
+    measured = asdict(figures) | figures.rate.columns if figures else {}
+    return {"note": "; ".join(filter(None, notes))} | measured
 
 
 def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
@@ -128,7 +134,7 @@ def _frame(
 def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
     recipe_id, recipe_json = _identity(trial.recipe)
     confirmation = outcome.confirmations.get(recipe_id)
-    accuracy = {name: getattr(trial.accuracy, name) for name in ACCURACY} if trial.accuracy else {}
+    accuracy = trial.accuracy.rate.columns if trial.accuracy else {}
     return {
         "trial": trial.number,
         "recipe_id": recipe_id,
@@ -137,7 +143,7 @@ def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, ob
         "recommended": outcome.recommended is not None and trial.number == outcome.recommended.number,
         "objective": trial.objective,
         **accuracy,
-        "wer_confirm": confirmation and confirmation.wer,
+        "wer_confirm": confirmation and confirmation.rate.wer,
         **{name: getattr(trial.costs, name) for name in _COSTS},
         **_structure(trial.recipe, dimensions),
         "seconds": trial.seconds,
@@ -151,7 +157,7 @@ def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
     if figures is None:
         return {}
-    measured: dict[str, object] = {name: getattr(figures, name) for name in (*ACCURACY, "size_mb")}
+    measured: dict[str, object] = {**figures.rate.columns, "size_mb": figures.size_mb}
     costs = trial.costs
     if outcome.device == HOST and outcome.artifacts_are_of_host and costs.rtf and costs.latency_ms:
         latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), figures.host_latency_ms)

@@ -47,7 +47,7 @@ def front_figure(outcome: Outcome) -> str:
     for group in groups:
         figure.add_trace(group.trace())
     figure.add_hline(
-        y=100 * outcome.wer_limit,
+        y=100 * outcome.wer_limit.wer,
         line={"color": VERMILLION, "dash": "dash", "width": 1.5},
         annotation={"text": escape(f"budget {budget(outcome)}"), "font": {"color": VERMILLION}},
         annotation_position="top right",
@@ -126,7 +126,7 @@ def sensitivity_figure(outcome: Outcome, genes: pd.DataFrame) -> str:
             row=index // PANELS_PER_ROW + 1,
             col=index % PANELS_PER_ROW + 1,
         )
-    figure.add_hline(y=100 * outcome.wer_limit, line={"color": VERMILLION, "dash": "dash", "width": 1})
+    figure.add_hline(y=100 * outcome.wer_limit.wer, line={"color": VERMILLION, "dash": "dash", "width": 1})
     figure.update_yaxes(range=[0, wer_view(outcome)])
     figure.update_yaxes(title="WER (%)", col=1)
     figure.update_annotations(font_size=13)
@@ -142,22 +142,24 @@ def groups_figure(rows: Sequence[GroupRow], pick: Trial) -> str:
         (f"trial {pick.number}", GREEN, "circle", 0.13, [row.found for row in rows]),
     )
     for name, color, symbol, shift, found in series:
-        shown = [(place + shift, group) for place, group in enumerate(found) if group]
+        shown = [(place + shift, group, group.rate) for place, group in enumerate(found) if group]
         figure.add_trace(
             go.Scatter(
-                x=[100 * group.wer for _, group in shown],
-                y=[place for place, _ in shown],
+                x=[100 * rate.wer for _, _, rate in shown],
+                y=[place for place, _, _ in shown],
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [100 * (group.wer_high - group.wer) for _, group in shown],
-                    "arrayminus": [100 * (group.wer - group.wer_low) for _, group in shown],
+                    "array": [100 * (rate.high - rate.wer) for _, _, rate in shown],
+                    "arrayminus": [100 * (rate.wer - rate.low) for _, _, rate in shown],
                     "thickness": 1.5,
                 },
                 mode="markers",
                 name=name,
                 marker={"color": color, "symbol": symbol, "size": 9},
-                text=[f"{escape(group.label)}, {group.errors} errors in {group.words} words" for _, group in shown],
+                text=[
+                    f"{escape(group.key.label)}, {rate.errors} errors in {rate.words} words" for _, group, rate in shown
+                ],
                 hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
             )
         )
@@ -178,7 +180,7 @@ def groups_figure(rows: Sequence[GroupRow], pick: Trial) -> str:
                 hovertemplate="limit %{x:.2f} %<extra></extra>",
             )
         )
-    labels = [escape(row.original.label) for row in rows]
+    labels = [escape(row.original.key.label) for row in rows]
     figure.update_layout(height=170 + 42 * len(rows))
     figure.update_xaxes(title="WER (%)", rangemode="tozero")
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, autorange="reversed", automargin=True)
@@ -188,8 +190,8 @@ def groups_figure(rows: Sequence[GroupRow], pick: Trial) -> str:
 def wer_view(outcome: Outcome) -> float:
     """The top of the WER axes in percent: above the budget, the baseline and the whole front with its intervals."""
     shown = [*outcome.front, outcome.baseline]
-    highs = [trial.accuracy.wer_high for trial in shown if trial.accuracy]
-    return 100 * max([VIEW_ABOVE_LIMIT * outcome.wer_limit, *(1.1 * high for high in highs), 0.01])
+    highs = [trial.accuracy.rate.high for trial in shown if trial.accuracy]
+    return 100 * max([VIEW_ABOVE_LIMIT * outcome.wer_limit.wer, *(1.1 * high for high in highs), 0.01])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,18 +207,18 @@ class _Group:
         return [axis.value(trial) for trial in self.trials]
 
     def trace(self) -> go.Scatter:
-        scored = [trial.accuracy for trial in self.trials if trial.accuracy]
+        scored = [trial.accuracy.rate for trial in self.trials if trial.accuracy]
         intervals = {
             "type": "data",
-            "array": [100 * (accuracy.wer_high - accuracy.wer) for accuracy in scored],
-            "arrayminus": [100 * (accuracy.wer - accuracy.wer_low) for accuracy in scored],
+            "array": [100 * (rate.high - rate.wer) for rate in scored],
+            "arrayminus": [100 * (rate.wer - rate.low) for rate in scored],
             "thickness": 1,
             "width": 3,
             "color": BLUE,
         }
         return go.Scatter(
             x=self.x(AXES[0]),
-            y=[100 * accuracy.wer for accuracy in scored],
+            y=[100 * rate.wer for rate in scored],
             name=self.name,
             text=[_hover(trial) for trial in self.trials],
             hoverinfo="text",

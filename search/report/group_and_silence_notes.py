@@ -48,31 +48,25 @@ class NonSpeechOutput:
 def group_rows(outcome: Outcome, trial: Trial) -> tuple[GroupRow, ...]:
     """Every group of the run's speech set; empty in runs from before groups were kept."""
     original = outcome.baseline.accuracy.groups if outcome.baseline.accuracy else ()
-    found = {group.label: group for group in trial.accuracy.groups} if trial.accuracy else {}
-    limits = outcome.group_limits
-    judged = (
-        {judged_group.original.label: judged_group for judged_group in limits.judged(tuple(found.values()))}
-        if limits
-        else {}
-    )
+    found = {group.key: group for group in trial.accuracy.groups} if trial.accuracy else {}
+    judged = outcome.group_limits.judged(tuple(found.values())) if outcome.group_limits else ()
+    limits = {judged_group.original.key: judged_group for judged_group in judged}
     worst = outcome.worst_group(trial)
     return tuple(
         GroupRow(
-            original=original_group,
-            found=found.get(original_group.label),
-            limit=judged[original_group.label].allowed / original_group.words
-            if original_group.label in judged
-            else None,
-            remark=_remark(original_group, judged.get(original_group.label), worst),
+            original=group,
+            found=found.get(group.key),
+            limit=limits[group.key].limit.wer if group.key in limits else None,
+            remark=_remark(group, limits.get(group.key), worst),
         )
-        for original_group in original
+        for group in original
     )
 
 
 def _remark(group: GroupErrors, judged: JudgedGroup | None, worst: JudgedGroup | None) -> str:
-    marks = ["worst"] if worst and worst.original.label == group.label else []
+    marks = ["worst"] if worst and worst.original.key == group.key else []
     marks += ["over"] if judged and judged.violation > 0 else []
-    marks += [f"below {MIN_WORDS} words, not judged"] if group.words < MIN_WORDS else []
+    marks += [f"below {MIN_WORDS} words, not judged"] if group.rate.words < MIN_WORDS else []
     return ", ".join(marks)
 
 

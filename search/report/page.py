@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from common.files import write_text_whole
 from compression.recipe.dimensions import Dimensions
-from evaluators.accuracy.characters import counted_units
+from evaluators.accuracy.normaliser_names import counted_units
 from search.limits.group_budget import MIN_WORDS
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import budget, compare, problems, provenance, shown_trial

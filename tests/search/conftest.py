@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -11,6 +12,8 @@ from sqlalchemy import Engine, event
 
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.error_rate import ErrorRate
+from search.limits.budget import WerLimit
 from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcome
 from search.trial import Trial, TrialAccuracy, TrialCosts, UtteranceErrors
 
@@ -36,16 +39,21 @@ def _accuracy(wer: float, *, utterances: int, words: int = 1000) -> TrialAccurac
     counts = [
         UtteranceErrors(id=f"u{n}", insertions=0, deletions=0, substitutions=0, words=10) for n in range(utterances)
     ]
-    return TrialAccuracy(
-        wer=errors / words,
-        wer_low=0.8 * errors / words,
-        wer_high=1.3 * errors / words,
+    rate = ErrorRate(
+        errors=errors,
+        words=words,
+        low=0.8 * errors / words,
+        high=1.3 * errors / words,
         insertions=1,
         deletions=2,
         substitutions=errors - 3,
-        words=words,
-        utterances=tuple(counts),
     )
+    return TrialAccuracy(rate=rate, utterances=tuple(counts))
+
+
+def make_rate(errors: int, words: int) -> ErrorRate:
+    wer = errors / words
+    return ErrorRate(errors=errors, words=words, low=0.9 * wer, high=1.2 * wer)
 
 
 def _trial(number: int, *, objective: float, wer: float | None, utterances: int = 100, **changes: object) -> Trial:
@@ -120,13 +128,7 @@ def make_trial() -> MakeTrial:
 @pytest.fixture(scope="session")
 def artifact_figures() -> ArtifactFigures:
     return ArtifactFigures(
-        wer=0.0513,
-        wer_low=0.04,
-        wer_high=0.07,
-        insertions=10,
-        deletions=20,
-        substitutions=21,
-        words=994,
+        rate=ErrorRate(errors=513, words=10_000, low=0.04, high=0.07, insertions=10, deletions=20, substitutions=483),
         size_mb=30.4,
         host_latency_ms=120.0,
         host_encoder_ms=60.0,
@@ -174,9 +176,7 @@ def outcome(artifact_figures: ArtifactFigures) -> Outcome:
         ),
     )
     confirmations = {
-        trials[number].recipe.id: Confirmation(
-            wer=wer, wer_low=0.9 * wer, wer_high=1.2 * wer, words=900, within_budget=ok
-        )
+        trials[number].recipe.id: Confirmation(rate=make_rate(round(1000 * wer), 1000), within_budget=ok)
         for number, wer, ok in ((0, 0.06, True), (1, 0.062, True), (2, 0.07, False))
     }
     return Outcome(
@@ -185,7 +185,7 @@ def outcome(artifact_figures: ArtifactFigures) -> Outcome:
         speech="search set",
         confirm_speech="confirm set",
         normaliser="English",
-        wer_limit=0.055,
+        wer_limit=WerLimit(rate=Fraction(55, 1000), words=1000),
         trials=trials,
         front=(trials[2], trials[1], trials[0]),
         recommended=trials[1],
@@ -193,7 +193,13 @@ def outcome(artifact_figures: ArtifactFigures) -> Outcome:
         confirmations=confirmations,
         artifacts={
             trials[0].recipe.id: ArtifactRecord(
-                figures=replace(artifact_figures, size_mb=80.5, host_latency_ms=300.0, wer=0.05), note=""
+                figures=replace(
+                    artifact_figures,
+                    size_mb=80.5,
+                    host_latency_ms=300.0,
+                    rate=replace(artifact_figures.rate, errors=500, substitutions=470),
+                ),
+                note="",
             ),
             trials[1].recipe.id: ArtifactRecord(figures=artifact_figures, note=""),
             trials[2].recipe.id: ArtifactRecord(figures=None, note="no artifact: embedding_bits = 5 has no kernel"),

@@ -1,15 +1,20 @@
 from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluators.accuracy.error_rate import GroupKey
 from search.front import front, least_violating, recommend
+from search.limits.budget import WerLimit
 from search.limits.group_budget import find_group_limits
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.trial import GroupErrors
+from tests.search.conftest import make_rate
 
+LIMIT = WerLimit(rate=Fraction(65, 1000), words=1000)
 POINTS = st.lists(
     st.tuples(
         st.integers(0, 6),  # objective
@@ -77,7 +82,7 @@ def test_least_violating_has_the_smallest_sum_of_broken_limits(points, make_tria
 
 
 def _confirmation(within_budget: bool) -> Confirmation:
-    return Confirmation(wer=0.05, wer_low=0.04, wer_high=0.06, words=100, within_budget=within_budget)
+    return Confirmation(rate=make_rate(5, 100), within_budget=within_budget)
 
 
 def test_the_pick_is_the_cheapest_that_kept_its_promise(outcome: Outcome):
@@ -85,7 +90,7 @@ def test_the_pick_is_the_cheapest_that_kept_its_promise(outcome: Outcome):
     for kept in permutations((True, False, False)):
         confirmations = {name: _confirmation(within) for name, within in zip((cheap, middle, dear), kept, strict=True)}
         assert (
-            recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline)
+            recommend(outcome.front, confirmations, {}, wer_limit=LIMIT, baseline=outcome.baseline)
             == outcome.front[kept.index(True)]
         )
 
@@ -94,31 +99,30 @@ def test_the_pick_is_the_cheapest_whose_artifact_keeps_the_budget(outcome: Outco
     cheap, middle, dear = (trial.recipe.id for trial in outcome.front)
     artifacts = {
         cheap: ArtifactRecord(figures=None, note="no artifact: no kernel"),
-        middle: ArtifactRecord(figures=replace(artifact_figures, wer=0.066), note=""),
-        dear: ArtifactRecord(figures=replace(artifact_figures, wer=0.064), note=""),
+        middle: ArtifactRecord(figures=replace(artifact_figures, rate=make_rate(66, 1000)), note=""),
+        dear: ArtifactRecord(figures=replace(artifact_figures, rate=make_rate(65, 1000)), note=""),
     }
-    assert recommend(outcome.front, {}, artifacts, wer_limit=0.065, baseline=outcome.baseline) == outcome.front[2]
+    assert recommend(outcome.front, {}, artifacts, wer_limit=LIMIT, baseline=outcome.baseline) == outcome.front[2]
 
 
 def test_an_artifact_over_the_group_budget_gives_way(outcome: Outcome, artifact_figures):
     def groups(errors: int) -> tuple[GroupErrors, ...]:
-        rates = dict.fromkeys(("wer", "wer_low", "wer_high"), errors / 200)
-        return (GroupErrors(kind="noise", name="5 dB", errors=errors, words=200, utterances=9, **rates),)
+        return (GroupErrors(key=GroupKey(kind="noise", name="5 dB"), rate=make_rate(errors, 200), utterances=9),)
 
-    good = replace(artifact_figures, wer=0.06)
+    good = replace(artifact_figures, rate=make_rate(60, 1000))
     artifacts = {
         trial.recipe.id: ArtifactRecord(figures=good, note="", groups=groups(errors))
         for trial, errors in zip(outcome.front, (27, 26, 20), strict=True)
     }
     limits = find_group_limits("+30%", groups(20))
-    found = recommend(outcome.front, {}, artifacts, wer_limit=0.065, group_limits=limits, baseline=outcome.baseline)
+    found = recommend(outcome.front, {}, artifacts, wer_limit=LIMIT, group_limits=limits, baseline=outcome.baseline)
     assert found == outcome.front[1]
 
 
 @pytest.mark.parametrize("confirmed", [{}, "all over"])
 def test_the_pick_is_the_cheapest_when_no_promise_was_kept_or_tested(outcome: Outcome, confirmed):
     confirmations = {t.recipe.id: _confirmation(False) for t in outcome.front} if confirmed else {}
-    assert recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline) == outcome.front[0]
+    assert recommend(outcome.front, confirmations, {}, wer_limit=LIMIT, baseline=outcome.baseline) == outcome.front[0]
 
 
 @pytest.mark.parametrize(
@@ -131,11 +135,11 @@ def test_what_was_not_tried_gives_way_to_what_kept_its_promise_but_not_to_the_or
 ):
     known = zip((cheap, middle, True), outcome.front, strict=True)
     confirmations = {trial.recipe.id: _confirmation(within) for within, trial in known if within is not None}
-    picked = recommend(outcome.front, confirmations, {}, wer_limit=0.065, baseline=outcome.baseline)
+    picked = recommend(outcome.front, confirmations, {}, wer_limit=LIMIT, baseline=outcome.baseline)
     assert picked == outcome.front[expected]
 
 
 def test_no_front_gives_no_pick(outcome: Outcome):
     assert front([]) == ()
-    assert recommend((), {}, {}, wer_limit=0.065, baseline=outcome.baseline) is None
+    assert recommend((), {}, {}, wer_limit=LIMIT, baseline=outcome.baseline) is None
     assert least_violating([]) is None

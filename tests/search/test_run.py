@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,11 @@ import pytest
 
 from common.errors import EvaluationError, InputError
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search import run as run_module
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore
+from search.limits.budget import WerLimit
 from search.outcome import ArtifactRecord
 from search.run import MEASURING_S, SCORED, End, Run
 from search.run_records import RunFacts, load_elapsed, read_outcome, save_facts
@@ -20,7 +23,7 @@ from search.scorer import Baseline
 from search.space.genes import Value
 from search.trial import GroupErrors, Trial, TrialAccuracy
 from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
-from tests.search.conftest import DIMENSIONS
+from tests.search.conftest import DIMENSIONS, make_rate
 
 FACTS = RunFacts(
     model="toy",
@@ -69,10 +72,10 @@ class World:
 
     def baseline(self, trial: Trial) -> Baseline:
         assert trial.accuracy
-        return Baseline(accuracy=trial.accuracy, wer_limit=WER_LIMIT)
+        return Baseline(accuracy=trial.accuracy, wer_limit=self.wer_limit(trial.accuracy.rate))
 
-    def wer_limit(self, _: float) -> float:
-        return WER_LIMIT
+    def wer_limit(self, baseline: ErrorRate) -> WerLimit:
+        return WerLimit(rate=Fraction(str(WER_LIMIT)), words=baseline.words)
 
     def confirm(self, recipe: Recipe) -> TrialAccuracy:
         self.confirmed.append(recipe)
@@ -93,7 +96,7 @@ class World:
     def exporting(self, trial: Trial) -> None:
         self.events.append("exporting")
 
-    def make_artifact(self, _: object, recipe: Recipe, folder: Path) -> ArtifactRecord:
+    def make_artifact(self, _: object, recipe: Recipe, folder: Path, heard: object) -> ArtifactRecord:
         for _ in range(self.interrupt_at.count(-len(self.exported))):
             os.kill(os.getpid(), signal.SIGINT)
         self.exported.append(recipe)
@@ -216,8 +219,7 @@ def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, w
         accuracy = answer(0, toy_space().original).accuracy
         assert accuracy
         found = 20 if recipe == toy_space().original else errors
-        rates = dict.fromkeys(("wer", "wer_low", "wer_high"), found / 200)
-        groups = (GroupErrors(kind="length", name="below 5 s", errors=found, words=200, utterances=9, **rates),)
+        groups = (GroupErrors(key=GroupKey(kind="length", name="below 5 s"), rate=make_rate(found, 200), utterances=9),)
         return replace(accuracy, groups=groups)
 
     monkeypatch.setattr(world, "confirm", confirm)
@@ -227,7 +229,7 @@ def test_on_the_confirm_set_the_worst_group_counts_too(errors, kept, tmp_path, w
     others = [one for recipe_id, one in outcome.confirmations.items() if recipe_id != outcome.baseline.recipe.id]
     assert original.within_budget
     assert others
-    assert all(other.within_budget == kept and other.groups[0].errors == errors for other in others)
+    assert all(other.within_budget == kept and other.groups[0].rate.errors == errors for other in others)
 
 
 def test_without_a_confirm_set_there_is_nothing_to_confirm(tmp_path, world):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
+from evaluators.accuracy.error_rate import GroupKey
 from search.engines.base import Proposal
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore
@@ -25,7 +26,7 @@ from search.run_records import (
 )
 from search.trial import GroupErrors, Trial
 from tests.search.answers import toy_space
-from tests.search.conftest import DIMENSIONS
+from tests.search.conftest import DIMENSIONS, make_rate
 
 FACTS = RunFacts(
     model="tiny.en",
@@ -63,9 +64,8 @@ def test_an_outcome_comes_back_from_memory_as_it_was(store, outcome: Outcome):
         if trial.recipe.id in outcome.artifacts:
             save_artifact(store, trial.recipe, outcome.artifacts[trial.recipe.id])
     found = read_outcome(store)
-    assert found.wer_limit == pytest.approx(outcome.wer_limit)
     assert found.limits == FACTS.limits
-    assert replace(found, wer_limit=outcome.wer_limit, limits=None) == outcome
+    assert replace(found, limits=None) == outcome
 
 
 def test_what_was_measured_of_a_trial_stays_when_a_better_one_takes_its_place(store, outcome: Outcome):
@@ -73,7 +73,7 @@ def test_what_was_measured_of_a_trial_stays_when_a_better_one_takes_its_place(st
     pick = outcome.recommended
     assert pick
     assert pick.accuracy
-    accuracy = replace(pick.accuracy, wer=pick.accuracy.wer / 2)
+    accuracy = replace(pick.accuracy, rate=replace(pick.accuracy.rate, errors=pick.accuracy.rate.errors // 2))
     better = replace(pick, number=len(outcome.trials), recipe=replace(pick.recipe, window_s=14.0), accuracy=accuracy)
     tell(store, (*outcome.trials, better))
     save_confirmation(store, pick.recipe, outcome.confirmations[pick.recipe.id])
@@ -81,7 +81,7 @@ def test_what_was_measured_of_a_trial_stays_when_a_better_one_takes_its_place(st
     found = read_outcome(store)
     assert pick.number not in [trial.number for trial in found.front]
     row = trials_frame(found, FACTS.dimensions).set_index("trial").loc[pick.number]
-    assert row["wer_confirm"] == outcome.confirmations[pick.recipe.id].wer
+    assert row["wer_confirm"] == outcome.confirmations[pick.recipe.id].rate.wer
     assert not {"not confirmed", "not exported"} & set(str(row["note"]).split("; "))
     assert artifacts_frame(found)["trial"].tolist() == [pick.number]
 
@@ -99,8 +99,7 @@ def test_what_a_device_cannot_run_has_nothing_measured(store, outcome: Outcome):
 
 
 def test_groups_come_back_from_memory(store, outcome: Outcome):
-    rates = dict.fromkeys(("wer", "wer_low", "wer_high"), 0.1)
-    groups = (GroupErrors(kind="language", name="de", errors=20, words=200, utterances=9, **rates),)
+    groups = (GroupErrors(key=GroupKey(kind="language", name="de"), rate=make_rate(20, 200), utterances=9),)
     save_facts(store, replace(FACTS, group_budget="+30%"))
     tell(
         store,
@@ -113,7 +112,7 @@ def test_groups_come_back_from_memory(store, outcome: Outcome):
     assert found.group_budget == "+30%"
     assert found.trials[1].accuracy.groups == groups
     assert found.confirmations[pick.recipe.id].groups == found.artifacts[pick.recipe.id].groups == groups
-    assert found.worst_group(found.trials[1]).allowed == pytest.approx(26)
+    assert found.worst_group(found.trials[1]).limit.errors == 26
 
 
 def test_without_a_feasible_trial_the_least_violating_one_is_named(store, outcome: Outcome):
@@ -123,7 +122,7 @@ def test_without_a_feasible_trial_the_least_violating_one_is_named(store, outcom
     ]
     tell(store, tuple(trials))
     found = read_outcome(store)
-    assert (found.front, found.recommended, found.wer_limit) == ((), None, 0.04)
+    assert (found.front, found.recommended, found.wer_limit.errors) == ((), None, 40)
     assert found.least_violating == trials[0]
 
 

@@ -1,6 +1,7 @@
 """What a session decides before any trial: the vocabulary's gene, and the guard of short windows in the scorer."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from common.errors import InputError
+from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
 from search.config import SearchConfig
-from search.limits.budget import CostLimits
+from search.limits.budget import CostLimits, WerLimit
 from search.scorer import Baseline, Scorer
 from search.session import _languages, _with_known_words
 from search.trial import TrialCosts
@@ -57,12 +59,11 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
         for n, ending in enumerate(endings)
     ]
     errors = sum(utterance_counts.insertions + utterance_counts.substitutions for utterance_counts in counts)
-    pooled = {"wer": errors / (20 * len(counts)), "wer_low": 0.0, "wer_high": 9.0, "words": 20 * len(counts)}
-    pooled |= {"insertions": 0, "deletions": 0, "substitutions": errors}
-    hypotheses = [SimpleNamespace(ending=ending) for ending in endings]
+    rate = ErrorRate(errors=errors, words=20 * len(counts), low=0.0, high=9.0)
+    hypotheses = [SimpleNamespace(ending=ending, text="said") for ending in endings]
     scored = [SimpleNamespace(counts=c, hypothesis=h) for c, h in zip(counts, hypotheses, strict=True)]
     return SimpleNamespace(
-        accuracy=SimpleNamespace(**pooled), utterances=scored, counts=counts, groups=(), stopped=None
+        accuracy=SimpleNamespace(rate=rate), utterances=scored, counts=counts, groups=(), stopped=None
     )
 
 
@@ -79,17 +80,44 @@ def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, 
         profile=SimpleNamespace(runtime=None),
         calibration=None,
         limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said), groups=()),
+        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said), groups=(), pairs=lambda _: ()),
         network=lambda _: None,
     )
     scorer = Scorer(session)  # type: ignore[arg-type]
     first = scorer.score(0, ORIGINAL, None)
     assert first.feasible
     assert first.accuracy
-    baseline = Baseline(accuracy=first.accuracy, wer_limit=9.0)
+    baseline = Baseline(accuracy=first.accuracy, wer_limit=WerLimit(rate=Fraction(9), words=800))
     trial = scorer.score(1, replace(ORIGINAL, window_s=window_s, embedding_bits=8), baseline)
     assert trial.state == "complete"
     assert trial.violations["wer"] < 0
     assert trial.feasible == feasible
     assert ("run_on" in trial.violations) == (not feasible)
     assert trial.note.startswith("" if feasible else "3 transcripts run on (the original: 0, allowed: 0)")
+
+
+def test_references_in_another_script_are_noted_once_with_the_original(monkeypatch, outcome):
+    """And what was heard is kept with the trial."""
+    costs: TrialCosts = outcome.trials[0].costs
+    monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
+    monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
+    session = SimpleNamespace(
+        config=SearchConfig(model="tiny.en", device="host", data=Path("sample"), wer_budget="900%", trials=1),
+        original=ORIGINAL,
+        model=SimpleNamespace(dimensions=DIMENSIONS),
+        profile=SimpleNamespace(runtime=None),
+        calibration=None,
+        limits=CostLimits(max_memory_mb=1e6),
+        evaluator=SimpleNamespace(
+            evaluate=lambda *_, **__: evaluation("complete", "complete"),
+            groups=(),
+            pairs=lambda _: [("добро јутро", "dobro jutro"), ("да", "da")],
+        ),
+        network=lambda _: None,
+    )
+    scorer = Scorer(session)  # type: ignore[arg-type]
+    first = scorer.score(0, ORIGINAL, None)
+    assert first.note.startswith("in 2 of 2 utterances reference and transcript are in different scripts")
+    assert first.heard == {"u0": "said", "u1": "said"}
+    other = scorer.score(1, replace(ORIGINAL, embedding_bits=8), scorer.baseline(first))
+    assert other.note == ""

@@ -75,7 +75,7 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whi
     assert [utterance_counts.utterance_id for utterance_counts in evaluation.counts] == [
         utterance.id for utterance in sample.utterances
     ]
-    assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625")
+    assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625.1")
 
 
 def test_every_clip_is_encoded_alone_at_its_window(

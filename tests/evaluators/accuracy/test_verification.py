@@ -63,7 +63,7 @@ def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
     assert found.size_bytes == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
     assert found.on_silence == found.on_noise == ""
     assert found.groups == expected.groups
-    assert [group.kind for group in found.groups]
+    assert [group.key.kind for group in found.groups]
     measured = found.measured
     assert (measured.threads, measured.clips, measured.reference_s) == (1, 4, 10.0)
     assert 0 < measured.token_ms < measured.utterance_ms
@@ -141,7 +141,7 @@ def test_differences_are_listed(artifact, evaluator):
     artifacts = evaluator.evaluate_transcripts(ArtifactRecogniser(artifact, threads=1))
     first, *others = artifacts.utterances
     other = replace(first, hypothesis=replace(first.hypothesis, text="something else"))
-    found = parity(artifacts, replace(artifacts, utterances=(other, *others)))
+    found = parity(artifacts, replace(artifacts, utterances=(other, *others)).texts)
     assert found.identical == len(others)
     assert [(difference.utterance_id, difference.artifact, difference.torch) for difference in found.differences] == [
         (first.counts.utterance_id, first.hypothesis.text, "something else")
@@ -179,3 +179,16 @@ def test_timed_clips_are_of_median_length(speech):
     assert len(timed) == 5
     assert timed[2] == pytest.approx(np.median(sorted(lengths * 3)), abs=lengths[2] - lengths[1])
     assert len(timed_clips(speech)) == 4
+
+
+def test_transcripts_that_are_known_are_not_decoded_again(artifact, evaluator, tiny_en, monkeypatch):
+    heard = evaluator.evaluate_transcripts(ArtifactRecogniser(artifact, threads=1)).texts
+    first, *others = heard
+    monkeypatch.setattr(evaluator, "evaluate", None)
+    monkeypatch.setattr("evaluators.accuracy.verification.measure_apart", lambda *_: None)
+    known = heard | {first: "as it was recorded"}
+    found = verify(artifact, evaluator, PLAN, network=tiny_en.network, window_s=30.0, heard=known).parity
+    assert [(difference.utterance_id, difference.torch) for difference in found.differences] == [
+        (first, "as it was recorded")
+    ]
+    assert found.identical == len(others)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import lognorm
 
 from common.errors import InputError
+from evaluators.accuracy.error_rate import ErrorRate
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.trial import TrialCosts
 
@@ -26,26 +27,66 @@ COSTS = TrialCosts(
 )
 
 
+def rate(errors: int, words: int) -> ErrorRate:
+    return ErrorRate(errors=errors, words=words, low=0.0, high=1.0)
+
+
 @pytest.mark.parametrize(
-    ("text", "baseline", "limit"),
+    ("text", "errors", "allowed"),
     [
-        ("8.5%", 0.05, 0.085),
-        ("8.5%", 0.5, 0.085),
-        (" 500 % ", 0.05, 5.0),
-        ("0%", 0.05, 0.0),
-        ("+10%", 0.05, 0.055),
-        ("+0%", 0.05, 0.05),
-        ("+ 10%", 0.05, None),
-        ("+10 %", 0.0, 0.0),
-        ("+150%", 0.04, 0.1),
+        ("8.5%", 50, 85),
+        ("8.5%", 500, 85),
+        (" 500 % ", 50, 5000),
+        ("0%", 50, 0),
+        ("+10%", 50, 55),
+        ("+10%", 59, 64),  # 64.9
+        ("+0%", 50, 50),
+        ("+ 10%", 50, None),
+        ("+10 %", 0, 0),
+        ("+150%", 40, 100),
     ],
 )
-def test_limit(text, baseline, limit):
-    if limit is None:
+def test_limit_of_a_thousand_words(text, errors, allowed):
+    if allowed is None:
         with pytest.raises(InputError, match="write 8.5%"):
             WerBudget.parse(text)
     else:
-        assert WerBudget.parse(text).limit(baseline) == pytest.approx(limit)
+        assert WerBudget.parse(text).limit(rate(errors, 1000)).errors == allowed
+
+
+def test_the_issues_example():
+    """181 errors in 2,544 words: +10 % are 199.1, so 199."""
+    limit = WerBudget.parse("+10%").limit(rate(181, 2544))
+    assert (limit.errors, limit.allows(199), limit.allows(200)) == (199, True, False)
+    assert limit.wer == pytest.approx(1.1 * 181 / 2544)
+
+
+def test_with_no_room_the_original_itself_is_always_within_the_budget():
+    """Every pair up to 220 words; by rates in floating point 5.6 % of them were not."""
+    budget, lost = WerBudget.parse("+0%"), 0
+    for words in range(1, 221):
+        for errors in range(words + 3):
+            limit = budget.limit(rate(errors, words))
+            lost += not limit.allows(errors) or limit.violation(errors) > 0 or limit.allows(errors + 1)
+    assert lost == 0
+
+
+@given(
+    hundredths=st.integers(0, 30_000),
+    is_relative=st.booleans(),
+    words=st.integers(1, 10_000),
+    errors=st.integers(0, 2_000),
+    near=st.integers(-2, 2),
+)
+def test_within_the_budget_is_decided_by_whole_numbers(hundredths, is_relative, words, errors, near):
+    """The same by integers alone: errors x 10,000 <= baseline x (10,000 + hundredths of a percent)."""
+    text = f"{'+' if is_relative else ''}{hundredths // 100}.{hundredths % 100:02}%"
+    limit = WerBudget.parse(text).limit(rate(errors, words))
+    top = errors * (10_000 + hundredths) if is_relative else words * hundredths
+    found = max(0, top // 10_000 + near)
+    assert limit.allows(found) == (found * 10_000 <= top)
+    assert (limit.violation(found) <= 0) == limit.allows(found)
+    assert limit.errors == top // 10_000
 
 
 @pytest.mark.parametrize("text", ["", "%", "10", "0.1", "+10", "8,5%", "1e3%", "nan%", "inf%", "ten%", "+-5%", "5%%"])

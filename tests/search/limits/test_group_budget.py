@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
+from evaluators.accuracy.error_rate import GroupKey
 from search.limits.budget import WerBudget
 from search.limits.group_budget import (
     MIN_WORDS,
@@ -18,13 +20,11 @@ from search.limits.group_budget import (
 )
 from search.scorer import group_violation
 from search.trial import GroupErrors, Trial, UtteranceErrors
+from tests.search.conftest import make_rate
 
 
 def group(name: str, errors: int, words: int = 200) -> GroupErrors:
-    wer = errors / words
-    return GroupErrors(
-        kind="language", name=name, wer=wer, wer_low=wer, wer_high=wer, errors=errors, words=words, utterances=9
-    )
+    return GroupErrors(key=GroupKey(kind="language", name=name), rate=make_rate(errors, words), utterances=9)
 
 
 def limits(budget: str, *original: GroupErrors) -> GroupLimits:
@@ -44,7 +44,7 @@ def limits(budget: str, *original: GroupErrors) -> GroupLimits:
 )
 def test_allowed_errors(budget: str, errors: int, allowed: float) -> None:
     (judged,) = limits(budget, group("de", errors)).judged([group("de", 31)])
-    assert judged.allowed == pytest.approx(allowed)
+    assert judged.limit.errors == allowed
     assert judged.violation == pytest.approx(31 / allowed - 1 if allowed else 1.0)
 
 
@@ -52,7 +52,7 @@ def test_the_worst_group_is_furthest_over_its_own_limit() -> None:
     """es has more errors, de lost more."""
     found = limits("+30%", group("de", 20), group("es", 60)).worst([group("de", 30), group("es", 70)])
     assert found
-    assert found.original.name == "de"
+    assert found.original.key.name == "de"
     assert found.violation == pytest.approx(30 / 26 - 1)
     assert found.text == "language de: 15.00 %, at most 13.00 %"
 
@@ -61,14 +61,14 @@ def test_small_groups_are_not_judged() -> None:
     small = limits("+30%", group("de", 1, words=MIN_WORDS - 1), group("es", 20))
     found = [group("de", 50, words=MIN_WORDS - 1), group("es", 20)]
     assert small.broken(found) is None
-    assert [judged_group.original.name for judged_group in small.judged(found)] == ["es"]
+    assert [judged_group.original.key.name for judged_group in small.judged(found)] == ["es"]
     assert limits("+30%", group("de", 1, words=MIN_WORDS)).broken([group("de", 50, words=MIN_WORDS)])
     assert limits("+30%").worst([]) is None
 
 
 def test_without_a_budget_there_are_no_limits() -> None:
     assert find_group_limits(None, (group("de", 1),)) is None
-    assert group_wer_budget("+30%") == WerBudget(value=0.3, is_relative=True)
+    assert group_wer_budget("+30%") == WerBudget(value=Fraction(3, 10), is_relative=True)
     with pytest.raises(InputError, match="group budget 'thirty': write"):
         group_wer_budget("thirty")
 
@@ -86,15 +86,19 @@ def test_what_is_stopped_is_over_the_budget_on_the_whole_set(
         UtteranceErrors(id=f"u{n}", insertions=0, deletions=0, substitutions=errors, words=10)
         for n, (_, errors, _) in enumerate(counts)
     ]
-    members = [
-        (f"language {name}", {f"u{n}" for n, (_, _, is_de) in enumerate(counts) if is_de == (name == "de")})
+    members = {
+        GroupKey(kind="language", name=name): {f"u{n}" for n, row in enumerate(counts) if row[2] == (name == "de")}
         for name in ("de", "en")
-    ]
+    }
     original = tuple(
-        group(label[-2:], sum(counts[int(u[1:])][0] for u in ids), words=10 * len(ids)) for label, ids in members if ids
+        group(key.name, sum(counts[int(u[1:])][0] for u in ids), words=10 * len(ids))
+        for key, ids in members.items()
+        if ids
     )
     found = tuple(
-        group(label[-2:], sum(counts[int(u[1:])][1] for u in ids), words=10 * len(ids)) for label, ids in members if ids
+        group(key.name, sum(counts[int(u[1:])][1] for u in ids), words=10 * len(ids))
+        for key, ids in members.items()
+        if ids
     )
     asked = limits(budget, *original)
     is_over = asked.broken(found) is not None
@@ -105,7 +109,8 @@ def test_what_is_stopped_is_over_the_budget_on_the_whole_set(
 
 def test_the_reason_names_the_group() -> None:
     scored = [UtteranceErrors(id="u0", insertions=9, deletions=9, substitutions=9, words=10)]
-    reason = surely_over_group_budget(scored, [("language de", {"u0", "u1"})], limits("+30%", group("de", 20)))
+    members = {GroupKey(kind="language", name="de"): {"u0", "u1"}}
+    reason = surely_over_group_budget(scored, members, limits("+30%", group("de", 20)))
     assert reason == "over the group budget in language de after 1 utterances, whatever the rest"
 
 

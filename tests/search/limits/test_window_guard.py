@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from math import comb
 
 import numpy as np
 import pytest
 
+from search.limits.budget import WerLimit
 from search.limits.window_guard import CONFIDENCE, RUN_ON_RATE, WindowFinding, check_window
 from search.trial import Trial, UtteranceErrors
 
@@ -21,7 +23,8 @@ def transcripts(insertions: list[int], *, ran_on: int = 0) -> list[UtteranceErro
 
 def found(trial: list[UtteranceErrors], original: list[UtteranceErrors], *, growth: float = 1.1) -> WindowFinding:
     errors = sum(original_utterance.insertions + original_utterance.substitutions for original_utterance in original)
-    limit = growth * errors / (20 * len(original))
+    words = 20 * len(original)
+    limit = WerLimit(rate=Fraction(str(growth)) * errors / words, words=words)
     return check_window(
         trial,
         {original_utterance.id: original_utterance for original_utterance in original},
@@ -86,7 +89,7 @@ def test_an_original_without_errors_leaves_only_what_runs_on():
     finding = check_window(
         transcripts([3] * 30, ran_on=3),
         {utterance.id: utterance for utterance in perfect},
-        wer_limit=0.1,
+        wer_limit=WerLimit(rate=Fraction(1, 10), words=600),
         rng=np.random.default_rng(0),
     )
     assert finding.violations["insertions"] == 0

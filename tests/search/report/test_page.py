@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import norm
 
+from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search.limits.budget import CostLimits
 from search.outcome import ArtifactRecord, Outcome
 from search.report.baseline_vs_pick import compare, problems
@@ -268,16 +269,8 @@ def test_json_values_agree_with_the_rows(outcome, dimensions):
 
 def _group(name: str, errors: int, words: int = 200) -> GroupErrors:
     wer = errors / words
-    return GroupErrors(
-        kind="language",
-        name=name,
-        wer=wer,
-        wer_low=0.5 * wer,
-        wer_high=1.5 * wer,
-        errors=errors,
-        words=words,
-        utterances=9,
-    )
+    rate = ErrorRate(errors=errors, words=words, low=0.5 * wer, high=1.5 * wer)
+    return GroupErrors(key=GroupKey(kind="language", name=name), rate=rate, utterances=9)
 
 
 @pytest.fixture
@@ -419,3 +412,10 @@ def test_characters_are_called_characters(outcome: Outcome, facts):
     words = " ".join(_read(render_report(characters, **facts)).words.split())
     assert "so words and characters are counted, and what is called WER here is their error rate" in words
     assert "are counted" not in _read(render_report(outcome, **facts)).words
+
+
+def test_what_is_wrong_with_the_original_is_told(outcome: Outcome):
+    baseline = replace(outcome.baseline, note="in 9 of 9 utterances reference and transcript are in different scripts")
+    noted = replace(outcome, trials=(baseline, *outcome.trials[1:]))
+    told = [problem for problem in problems(noted) if problem not in problems(outcome)]
+    assert told == ["The original: in 9 of 9 utterances reference and transcript are in different scripts."]
