@@ -8,6 +8,7 @@ from typing import Any
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from search.config import PATH_KEYS, SearchConfig
 from search.engines.study_store import StudyStore
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
@@ -16,6 +17,9 @@ from search.outcome import ArtifactFigures, ArtifactRecord, Confirmation, Outcom
 from search.trial import Trial, read_groups
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
+_CONFIGURATION = "configuration"
+FREE_KEYS = PATH_KEYS | {"hours", "trials", "threads", "snr_db"}
+"""Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +39,44 @@ class RunFacts:
     limits: CostLimits | None = None
     """None in runs from before limits were kept."""
     group_budget: str | None = None
+
+
+def save_configuration(store: StudyStore, config: SearchConfig) -> None:
+    """Keep what a run's verdicts depend on."""
+    store.remember(_CONFIGURATION, json.dumps(_judging(config), sort_keys=True))
+
+
+def check_configuration(store: StudyStore, config: SearchConfig) -> None:
+    """Raise InputError unless the configuration judges as it did when the run began.
+
+    How long a run goes on may change, and so may paths, whose content is compared by its digests. A run from before
+    the configuration was kept is compared with its facts.
+    """
+    text = store.recall(_CONFIGURATION)
+    before = _judged_by(store) if text is None else json.loads(text)
+    defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
+    for name, value in _judging(config).items():
+        was = before.get(name, value if text is None else defaults.get(name))
+        if was != value:
+            raise InputError(
+                f"config.toml: {name} is {value} and was {was} when this run began, and all its trials are judged by "
+                "that: put it back, or start a new run"
+            )
+
+
+def _judging(config: SearchConfig) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in FREE_KEYS}
+
+
+def _judged_by(store: StudyStore) -> dict[str, Any]:
+    """What the facts of a run tell about its configuration; nothing before its first trial."""
+    if store.recall(_FACTS) is None:
+        return {}
+    facts = load_facts(store)
+    values: dict[str, Any] = {"wer_budget": facts.wer_budget, "group_budget": facts.group_budget}
+    limits = {} if facts.limits is None else asdict(facts.limits)
+    return values | {name: value for name, value in limits.items() if name != "max_memory_mb"}  # the device's too
 
 
 def save_facts(store: StudyStore, facts: RunFacts) -> None:
@@ -69,10 +111,9 @@ def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmat
     store.remember(_CONFIRMATION + recipe.id, json.dumps(asdict(confirmation)))
 
 
-def load_confirmation(store: StudyStore, recipe: Recipe) -> Confirmation | None:
-    """What the confirm set said of a recipe, or None."""
-    text = store.recall(_CONFIRMATION + recipe.id)
-    return None if text is None else _read_confirmation(text)
+def load_confirmations(store: StudyStore) -> dict[str, Confirmation]:
+    """What the confirm set said, by recipe id."""
+    return {recipe_id: _read_confirmation(text) for recipe_id, text in store.texts(_CONFIRMATION).items()}
 
 
 def _read_confirmation(text: str) -> Confirmation:
@@ -85,10 +126,9 @@ def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> 
     store.remember(_ARTIFACT + recipe.id, json.dumps(asdict(record)))
 
 
-def load_artifact(store: StudyStore, recipe: Recipe) -> ArtifactRecord | None:
-    """What came of exporting a recipe, or None."""
-    text = store.recall(_ARTIFACT + recipe.id)
-    return None if text is None else _read_artifact(text)
+def load_artifacts(store: StudyStore) -> dict[str, ArtifactRecord]:
+    """What came of exporting recipes, by recipe id."""
+    return {recipe_id: _read_artifact(text) for recipe_id, text in store.texts(_ARTIFACT).items()}
 
 
 def _read_artifact(text: str) -> ArtifactRecord:
@@ -117,14 +157,24 @@ def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
 
 def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
     """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`."""
+    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
+    confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
+    artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
+    return outcome_of(facts, trials, front(trials), confirmations, artifacts)
+
+
+def outcome_of(
+    facts: RunFacts,
+    trials: Sequence[Trial],
+    found: tuple[Trial, ...],
+    confirmations: dict[str, Confirmation],
+    artifacts: dict[str, ArtifactRecord],
+) -> Outcome:
+    """What follows from these trials, of which `found` is the front; errors as for `read_outcome`."""
     if not trials:
         raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
     if trials[0].accuracy is None:
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
-    found = front(trials)
-    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
-    confirmations = {one: _read_confirmation(text) for one, text in store.texts(_CONFIRMATION).items() if one in scored}
-    artifacts = {one: _read_artifact(text) for one, text in store.texts(_ARTIFACT).items() if one in scored}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.wer)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(
