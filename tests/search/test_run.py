@@ -2,22 +2,25 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from common.errors import EvaluationError, InputError
 from compression.recipe.recipe import Recipe
 from search.confirmation import confirm
-from search.engines.local_steps import LocalSteps
+from search.engines.local_steps import MOST_REPEATS, LocalSteps
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore
 from search.exporting import export_front
 from search.interrupts import Interruption
 from search.ledger import SCORED, Ledger
-from search.outcome import ArtifactFigures, ArtifactRecord
-from search.run import Run
+from search.outcome import ArtifactFigures, ArtifactRecord, Outcome
+from search.run import MAX_DEATHS, Run
 from search.run_records import RunFacts, load_elapsed, read_outcome, save_facts
 from search.scorer import Baseline
 from search.space.genes import Value
@@ -385,3 +388,153 @@ def test_a_run_that_was_long_enough_only_goes_on_when_asked(tmp_path, world):
     assert count_scored(store) == 3
     assert again.search(End(seconds=None, trials=5))
     assert count_scored(store) == 5
+
+
+def test_a_recipe_that_ends_the_process_again_and_again_is_failed_and_the_run_goes_on(tmp_path, world):
+    first, _ = open_run(tmp_path, world)
+    first.search(End(seconds=None, trials=3))
+    world.dies_of = LETHAL
+    for deaths in range(1, MAX_DEATHS + 1):
+        dying, store = open_run(tmp_path, world)
+        dying.engine.enqueue(LETHAL_GENES)
+        with pytest.raises(SystemError):
+            dying.search(End(seconds=None, trials=30))
+        [running] = store.study.get_trials(states=[TrialState.RUNNING])
+        assert running.user_attrs == {"summary": LETHAL.summary(), "begun": deaths}
+    tried = world.scored.count(LETHAL)
+    run, store = open_run(tmp_path, world)
+    before = count_scored(store)
+    assert run.search(End(seconds=None, trials=before + 2))
+    assert world.scored.count(LETHAL) == tried == MAX_DEATHS
+    [failed] = [trial for trial in store.trials() if trial.recipe == LETHAL]
+    assert (failed.state, failed.accuracy, failed.feasible) == ("failed", None, False)
+    assert f"it ended the process {MAX_DEATHS} times" in failed.note
+    assert count_scored(store) == before + 2
+
+
+LETHAL_GENES = {name: values[-1] for name, values in CHOICES.items()}
+LETHAL = toy_space().decode(LETHAL_GENES)
+
+
+def test_what_the_user_drops_is_no_death(tmp_path, world):
+    for n in range(MAX_DEATHS + 1):
+        world.interrupt_at = (n + 1, n + 1)
+        with pytest.raises(KeyboardInterrupt):
+            open_run(tmp_path, world)[0].search(End(seconds=None, trials=4))
+    world.interrupt_at = ()
+    run, store = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=4))
+    assert world.scored[: MAX_DEATHS + 2] == [toy_space().original] * (MAX_DEATHS + 2)
+    assert store.trials()[0].state == "complete"
+
+
+def test_what_was_not_measured_leaves_no_record_and_is_measured_by_the_next_session(tmp_path, world):
+    run, store = open_run(tmp_path, world)
+    assert run.search(End(seconds=None, trials=9))
+    pick = read_outcome(store).recommended
+    assert pick
+    world.not_measured = (pick.recipe,)
+    assert run.export(tmp_path / "models")
+    outcome = read_outcome(store)
+    assert pick.recipe.id not in outcome.artifacts
+    assert outcome.recommended == pick, "nothing was held against it"
+    assert any(f"trial {pick.number} is not measured" in text for text in world.said)
+
+    world.not_measured, before = (), len(world.exported)
+    again, store = open_run(tmp_path, world)
+    assert again.export(tmp_path / "models")
+    assert world.exported[before:] == [pick.recipe]
+    assert pick.recipe.id in read_outcome(store).artifacts
+
+
+def test_a_failure_that_an_earlier_version_remembered_is_measured_again(tmp_path, world):
+    run, store = open_run(tmp_path, world)
+    run.search(End(seconds=None, trials=9))
+    run.export(tmp_path / "models")
+    last = run.ledger.baseline_and_front[-1]
+    run.ledger.keep_artifact(
+        last, ArtifactRecord(figures=None, note="no artifact: cannot be measured: KeyboardInterrupt")
+    )
+    before = len(world.exported)
+    again, store = open_run(tmp_path, world)
+    again.export(tmp_path / "models")
+    assert world.exported[before:] == [last.recipe]
+    assert read_outcome(store).artifacts[last.recipe.id].figures
+
+
+def test_without_the_original_confirmed_nothing_is(tmp_path, world):
+    run, store = open_run(tmp_path, world, confirms=True)
+    run.search(End(seconds=None, trials=9))
+    world.not_confirmed = (toy_space().original,)
+    assert run.confirm()
+    assert (world.confirmed, read_outcome(store).confirmations) == ([], {})
+    assert world.said == ["trial 0 is not confirmed: logits are NaN"]
+    world.not_confirmed = ()
+    again, store = open_run(tmp_path, world, confirms=True)
+    assert again.confirm()
+    ends = again.ledger.baseline_and_front
+    assert set(read_outcome(store).confirmations) == {trial.recipe.id for trial in ends}
+
+
+def test_what_cannot_be_confirmed_does_not_keep_the_others(tmp_path, world):
+    run, store = open_run(tmp_path, world, confirms=True)
+    run.search(End(seconds=None, trials=14))
+    ends = run.ledger.baseline_and_front
+    world.not_confirmed = (ends[1].recipe,)
+    assert run.confirm()
+    assert len(ends) > 2
+    assert set(read_outcome(store).confirmations) == {trial.recipe.id for trial in ends} - {ends[1].recipe.id}
+
+
+class Monotonous(OptunaEngine):
+    """A sampler with one idea: whatever was not enqueued is the original again."""
+
+    def _next(self):
+        waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        if not waiting:
+            self._study.enqueue_trial(self._indices(self._space.default_genes))
+        return super()._next()
+
+
+def test_a_sampler_that_repeats_itself_does_not_end_the_run_while_neighbours_are_untried(tmp_path, world):
+    process, store = open_run(tmp_path, world)
+    space = toy_space()
+    engine = LocalSteps(Monotonous(store, space, sampler="random", seed=0), space, process.ledger, world)
+    process.run._engine = engine
+    process.run._max_unscored = MOST_REPEATS + 5
+    assert process.search(NO_END)
+    trials = store.trials()
+    recipes = {trial.recipe for trial in trials}
+    for end in process.ledger.front:
+        genes = space.encode(end.recipe)
+        assert genes
+        for name, values in space.choices.items():
+            at = values.index(genes[name])
+            for value in (*values[max(0, at - 1) : at], *values[at + 1 : at + 2]):
+                neighbour = space.decode(genes | {name: value})
+                ruled_out = any(space.rules_out(hopeless, neighbour) for hopeless in process.ledger.hopeless)
+                assert neighbour in recipes or ruled_out or world.rejection(neighbour)
+
+
+def test_the_ledger_is_what_the_store_holds_and_the_store_is_read_once(tmp_path, world, monkeypatch):
+    run, store = open_run(tmp_path, world, confirms=True)
+    seen: list[Outcome] = []
+    monkeypatch.setattr(world, "finished", lambda outcome, _: seen.append(outcome))
+    with reading_nothing(store):
+        run.search(End(seconds=None, trials=14))
+        run.confirm()
+        run.export(tmp_path / "models")
+    assert run.ledger.outcome() == read_outcome(store) == Ledger(store).outcome()
+    assert [len(outcome.trials) for outcome in seen] == list(range(1, len(store.trials()) + 1))
+    assert seen[-1].front == read_outcome(store).front
+
+
+@contextmanager
+def reading_nothing(store: StudyStore) -> Iterator[None]:
+    def read() -> None:
+        raise AssertionError("the study is read again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "trials", read)
+        patch.setattr(store, "texts", read)
+        yield
