@@ -1,13 +1,16 @@
 """What a session decides before any trial: the vocabulary's gene, and the guard of short windows in the scorer."""
 
+import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from common.errors import InputError
+from common.errors import EvaluationError, InputError
 from search import scorer as module
 from search.config import SearchConfig
 from search.limits.budget import CostLimits
@@ -68,21 +71,8 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
 
 @pytest.mark.parametrize(("window_s", "feasible"), [(15.0, False), (30.0, True)])
 def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, monkeypatch, outcome):
-    costs: TrialCosts = outcome.trials[0].costs
     said = iter([evaluation(*["complete"] * 40), evaluation(*["loop"] * 2, "limit", *["complete"] * 37)])
-    monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
-    monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
-    session = SimpleNamespace(
-        config=SearchConfig(model="tiny.en", device="host", data=Path("sample"), wer_budget="900%", trials=1),
-        original=ORIGINAL,
-        model=SimpleNamespace(dimensions=DIMENSIONS),
-        profile=SimpleNamespace(runtime=None),
-        calibration=None,
-        limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said), groups=()),
-        network=lambda _: None,
-    )
-    scorer = Scorer(session)  # type: ignore[arg-type]
+    scorer = scorer_of(lambda *_, **__: next(said), outcome.trials[0].costs, monkeypatch)
     first = scorer.score(0, ORIGINAL, None)
     assert first.feasible
     assert first.accuracy
@@ -93,3 +83,62 @@ def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, 
     assert trial.feasible == feasible
     assert ("run_on" in trial.violations) == (not feasible)
     assert trial.note.startswith("" if feasible else "3 transcripts run on (the original: 0, allowed: 0)")
+
+
+def scorer_of(evaluate: Callable[..., Any], costs: TrialCosts, monkeypatch: pytest.MonkeyPatch) -> Scorer:
+    """A scorer of made-up costs whose evaluator does as it is told."""
+    monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
+    monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
+    session = SimpleNamespace(
+        config=SearchConfig(model="tiny.en", device="host", data=Path("sample"), wer_budget="900%", trials=1),
+        original=ORIGINAL,
+        model=SimpleNamespace(dimensions=DIMENSIONS),
+        profile=SimpleNamespace(runtime=None),
+        calibration=None,
+        limits=CostLimits(max_memory_mb=1e6),
+        evaluator=SimpleNamespace(evaluate=evaluate, groups=()),
+        confirm=SimpleNamespace(evaluate=evaluate),
+        network=lambda _: None,
+    )
+    return Scorer(session)  # type: ignore[arg-type]
+
+
+def _too_much(*_: object, **__: object) -> None:
+    torch.empty(2**62, dtype=torch.uint8)
+
+
+SHORTAGES = {
+    "torch": _too_much,
+    "python": lambda *_, **__: bytearray(2**62),
+    "system": lambda *_, **__: _raise(OSError(errno.ENOMEM, "Cannot allocate memory")),
+    "CUDA": lambda *_, **__: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+}
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_trial_that_gets_no_memory_is_failed_with_a_clear_note(shortage, monkeypatch, outcome):
+    scorer = scorer_of(SHORTAGES[shortage], outcome.trials[0].costs, monkeypatch)
+    accuracy = outcome.trials[0].accuracy
+    trial = scorer.score(3, replace(ORIGINAL, embedding_bits=8), Baseline(accuracy=accuracy, wer_limit=9.0))
+    assert (trial.state, trial.accuracy, trial.violations["failed"]) == ("failed", None, 1.0)
+    assert trial.note.startswith("not enough memory")
+    assert "\n" not in trial.note
+    with pytest.raises(EvaluationError, match="not enough memory"):
+        scorer.confirm(ORIGINAL)
+
+
+def test_other_errors_end_the_run_loudly(monkeypatch, outcome):
+    scorer = scorer_of(lambda *_, **__: torch.zeros(2) @ torch.zeros(3), outcome.trials[0].costs, monkeypatch)
+    with pytest.raises(RuntimeError, match="size"):
+        scorer.score(0, ORIGINAL, None)
+
+
+def test_a_recipe_that_is_not_to_be_tried_has_its_costs_and_no_wer(monkeypatch, outcome):
+    scorer = scorer_of(_too_much, outcome.trials[0].costs, monkeypatch)
+    trial = scorer.failed(7, ORIGINAL, "it ended the process 2 times")
+    assert (trial.number, trial.state, trial.accuracy, trial.feasible) == (7, "failed", None, False)
+    assert (trial.costs, trial.objective, trial.note) == (outcome.trials[0].costs, 1.0, "it ended the process 2 times")
