@@ -12,14 +12,15 @@ from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.export.manifest import Sources
-from compression.export.targets import export
+from compression.export.targets import check_exportable, export
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import load_recovered
 from compression.whisper.load import LoadedModel
-from evaluators.accuracy.verification import Verification, verify
+from evaluators.accuracy.verification import MeasurementError, Verification, verify
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from runtime.measure import Plan
+from search.memory_errors import MemoryShortageError, telling_memory_shortage
 from search.outcome import ArtifactFigures, ArtifactRecord
 from search.scorer import group_errors
 from search.session import Session, load_speech
@@ -69,17 +70,26 @@ def make_artifact(
 
     `heard`: what its network said there when it was scored, by utterance; None where that was not kept.
 
-    A recipe that the runtime cannot execute, or an artifact that fails, gives a record with the reason.
+    A recipe that the runtime cannot execute, or an artifact whose transcripts fail, gives a record with the reason.
+    Raises EvaluationError where it could not be measured this time: another time it may.
     """
-    network = session.network(recipe)
-    try:
-        export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
-        plan = measurement_plan(session)
-        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s, heard=heard)
-    except (InputError, EvaluationError) as error:
-        return ArtifactRecord(figures=None, note=f"no artifact: {error}")
+    with telling_memory_shortage():
+        try:
+            verification = _exported(session, recipe, folder, heard)
+        except (MemoryShortageError, MeasurementError):
+            raise
+        except (InputError, EvaluationError) as error:
+            return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(verification_values(verification), indent=1) + "\n")
     return ArtifactRecord(figures=figures(verification), note="", groups=group_errors(verification.groups))
+
+
+def _exported(session: Session, recipe: Recipe, folder: Path, heard: Mapping[str, str] | None) -> Verification:
+    check_exportable(recipe, session.model.dimensions, TARGET)
+    network = session.network(recipe)
+    export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
+    plan = measurement_plan(session)
+    return verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s, heard=heard)
 
 
 def measurement_plan(session: Session) -> Plan:

@@ -4,10 +4,13 @@ import json
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from common.errors import InputError
 from common.files import write_text_whole
@@ -45,6 +48,16 @@ class RunFolder:
         return self.path / "recovered"
 
     @property
+    def lock_file(self) -> Path:
+        """Locked by the process that writes into the run; its text is nothing."""
+        return self.path / "run.lock"
+
+    @property
+    def owner_file(self) -> Path:
+        """The id of that process, for others to name it."""
+        return self.path / "run.pid"
+
+    @property
     def holds_run(self) -> bool:
         return self.config_file.is_file() and self.study_file.is_file()
 
@@ -55,26 +68,76 @@ class RunFolder:
         It must be new or empty: not hold a run (of this or of another configuration) nor other files.
         """
         folder = cls(path)
-        if folder.holds_run:
-            raise folder._occupied(config)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"--out {path}: exists and is no run; give a new or an empty folder")
+        if folder.lock_file.exists() and os.access(path, os.W_OK):
+            with folder.locked():
+                pass
+        folder._check_empty(config)
         writable = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
         if not writable.is_dir():
             raise InputError(f"--out {path}: cannot be made, {writable} is a file")
         if not os.access(writable, os.W_OK):
             raise InputError(f"--out {path}: cannot be written (no permission to write in {writable})")
 
+    def _check_empty(self, config: SearchConfig) -> None:
+        if self.holds_run:
+            raise self._occupied(config)
+        of_lock = (self.lock_file, self.owner_file)
+        if self.path.exists() and (not self.path.is_dir() or set(self.path.iterdir()).difference(of_lock)):
+            raise InputError(f"--out {self.path}: exists and is no run; give a new or an empty folder")
+
     @classmethod
     def create(cls, path: Path, config: SearchConfig) -> "RunFolder":
         """Make the folder and write its configuration. Raises InputError when it cannot be written."""
         folder = cls(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        with folder._being_made():
             write_text_whole(folder.config_file, config.to_toml(path))
-        except OSError as error:
-            raise InputError(f"--out {path}: cannot be written ({error.strerror})") from error
         return folder
+
+    @classmethod
+    @contextmanager
+    def begun(cls, path: Path, config: SearchConfig) -> Iterator["RunFolder"]:
+        """A new run's folder, locked while the block lasts: of two processes that come at once, one is refused.
+
+        Raises InputError as `check_free`, `create` and `locked`.
+        """
+        folder = cls(path)
+        with folder._being_made():
+            pass
+        with folder.locked():
+            folder._check_empty(config)
+            yield cls.create(path, config)
+
+    @contextmanager
+    def _being_made(self) -> Iterator[None]:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise InputError(f"--out {self.path}: cannot be written ({error.strerror})") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one process that writes into the run while the block lasts. The lock of a dead process is none.
+
+        Raises InputError that names the other process, or when the file system has no locks.
+        """
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{self.path} is in use by {self._owner()}: wait for it, or end it") from None
+        except (OSError, NotImplementedError) as error:
+            raise InputError(f"{self.lock_file} cannot be locked ({error}): put the run elsewhere") from error
+        try:
+            self.owner_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+            yield
+        finally:
+            self.owner_file.unlink(missing_ok=True)
+            lock.release()
+
+    def _owner(self) -> str:
+        pid = self.owner_file.read_text(encoding="utf-8").strip() if self.owner_file.exists() else ""
+        return f"process {pid}" if pid else "another process"
 
     def _occupied(self, config: SearchConfig) -> InputError:
         there = tomllib.loads(self.config().to_toml(self.path))

@@ -7,23 +7,31 @@ from threading import Thread
 from types import FrameType
 
 
-@contextmanager
-def catching_interrupts(first: Callable[[], None]) -> Iterator[None]:
-    """`first` is called at the first Ctrl-C inside the block; another one raises KeyboardInterrupt."""
-    seen = 0
+class Interruption:
+    """Whether the user asked to stop, over the parts of a command.
 
-    def interrupt(_: int, __: FrameType | None) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
-            raise KeyboardInterrupt
-        first()
+    `tell` is called at the first Ctrl-C inside `caught`; another one raises KeyboardInterrupt.
+    """
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.asked = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Blocks may follow each other, not lie in each other."""
+
+        def interrupt(_: int, __: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            self._tell()
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def say_beside(say: Callable[[str], None], text: str) -> None:

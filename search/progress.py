@@ -6,17 +6,19 @@ from typing import Self
 from rich.console import Console
 from rich.status import Status
 
+from compression.recipe.recipe import Recipe
 from search.interrupts import say_beside
+from search.ledger import SCORED
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import percent
-from search.run import SCORED, End
+from search.time_budget import End
 from search.trial import Trial
 
 _MARKS = {"complete": "scored", "stopped": "stopped", "rejected": "rejected", "failed": "failed"}
 
 
 class Progress:
-    """See `search.run.Watcher`."""
+    """The watcher of a search, of confirming and of exporting."""
 
     def __init__(self, console: Console, end: End) -> None:
         self._console = console
@@ -38,8 +40,11 @@ class Progress:
         """A line that stays."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def started(self, recipe_summary: str) -> None:
-        self._status.update(f"{self._line}\n  now: {recipe_summary}")
+    def started(self, number: int, recipe: Recipe) -> None:
+        """A log has the recipe before anything is done with it, should that end the process."""
+        if not self._console.is_terminal:
+            self.say(f"trial {number:>4}   begins  {recipe.id}  {recipe.summary()}")
+        self._status.update(f"{self._line}\n  now: trial {number}, {recipe.summary()}")
 
     def finished(self, outcome: Outcome, elapsed_s: float) -> None:
         trial = outcome.trials[-1]
@@ -57,7 +62,8 @@ class Progress:
 
     def _headline(self, outcome: Outcome, elapsed_s: float) -> str:
         scored = sum(trial.state in SCORED for trial in outcome.trials)
-        rate = scored / elapsed_s * 3600
+        busy_s = sum(trial.seconds for trial in outcome.trials)  # the rate of trials is without any set-up
+        rate = 3600 * scored / busy_s if busy_s else 0.0
         remaining = [] if self._end.seconds is None else [f"{_clock(max(0.0, self._end.seconds - elapsed_s))} left"]
         if self._end.trials is not None:
             remaining.append(f"{max(0, self._end.trials - scored)} trials left")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from compression.recipe.recipe import Recipe
 from search.limits.group_budget import GROUP
@@ -11,6 +12,19 @@ from search.trial import Trial
 
 HOPELESS = 0.3
 """A recipe that was this far over a limit, relative to it, rules out everything that is more compressed."""
+DOWN, UP = (1,), (-1,)
+"""One step to the more, and to the less compressed value of a gene."""
+
+
+class Tried(Protocol):
+    """What is known of recipes: see `search.ledger.Ledger`."""
+
+    @property
+    def hopeless(self) -> Sequence[Recipe]:
+        """Those that were hopelessly over a limit."""
+
+    def find(self, recipe: Recipe) -> Trial | None:
+        """The recipe's trial."""
 
 
 def starting_genes(space: Space) -> tuple[Genes, ...]:
@@ -46,26 +60,25 @@ def _weights_at(space: Space, level: int) -> dict[str, Value]:
     return {name: space.choices[name][min(level, len(space.choices[name]) - 1)] for name in _weight_genes(space)}
 
 
-def neighbours(space: Space, best: Trial, trials: Sequence[Trial]) -> Iterator[tuple[Genes, Recipe]]:
-    """What differs from the best trial by one gene, one step more compressed, and was not tried; without its recovery.
+def neighbours(space: Space, trial: Trial, tried: Tried, steps: Sequence[int] = DOWN) -> Iterator[tuple[Genes, Recipe]]:
+    """What differs from a trial by one gene, so many values further, and was not tried; without its recovery.
 
     Left out is what is at least as compressed as a trial that was hopelessly over a limit.
     """
-    genes = space.encode(replace(best.recipe, recovery=None))
+    genes = space.encode(replace(trial.recipe, recovery=None))
     if genes is None:
         return
-    known = {trial.recipe.id for trial in trials}
-    hopeless = [trial.recipe for trial in trials if _is_hopeless(trial)]
     for name, values in space.choices.items():
-        position = values.index(genes[name])
-        if position + 1 == len(values):
-            continue
-        changed = genes | {name: values[position + 1]}
-        recipe = space.decode(changed)
-        if recipe.id not in known and not any(space.rules_out(hopeless_recipe, recipe) for hopeless_recipe in hopeless):
+        for position in (values.index(genes[name]) + step for step in steps):
+            if not 0 <= position < len(values):
+                continue
+            changed = genes | {name: values[position]}
+            recipe = space.decode(changed)
+            if tried.find(recipe) or any(space.rules_out(hopeless, recipe) for hopeless in tried.hopeless):
+                continue
             yield changed, recipe
 
 
-def _is_hopeless(trial: Trial) -> bool:
+def is_hopeless(trial: Trial) -> bool:
     """A group's limit says little about other recipes: small groups scatter."""
     return any(over > HOPELESS for name, over in trial.violations.items() if name != GROUP)

@@ -22,7 +22,8 @@ from evaluators.learning.calibration import calibration_samples
 from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, shared_recordings
-from search.engines.study_store import StudyStore
+from search.engines.base import Engine
+from search.ledger import Ledger
 from search.scorer import Scorer
 from search.session import Session
 from search.trial import Trial
@@ -140,7 +141,8 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
 
 def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belongs to
     session: Session,
-    store: StudyStore,
+    engine: Engine,
+    ledger: Ledger,
     source: Trial,
     recovery: RecoveryPlan,
     recovered: Recovered,
@@ -150,14 +152,14 @@ def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belon
 
     A recovery that is known already, weight for weight, is not recorded again; its weights are.
     """
-    recipe, trials = source.recipe, store.trials()
+    recipe, trials = source.recipe, ledger.trials
     better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
     if session.recovered is None:
         raise InputError("a recovery needs a run's folder")
     folder = session.recovered / better.id
     save_recovered(folder, better, weights)
     write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
-    known = next((trial for trial in trials if trial.recipe.id == better.id), None)
+    known = ledger.find(better)
     if known:
         say(f"The run knew this result as trial {known.number}: its weights are written again")
         return known
@@ -165,7 +167,9 @@ def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belon
     scorer = Scorer(session)
     scored = scorer.score(len(trials), better, scorer.baseline(trials[0]))
     origin = f"trial {source.number} recovered by {recovery.method}{recovered.effort}"
-    return store.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
+    added = engine.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
+    ledger.add(added)
+    return added
 
 
 def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:

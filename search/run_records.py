@@ -1,20 +1,27 @@
 """What a run's store holds beside its trials, and the outcome that follows from all of it."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from search.config import SearchConfig
 from search.engines.study_store import StudyStore
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
+from search.name_or_path import NAMES
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.record_json import RecordFormat
 from search.trial import Trial
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
+_CONFIGURATION = "configuration"
+FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db"}
+"""Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +46,44 @@ class RunFacts:
 _FACTS_FORMAT = RecordFormat(RunFacts, "record of its set-up")
 _CONFIRMATION_FORMAT = RecordFormat(Confirmation, "record of a confirmation")
 _ARTIFACT_FORMAT = RecordFormat(ArtifactRecord, "record of an artifact")
+
+
+def save_configuration(store: StudyStore, config: SearchConfig) -> None:
+    """Keep what a run's verdicts depend on."""
+    store.remember(_CONFIGURATION, json.dumps(_judging(config), sort_keys=True))
+
+
+def check_configuration(store: StudyStore, config: SearchConfig) -> None:
+    """Raise InputError unless the configuration judges as it did when the run began.
+
+    How long a run goes on may change, and so may paths, whose content is compared by its digests. A run from before
+    the configuration was kept is compared with its facts.
+    """
+    text = store.recall(_CONFIGURATION)
+    before = _judged_by(store) if text is None else json.loads(text)
+    defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
+    for name, value in _judging(config).items():
+        was = before.get(name, value if text is None else defaults.get(name))
+        if was != value:
+            raise InputError(
+                f"config.toml: {name} is {value} and was {was} when this run began, and all its trials are judged by "
+                "that: put it back, or start a new run"
+            )
+
+
+def _judging(config: SearchConfig) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in FREE_KEYS}
+
+
+def _judged_by(store: StudyStore) -> dict[str, Any]:
+    """What the facts of a run tell about its configuration; nothing before its first trial."""
+    if store.recall(_FACTS) is None:
+        return {}
+    facts = load_facts(store)
+    values: dict[str, Any] = {"wer_budget": facts.wer_budget, "group_budget": facts.group_budget}
+    limits = {} if facts.limits is None else asdict(facts.limits)
+    return values | {name: value for name, value in limits.items() if name != "max_memory_mb"}  # the device's too
 
 
 def save_facts(store: StudyStore, facts: RunFacts) -> None:
@@ -69,10 +114,9 @@ def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmat
     store.remember(_CONFIRMATION + recipe.id, _CONFIRMATION_FORMAT.write(confirmation))
 
 
-def load_confirmation(store: StudyStore, recipe: Recipe) -> Confirmation | None:
-    """What the confirm set said of a recipe, or None."""
-    text = store.recall(_CONFIRMATION + recipe.id)
-    return None if text is None else _CONFIRMATION_FORMAT.read(text)
+def load_confirmations(store: StudyStore) -> dict[str, Confirmation]:
+    """What the confirm set said, by recipe id."""
+    return {recipe_id: _CONFIRMATION_FORMAT.read(text) for recipe_id, text in store.texts(_CONFIRMATION).items()}
 
 
 def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> None:
@@ -80,10 +124,9 @@ def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> 
     store.remember(_ARTIFACT + recipe.id, _ARTIFACT_FORMAT.write(record))
 
 
-def load_artifact(store: StudyStore, recipe: Recipe) -> ArtifactRecord | None:
-    """What came of exporting a recipe, or None."""
-    text = store.recall(_ARTIFACT + recipe.id)
-    return None if text is None else _ARTIFACT_FORMAT.read(text)
+def load_artifacts(store: StudyStore) -> dict[str, ArtifactRecord]:
+    """What came of exporting recipes, by recipe id."""
+    return {recipe_id: _ARTIFACT_FORMAT.read(text) for recipe_id, text in store.texts(_ARTIFACT).items()}
 
 
 def read_outcome(store: StudyStore) -> Outcome:
@@ -105,16 +148,24 @@ def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
 
 def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
     """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`."""
+    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
+    confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
+    artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
+    return outcome_of(facts, trials, front(trials), confirmations, artifacts)
+
+
+def outcome_of(
+    facts: RunFacts,
+    trials: Sequence[Trial],
+    found: tuple[Trial, ...],
+    confirmations: dict[str, Confirmation],
+    artifacts: dict[str, ArtifactRecord],
+) -> Outcome:
+    """What follows from these trials, of which `found` is the front; errors as for `read_outcome`."""
     if not trials:
         raise InputError("this run has no baseline yet: go on with it first (whisperfit resume)")
     if trials[0].accuracy is None:
         raise InputError(f"this run has no baseline: the original model cannot be scored ({trials[0].note})")
-    found = front(trials)
-    scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
-    confirmations = {
-        name: _CONFIRMATION_FORMAT.read(text) for name, text in store.texts(_CONFIRMATION).items() if name in scored
-    }
-    artifacts = {name: _ARTIFACT_FORMAT.read(text) for name, text in store.texts(_ARTIFACT).items() if name in scored}
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.rate)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(

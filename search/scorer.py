@@ -1,6 +1,6 @@
 """From a recipe to a trial: price it, compress the model, score it on speech."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -17,6 +17,7 @@ from search.limits.budget import WerLimit
 from search.limits.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
 from search.limits.stopping import surely_over_budget, wer_violation
 from search.limits.window_guard import check_window
+from search.memory_errors import telling_memory_shortage
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
 from search.trial import GroupErrors, Transcripts, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
@@ -57,6 +58,30 @@ class Scorer:
     def _objective(self, costs: TrialCosts) -> float:
         return self._session.config.parsed_objective.value(costs, self._original_costs)
 
+    def rejection(self, recipe: Recipe) -> str | None:
+        """Why the costs or the runtime speak against a recipe before it is scored, or None."""
+        return self._rejection(recipe, self._session.limits.violations(self.costs(recipe)))
+
+    def _rejection(self, recipe: Recipe, violations: Mapping[str, float]) -> str | None:
+        return rejection(recipe, violations, self._session.profile.runtime, original=self._session.original)
+
+    def failed(self, number: int, recipe: Recipe, note: str) -> Trial:
+        """The trial of a recipe that is not to be tried."""
+        costs = self.costs(recipe)
+        violations = self._session.limits.violations(costs)
+        mark_unscored(violations, "failed")
+        return Trial(
+            number=number,
+            recipe=recipe,
+            state="failed",
+            objective=self._objective(costs),
+            costs=costs,
+            accuracy=None,
+            violations=violations,
+            seconds=0.0,
+            note=note,
+        )
+
     def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
         """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set."""
         started = perf_counter()
@@ -92,16 +117,17 @@ class Scorer:
         self, recipe: Recipe, violations: dict[str, float], baseline: Baseline | None
     ) -> tuple[TrialState, TrialAccuracy | None, str]:
         """State, accuracy and note of a recipe with these violations of the cost limits."""
-        session = self._session
-        runtime, original = session.profile.runtime, session.original
-        reason = rejection(recipe, violations, runtime, original=original) if baseline else None
+        reason = self._rejection(recipe, violations) if baseline else None
         if reason:
             return "rejected", None, reason
         try:
-            evaluation = self._evaluate(recipe, baseline)
+            with telling_memory_shortage():
+                evaluation = self._evaluate(recipe, baseline)
         except (CompressionError, EvaluationError) as error:
             return "failed", None, str(error)
-        note = evaluation.stopped or (script_note(session.evaluator.pairs(evaluation)) if baseline is None else "")
+        note = evaluation.stopped or (
+            script_note(self._session.evaluator.pairs(evaluation)) if baseline is None else ""
+        )
         return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), note
 
     def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
@@ -135,8 +161,9 @@ class Scorer:
         """The accuracy of a recipe on the confirm set. Raises EvaluationError."""
         if self._session.confirm is None:
             raise InputError("this run has no confirm set")
-        network = self._session.network(recipe)
-        evaluation = self._session.confirm.evaluate(network, window_s=recipe.window_s, drafts=self._confirm_drafts)
+        with telling_memory_shortage():
+            network = self._session.network(recipe)
+            evaluation = self._session.confirm.evaluate(network, window_s=recipe.window_s, drafts=self._confirm_drafts)
         self._confirm_drafts = self._confirm_drafts or evaluation
         return trial_accuracy(evaluation)
 

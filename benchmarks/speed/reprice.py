@@ -128,16 +128,13 @@ def synthetic_run(
     store = StudyStore(folder.study_file)
     save_facts(store, _facts(config, profile))
     rng = np.random.default_rng(seed)
-    space = _space(profile, rng)
+    space = made_up_space(profile, rng)
     engine = OptunaEngine(store, space, sampler="random", seed=seed)
-    engine.enqueue(space.default_genes)
     told: list[Trial] = []
-    for _ in range(trials):
-        proposal = engine.ask()
-        recipe = space.decode(proposal.genes)
-        trial = _trial(proposal.number, recipe, told[0] if told else None, profile, config, rng)
-        engine.tell(proposal, trial)
-        told.append(trial)
+    for number in range(trials):
+        recipe = space.decode(space.sample(rng) if told else space.default_genes)
+        trial = made_up_trial(number, recipe, told[0] if told else None, profile, config, rng)
+        told.append(engine.add(trial))
     for place, trial in enumerate((told[0], *front(told))):
         save_confirmation(store, trial.recipe, _confirmation(trial, within_budget=place % 2 == 0))
     return folder
@@ -159,7 +156,7 @@ def _facts(config: SearchConfig, profile: DeviceProfile) -> RunFacts:
     )
 
 
-def _space(profile: DeviceProfile, rng: np.random.Generator) -> Space:
+def made_up_space(profile: DeviceProfile, rng: np.random.Generator) -> Space:
     """The per-layer space of the device, with random importance."""
     original = Recipe.original(TINY_EN)
     importance = {
@@ -179,7 +176,7 @@ def _space(profile: DeviceProfile, rng: np.random.Generator) -> Space:
     )
 
 
-def _trial(  # noqa: PLR0913, PLR0917 - what a trial is made of
+def made_up_trial(  # noqa: PLR0913, PLR0917 - what a trial is made of
     number: int,
     recipe: Recipe,
     baseline: Trial | None,

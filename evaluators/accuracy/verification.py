@@ -184,19 +184,26 @@ def timed_clips(speech: SpeechSet) -> tuple[Utterance, ...]:
     return tuple(by_length[first : first + TIMED_CLIPS])
 
 
+class MeasurementError(EvaluationError):
+    """An artifact's process ended before it was measured; another time it may come to its end."""
+
+
 def measure_apart(folder: Path, clips: tuple[Utterance, ...], plan: Plan) -> Measurement:
     """Time an artifact in a fresh process that holds nothing but the runtime.
 
-    Raises EvaluationError when that process fails.
+    That process is in a session of its own, so that Ctrl-C reaches only us, who let it finish or end it.
+    Raises MeasurementError when it fails.
     """
     options = {f"--{name.replace('_', '-')}": value for name, value in asdict(plan).items() if value is not None}
     with TemporaryDirectory() as scratch:
         files = [_write_wav(Path(scratch) / f"{index}.wav", clip) for index, clip in enumerate(clips)]
         command = [sys.executable, "-m", "runtime.measure", folder, *files, *chain.from_iterable(options.items())]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, check=False, start_new_session=True
+        )
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise EvaluationError(f"{folder} cannot be measured: {reason[0]}")
+        raise MeasurementError(f"{folder} cannot be measured: {reason[0]}")
     return Measurement(**json.loads(done.stdout))
 
 

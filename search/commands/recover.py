@@ -19,16 +19,20 @@ from compression.training.settings import TrainingSettings
 from evaluators.speech.noisy_speech import noise_files
 from evaluators.speech.speech_set import SpeechSet
 from search.commands.report import NO_RECIPE_EXIT, write_all
+from search.commands.search import Ending
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore, advising
 from search.folder import RunFolder
-from search.interrupts import catching_interrupts, say_beside
+from search.interrupts import Interruption, say_beside
+from search.ledger import Ledger
 from search.progress import Progress
 from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_disjoint, improve, subject_of
 from search.report.baseline_vs_pick import percent
-from search.run import End, Run
-from search.run_records import find_trial, read_outcome
+from search.report.result_files import ResultFiles
+from search.run_records import check_configuration, find_trial
+from search.scorer import Scorer
 from search.session import Session, load_speech, reopen_session
+from search.time_budget import End, RunClock
 from search.trial import Trial
 
 
@@ -46,8 +50,14 @@ class RecoverOptions:
 
 
 def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
-    """Train, score, confirm, export, and print what came of it."""
-    work = _opened(options)
+    """Train, score, confirm, export, and print what came of it; no other process writes into the run meanwhile."""
+    settings = _settings(options)
+    folder = RunFolder.open_to_write(options.run)
+    with folder.locked():
+        _recover(_opened(options, settings, folder), options, as_json=as_json)
+
+
+def _recover(work: "_Work", options: RecoverOptions, *, as_json: bool) -> None:
     recovered = work.improved(None if options.hours is None else 3600 * options.hours)
     if recovered is None:
         anew = "begins anew, since a reconstruction keeps nothing"
@@ -66,17 +76,17 @@ def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _opened(options: RecoverOptions) -> "_Work":
+def _opened(options: RecoverOptions, settings: TrainingSettings, folder: RunFolder) -> "_Work":
     """Raises InputError for whatever is wrong with the options, before anything that takes long."""
-    settings = _settings(options)
-    folder = RunFolder.open_to_write(options.run)
     store = StudyStore(folder.study_file)
-    trial = find_trial(read_outcome(store), options.trial)
+    ledger = Ledger(store)
+    trial = find_trial(ledger.outcome(), options.trial)
+    check_configuration(store, folder.config())
     session = reopen_session(folder, Console(stderr=True).print)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
     recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
     check_disjoint(recovery.speech, session)
-    return _Work(folder=folder, store=store, session=session, trial=trial, recovery=recovery)
+    return _Work(folder=folder, store=store, ledger=ledger, session=session, trial=trial, recovery=recovery)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +95,7 @@ class _Work:
 
     folder: RunFolder
     store: StudyStore
+    ledger: Ledger
     session: Session
     trial: Trial
     recovery: RecoveryPlan
@@ -100,29 +111,27 @@ class _Work:
     def _advising_again(self) -> AbstractContextManager[None]:
         """For what the same command makes anew or goes on with."""
         again = f"whisperfit recover {self.folder.path} --trial {self.trial.number} --method {self.recovery.method}"
-        return advising(self.folder.study_file, f"make room, then {again} again, with the other options as they were")
+        return advising(self.folder.study_file, f"{again} again, with the other options as they were")
 
     def improved(self, seconds: float | None) -> Recovered | None:
         """Better weights for the trial's recipe; None when interrupted."""
-        interrupted: list[bool] = []
-
-        def interrupt() -> None:
-            interrupted.append(True)
-            say_beside(self._say, "Interrupted: finishing the step in flight; Ctrl-C again drops it.")
-
-        limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: bool(interrupted))
+        told = "Interrupted: finishing the step in flight; Ctrl-C again drops it."
+        interruption = Interruption(lambda: say_beside(self._say, told))
+        limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: interruption.asked)
         recipe = self.trial.recipe
         self._say(f"Recovering trial {self.trial.number} by {self.recovery.method}: {recipe.summary()}")
-        with self._advising_again(), catching_interrupts(interrupt):
+        with self._advising_again(), interruption.caught():
             listener = Listener(say=self._say, watch=lambda point: self._say(progress_line(point)))
             return improve(subject_of(self.session, recipe), self.recovery, limits, self._checkpoint, listener)
 
     def add(self, recovered: Recovered) -> Trial:
         """Score, record and ship what came out."""
         with self._advising_again():
-            better = add_trial(self.session, self.store, self.trial, self.recovery, recovered, self._say)
+            config = self.session.config
+            engine = OptunaEngine(self.store, self.session.space, sampler=config.sampler, seed=config.seed)
+            better = add_trial(self.session, engine, self.ledger, self.trial, self.recovery, recovered, self._say)
             self.forget()
-        with advising(self.folder.study_file, f"make room, then whisperfit resume {self.folder.path}"):
+        with advising(self.folder.study_file, f"whisperfit resume {self.folder.path}"):
             self._finish()
         return better
 
@@ -132,12 +141,17 @@ class _Work:
 
     def _finish(self) -> None:
         """Confirm and export what is on the front now, and write the run's files again."""
-        session, config = self.session, self.session.config
-        engine = OptunaEngine(self.store, session.space, sampler=config.sampler, seed=config.seed)
         with Progress(self.console, End(seconds=None, trials=None)) as shown:
-            run = Run(session, self.store, engine, clock=monotonic, started=monotonic(), watcher=shown)
-            finished = run.confirm() and run.export(self.folder.models)
-        write_all(self.folder, self.store, as_json=False)
+            finished = Ending(
+                session=self.session,
+                scorer=Scorer(self.session),
+                ledger=self.ledger,
+                clock=RunClock(self.store, monotonic, started=monotonic()),
+                progress=shown,
+                interruption=Interruption(shown.interrupted),
+            ).reach(self.folder.models)
+        results = ResultFiles(self.folder.path, self.session.model.dimensions)
+        write_all(self.folder, self.ledger.outcome(), results, as_json=False)
         if not finished:
             sys.stderr.write(f"Interrupted; go on with: whisperfit resume {self.folder.path}\n")
             sys.exit(INTERRUPTED_EXIT)

@@ -18,6 +18,7 @@ from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.config import SearchConfig
 from search.engines.study_store import StudyStore
 from search.folder import RunFolder, processor
+from search.report.result_files import ResultFiles
 from search.reprice import Target, reprice
 from search.run_records import find_outcome, load_facts
 
@@ -53,7 +54,8 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     origin = _origin(folder, target, path)
     _make(path, origin)
     configuration = f"# {ORIGIN}\n{origin}\n# the run's config.toml\n{folder.config_file.read_text(encoding='utf-8')}"
-    write_outcome(path, outcome, facts.dimensions, config_toml=configuration, environment=environment, as_json=as_json)
+    results = ResultFiles(path, facts.dimensions)
+    write_outcome(results, outcome, config_toml=configuration, environment=environment, as_json=as_json)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
 

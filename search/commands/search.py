@@ -1,6 +1,7 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -8,34 +9,66 @@ from typing import Any
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
+from evaluators.speech.speech_set import SpeechSet
+from search.artifacts import make_artifact
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.config import SearchConfig
+from search.confirmation import confirm
+from search.engines.base import Engine
+from search.engines.local_steps import LocalSteps
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore, advising
+from search.exporting import export_front
 from search.folder import RunFolder
-from search.outcome import Outcome
+from search.interrupts import Interruption
+from search.ledger import Ledger
+from search.outcome import ArtifactRecord, Outcome
 from search.progress import Progress
-from search.report.csv_files import write_results
-from search.run import End, Run
-from search.run_records import load_elapsed, save_facts
+from search.report.result_files import ResultFiles
+from search.run import Run
+from search.run_records import check_configuration, load_elapsed, save_configuration, save_facts
+from search.scorer import Scorer
 from search.session import Session, open_session, reopen_session
+from search.time_budget import End, RunClock, TimeBudget
+from search.trial import Trial
 
 
 class _Recorder:
-    """Passes what happens on to the progress display, and rewrites the CSV files after every trial."""
+    """Passes what happens on to the progress display, and brings the CSV files up to date after every trial."""
 
-    def __init__(self, progress: Progress, folder: RunFolder, session: Session) -> None:
+    def __init__(self, progress: Progress, results: ResultFiles) -> None:
         self._progress = progress
-        self._folder = folder
-        self._dimensions = session.model.dimensions
+        self._results = results
         self.started = progress.started
-        self.confirming = progress.confirming
-        self.exporting = progress.exporting
-        self.interrupted = progress.interrupted
 
     def finished(self, outcome: Outcome, elapsed_s: float) -> None:
-        write_results(self._folder.path, outcome, self._dimensions)
+        self._results.write(outcome)
         self._progress.finished(outcome, elapsed_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What comes after a search, or after a recovery: the front confirmed, exported, measured."""
+
+    session: Session
+    scorer: Scorer
+    ledger: Ledger
+    clock: RunClock
+    progress: Progress
+    interruption: Interruption
+
+    def reach(self, models: Path) -> bool:
+        """Confirm what is on the front, and export it into `models`; False when interrupted."""
+        confirmed = self.session.confirm is None or confirm(
+            self.ledger, self.scorer.confirm, self.progress, self.interruption
+        )
+        self.clock.save()
+        exported = confirmed and export_front(self.ledger, self._make, models, self.progress, self.interruption)
+        self.clock.save()
+        return exported
+
+    def _make(self, trial: Trial, folder: Path) -> ArtifactRecord:
+        return make_artifact(self.session, trial.recipe, folder, trial.heard)
 
 
 def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
@@ -44,27 +77,29 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
     session = open_session(config, Console(stderr=True).print)
-    folder = RunFolder.create(out, config)
-    folder.write_environment(session.digests)
-    store = StudyStore(folder.study_file)
-    end = End(seconds=_seconds(config.hours), trials=config.trials)
-    _run_to_end(folder, session, store, end, started=started, as_json=as_json)
+    with RunFolder.begun(out, config) as folder:
+        folder.write_environment(session.digests)
+        store = StudyStore(folder.study_file)
+        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
 def resume_search(path: Path, *, hours: float | None, trials: int | None, as_json: bool) -> None:
     """Go on with a run: `hours` from now on, `trials` in all; without either, what the run still has left.
 
-    Raises InputError when the model, the speech or the device profile changed since the run began.
+    Raises InputError when the model, the speech, the device profile or what trials are judged by changed since the
+    run began, and when another process writes into it.
     """
     started = monotonic()
     folder = RunFolder.open_to_write(path)
-    config = folder.config()
-    session = reopen_session(folder, Console(stderr=True).print)
-    store = StudyStore(folder.study_file)
-    end = End(seconds=_seconds(config.hours), trials=config.trials)
-    if hours is not None or trials is not None:
-        end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
-    _run_to_end(folder, session, store, end, started=started, as_json=as_json)
+    with folder.locked():
+        config, store = folder.config(), StudyStore(folder.study_file)
+        check_configuration(store, config)
+        session = reopen_session(folder, Console(stderr=True).print)
+        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        if hours is not None or trials is not None:
+            end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
+        _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
 def _seconds(hours: float | None) -> float | None:
@@ -74,17 +109,50 @@ def _seconds(hours: float | None) -> float | None:
 def _run_to_end(  # noqa: PLR0913 - the parts of a run
     folder: RunFolder, session: Session, store: StudyStore, end: End, *, started: float, as_json: bool
 ) -> None:
-    config = session.config
-    save_facts(store, session.facts)
-    engine = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
-    with Progress(Console(stderr=True), end) as progress:
-        recorder = _Recorder(progress, folder, session)
-        run = Run(session, store, engine, clock=monotonic, started=started, watcher=recorder)
-        with advising(folder.study_file, f"make room, then whisperfit resume {folder.path}"):
-            finished = run.search(end) and run.confirm() and run.export(folder.models)
-    outcome = write_all(folder, store, as_json=as_json)
+    clock = RunClock(store, monotonic, started=started)
+    results = ResultFiles(folder.path, session.model.dimensions)
+    with (
+        Progress(Console(stderr=True), end) as progress,
+        advising(folder.study_file, f"whisperfit resume {folder.path}"),
+    ):
+        save_configuration(store, session.config)
+        save_facts(store, session.facts)
+        scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
+        recorder = _Recorder(progress, results)
+        run = Run(
+            space=session.space,
+            engine=_engine(session, store, ledger, scorer),
+            scorer=scorer,
+            ledger=ledger,
+            clock=clock,
+            watcher=recorder,
+            interruption=interruption,
+        )
+        budget = TimeBudget(ledger=ledger, end=end, confirm_share=_confirm_share(session))
+        ending = Ending(
+            session=session, scorer=scorer, ledger=ledger, clock=clock, progress=progress, interruption=interruption
+        )
+        finished = run.search(budget) and ending.reach(folder.models)
+    outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
         sys.exit(INTERRUPTED_EXIT)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
+
+
+def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> Engine:
+    config = session.config
+    sampler = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
+    return LocalSteps(sampler, session.space, ledger, scorer)
+
+
+def _confirm_share(session: Session) -> float:
+    """Seconds of confirm speech for each second of the search's; 0 without a confirm set."""
+    if session.confirm is None:
+        return 0.0
+    return _seconds_of(session.confirm.speech) / _seconds_of(session.evaluator.speech)
+
+
+def _seconds_of(speech: SpeechSet) -> float:
+    return sum(utterance.duration_s for utterance in speech.utterances)

@@ -3,15 +3,20 @@
 Genes are integers in Optuna, the index of a value in its list, because the lists are ordered from the least to
 the most compressed and samplers can use that order. Trials that were scored on the whole set are COMPLETE;
 those that were stopped, rejected or failed are PRUNED with their constraint violations, so that no WER is ever
-made up for them. A proposal that repeats a recipe is completed with that recipe's values.
+made up for them. A proposal that repeats a recipe is completed with that recipe's values. What no gene can make (a
+recipe outside the space, a study edited by hand) is FAIL to Optuna, whose samplers then leave it out.
 """
 
 import warnings
+from dataclasses import replace
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from common.errors import EvaluationError
+from compression.recipe.recipe import Recipe
 from search.engines.base import Proposal
 from search.engines.study_store import RECORD, StudyStore
 from search.options import SamplerName
@@ -22,6 +27,9 @@ _POPULATION = 16
 """NSGA-II's: a night has hundreds of trials, not thousands."""
 _STARTUP_TRIALS = 12
 """TPE's: the enqueued starting points and a few random ones."""
+_BEGUN = "begun"
+"""Attribute of a trial: how often its scoring began without coming to an end."""
+_SUMMARY = "summary"
 
 
 def _sampler(name: SamplerName, seed: int) -> BaseSampler:
@@ -70,19 +78,46 @@ class OptunaEngine:
         return {name: values.index(genes[name]) for name, values in self._choices.items()}
 
     def ask(self) -> Proposal:
+        """What does not fit the space (a study edited by hand) is given up, and the next one comes."""
+        while True:
+            trial = self._interrupted.pop(0) if self._interrupted else self._next()
+            genes = self._genes(trial)
+            if genes is not None:
+                self._asked[trial.number] = trial
+                return Proposal(number=trial.number, genes=genes, deaths=trial.user_attrs.get(_BEGUN, 0))
+            trial.set_user_attr("given_up", "its values are outside of the space")
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _next(self) -> optuna.Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._interrupted.pop(0) if self._interrupted else self._study.ask()
-            genes = dict(self._space.default_genes)
+            return self._study.ask()
+
+    def _genes(self, trial: optuna.Trial) -> Genes | None:
+        """None where the trial has an index that no value of its gene has."""
+        genes = dict(self._space.default_genes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what lies outside is told by its absence
             for name, values in self._choices.items():
-                genes[name] = values[trial.suggest_int(name, 0, len(values) - 1)]
-        self._asked[trial.number] = trial
-        return Proposal(number=trial.number, genes=genes)
+                index = trial.suggest_int(name, 0, len(values) - 1)
+                if not 0 <= index < len(values):
+                    return None
+                genes[name] = values[index]
+        return genes
+
+    def begin(self, proposal: Proposal, recipe: Recipe) -> None:
+        asked = self._asked[proposal.number]
+        asked.set_user_attr(_SUMMARY, recipe.summary())
+        asked.set_user_attr(_BEGUN, proposal.deaths + 1)
+
+    def put_back(self, proposal: Proposal) -> None:
+        asked = self._asked.pop(proposal.number)
+        asked.set_user_attr(_BEGUN, proposal.deaths)
+        self._interrupted.append(asked)
 
     def tell(self, proposal: Proposal, trial: Trial) -> None:
         asked = self._asked.pop(proposal.number)
         asked.set_user_attr(RECORD, trial.to_json())
-        asked.set_user_attr("summary", trial.recipe.summary())
         self._finish(asked, trial)
 
     def drop(self, proposal: Proposal, trial: Trial) -> None:
@@ -90,11 +125,43 @@ class OptunaEngine:
         asked.set_user_attr("repeats_trial", trial.number)
         self._finish(asked, trial)
 
+    def add(self, trial: Trial) -> Trial:
+        trial = replace(trial, number=len(self._study.get_trials(deepcopy=False)))
+        genes = self._space.encode(replace(trial.recipe, recovery=None))
+        state = TrialState.FAIL if genes is None else _state(trial)
+        record = optuna.trial.create_trial(
+            state=state,
+            values=_values(trial) if state == TrialState.COMPLETE else None,
+            params={} if genes is None else self._indices(genes),
+            distributions={} if genes is None else self._distributions,
+            user_attrs={RECORD: trial.to_json(), _SUMMARY: trial.recipe.summary()},
+            constraints=dict(trial.violations),
+        )
+        self._study.add_trial(record)
+        return trial
+
+    @property
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        """As `ask` suggests them, or Optuna would find no common space."""
+        return {name: IntDistribution(0, len(values) - 1) for name, values in self._choices.items()}
+
     def _finish(self, asked: optuna.Trial, trial: Trial) -> None:
         for name, violation in trial.violations.items():
             if name not in asked.constraints:
                 asked.set_constraint(name, violation)
-        if trial.state == "complete" and trial.accuracy is not None:
-            self._study.tell(asked, [trial.objective, trial.accuracy.wer])
+        state = _state(trial)
+        if state == TrialState.COMPLETE:
+            self._study.tell(asked, _values(trial))
         else:
-            self._study.tell(asked, state=TrialState.PRUNED)
+            self._study.tell(asked, state=state)
+
+
+def _state(trial: Trial) -> TrialState:
+    return TrialState.COMPLETE if trial.state == "complete" and trial.accuracy else TrialState.PRUNED
+
+
+def _values(trial: Trial) -> list[float]:
+    """What Optuna minimises. Raises EvaluationError for a trial without a WER."""
+    if trial.accuracy is None:
+        raise EvaluationError(f"trial {trial.number} has no WER")
+    return [trial.objective, trial.accuracy.wer]

@@ -5,8 +5,8 @@ Each finished trial carries its whole record as JSON; texts about the run as a w
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -18,6 +18,11 @@ from search.trial import Trial
 
 STUDY_NAME = "whisperfit"
 RECORD = "record"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+LOCKED = "database is locked"
+"""SQLite's words."""
+BUSY_S = 300.0
+"""How long to wait for another program that has the study's file locked: optuna-dashboard, a copy, a backup."""
 
 
 def _study(storage: optuna.storages.RDBStorage) -> optuna.Study:
@@ -29,17 +34,25 @@ def _study(storage: optuna.storages.RDBStorage) -> optuna.Study:
 
 
 @contextmanager
-def advising(file: Path, advice: str) -> Iterator[None]:
-    """What the study's file, or a full disk, cannot keep is an InputError with this advice."""
+def advising(file: Path, again: str) -> Iterator[None]:
+    """What the study's file, or a full disk, cannot keep is an InputError that says what to do before `again`."""
     try:
         yield
     except StorageInternalError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"{file} cannot be written ({reason}); what it holds is safe: {advice}") from error
+        raise InputError(
+            f"{file} cannot be written ({reason}); what it holds is safe: {_remedy(reason)}, then {again}"
+        ) from error
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise InputError(f"the disk is full ({error}); what was measured is kept: {advice}") from error
+        raise InputError(f"the disk is full ({error}); what was measured is kept: make room, then {again}") from error
+
+
+def _remedy(reason: str) -> str:
+    if LOCKED in reason:
+        return f"another program has held it for {BUSY_S / 60:.0f} minutes: end that one"
+    return "make room" if "full" in reason else "see that the disk has room and can be written"
 
 
 class StudyStore:
@@ -49,32 +62,21 @@ class StudyStore:
         """Open or create the study. Raises InputError when the file cannot be written or is no study."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{quote(str(file))}", engine_kwargs={"connect_args": {"timeout": BUSY_S}}
+            )
             self.study = _study(storage)
         except (SQLAlchemyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
 
     def trials(self) -> tuple[Trial, ...]:
         """Every recorded trial, in number order."""
-        frozen = self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+        frozen = self.study.get_trials(deepcopy=False, states=FINISHED)
         return tuple(
             Trial.from_json(frozen_trial.user_attrs[RECORD])
             for frozen_trial in frozen
             if RECORD in frozen_trial.user_attrs
         )
-
-    def add(self, trial: Trial) -> Trial:
-        """Record a trial that no sampler asked for, under the next free number, and return it with that number."""
-        trial = replace(trial, number=len(self.study.get_trials(deepcopy=False)))
-        is_complete = trial.state == "complete" and trial.accuracy is not None
-        record = optuna.trial.create_trial(
-            state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
-            values=[trial.objective, trial.accuracy.wer] if is_complete and trial.accuracy else None,
-            user_attrs={RECORD: trial.to_json(), "summary": trial.recipe.summary()},
-            constraints=dict(trial.violations),
-        )
-        self.study.add_trial(record)
-        return trial
 
     def remember(self, key: str, value: str) -> None:
         """Keep a text with the run."""

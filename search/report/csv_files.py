@@ -1,13 +1,11 @@
 """`trials.csv`, `pareto.csv` and `artifacts.csv`: what scripts outside the project read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from functools import lru_cache
-from pathlib import Path
 
 import pandas as pd
 
-from common.files import write_text_whole
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import EncoderLayer, Recipe
 from evaluators.accuracy.error_rate import RATE_COLUMNS
@@ -45,7 +43,7 @@ _COSTS = (
     *("size_mb", "flops_g", "latency_ms", "latency_low_ms", "latency_high_ms", "rtf"),
     *("peak_memory_mb", "energy_mj", "parameters_m", "source"),
 )
-_FLOAT_FORMAT = "%.10g"
+FLOAT_FORMAT = "%.10g"
 """One error among 10^9 words and one byte among 10^9 still show, so that the front in the file is a front."""
 
 
@@ -57,7 +55,8 @@ def trials_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
     that was not measured is missing, with the reason in `note`. That of a `stopped` trial is over the utterances
     scored before the stop, and `note` says how many.
     """
-    return _frame(sorted(outcome.trials, key=lambda trial: trial.number), outcome, dimensions)
+    trials = sorted(outcome.trials, key=lambda trial: trial.number)
+    return _frame([trial_row(trial, outcome, dimensions) for trial in trials])
 
 
 def pareto_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
@@ -65,14 +64,23 @@ def pareto_frame(outcome: Outcome, dimensions: Dimensions) -> pd.DataFrame:
 
     Size and WER of an exported recipe are those of its artifact, and so is the latency if the device is this machine.
     """
-    return _frame(outcome.front, outcome, dimensions, as_artifacts=True)
+    return _frame(pareto_rows(outcome, dimensions))
 
 
 def artifacts_frame(outcome: Outcome) -> pd.DataFrame:
     """What was measured of every exported recipe, the original first, with ARTIFACT_COLUMNS."""
-    exported = [trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts]
-    rows = [{"trial": trial.number, "recipe_id": trial.recipe.id} | _artifact_row(trial, outcome) for trial in exported]
-    return pd.DataFrame(rows, columns=list(ARTIFACT_COLUMNS))
+    return pd.DataFrame(artifact_rows(outcome), columns=list(ARTIFACT_COLUMNS))
+
+
+def artifact_rows(outcome: Outcome) -> list[dict[str, object]]:
+    """The rows of `artifacts_frame`."""
+    exported = [trial for trial in outcome.trials if outcome.artifacts and trial.recipe.id in outcome.artifacts]
+    return [{"trial": trial.number, "recipe_id": trial.recipe.id} | _artifact_row(trial, outcome) for trial in exported]
+
+
+def pareto_rows(outcome: Outcome, dimensions: Dimensions) -> list[dict[str, object]]:
+    """The rows of `pareto_frame`."""
+    return [trial_row(trial, outcome, dimensions) | _artifact(trial, outcome) for trial in outcome.front]
 
 
 def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
@@ -80,17 +88,6 @@ def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
     notes = [outcome.artifacts[trial.recipe.id].note, *new_notes(outcome, trial)]
     measured = asdict(figures) | figures.rate.columns if figures else {}
     return {"note": "; ".join(filter(None, notes))} | measured
-
-
-def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
-    """Write `trials.csv`, `pareto.csv` and `artifacts.csv` into `folder`, each whole. Raises OSError."""
-    for name, frame in (
-        ("trials.csv", trials_frame(outcome, dimensions)),
-        ("pareto.csv", pareto_frame(outcome, dimensions)),
-        ("artifacts.csv", artifacts_frame(outcome)),
-    ):
-        text = frame.to_csv(index=False, float_format=_FLOAT_FORMAT, lineterminator="\n")
-        write_text_whole(folder / name, text)
 
 
 @lru_cache(maxsize=CACHED_RECIPES)
@@ -122,16 +119,12 @@ def _ffn_weights(layer: EncoderLayer, width: int) -> int:
     return 2 * (rank * (width + channels) if rank else width * channels)
 
 
-def _frame(
-    trials: Iterable[Trial], outcome: Outcome, dimensions: Dimensions, *, as_artifacts: bool = False
-) -> pd.DataFrame:
-    rows = [_row(trial, outcome, dimensions) for trial in trials]
-    if as_artifacts:
-        rows = [row | _artifact(trial, outcome) for trial, row in zip(trials, rows, strict=True)]
+def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_TYPES)
 
 
-def _row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
+def trial_row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
+    """A trial's cells, by column; None or missing where there is nothing."""
     recipe_id, recipe_json = _identity(trial.recipe)
     confirmation = outcome.confirmations.get(recipe_id)
     accuracy = trial.accuracy.rate.columns if trial.accuracy else {}

@@ -3,8 +3,11 @@
 # ruff: noqa: F811 - the fixtures of the command line's tests
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +18,11 @@ import soundfile
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
 from search.engines.study_store import StudyStore
+from search.folder import RunFolder
 from search.space.space import runtime_violation
 from tests.search.commands import (  # noqa: F401
     CLIPS,
+    COMMAND,
     DIMENSIONS,
     KINDS,
     files,
@@ -43,6 +48,7 @@ def test_a_run_leaves_everything_that_the_contract_names(finished_run):
     assert names == {
         "config.toml",
         "environment.json",
+        "run.lock",
         "study.db",
         "trials.csv",
         "pareto.csv",
@@ -327,3 +333,69 @@ def test_no_recipe_within_the_limits(files, tmp_path, whisperfit):
     assert shown["least_violating"]["trial"] == 0
     assert "--max-size-mb" in shown["problems"][0]
     assert rows(tmp_path / "run" / "pareto.csv") == []
+
+
+def test_nobody_writes_into_a_run_beside_its_owner(files, finished_run, whisperfit, tmp_path):
+    with RunFolder(finished_run).locked():
+        in_use = f"{finished_run} is in use by process {os.getpid()}: wait for it, or end it"
+        refused(whisperfit("resume", finished_run), in_use)
+        refused(whisperfit(*search_arguments(files, finished_run)), in_use)
+        for reading in (
+            ("report", finished_run),
+            ("export", finished_run, "--out", tmp_path / "artifact"),
+            ("reprice", finished_run, "--device", "rpi4", "--out", tmp_path / "repriced"),
+        ):
+            ended = whisperfit(*reading)
+            assert ended.code == 0, ended.err
+
+
+def test_of_two_searches_that_begin_at_once_in_one_folder_one_is_refused(files, tmp_path):
+    out = tmp_path / "run"
+    processes = [start(search_arguments(files, out, trials=2)) for _ in range(2)]
+    ended = [process.communicate(timeout=300)[1].decode() for process in processes]
+    codes = [process.returncode for process in processes]
+    assert sorted(codes) == [0, 2], ended
+    assert "whisperfit: " in ended[codes.index(2)].splitlines()[-1]
+    assert sum(row["state"] != "rejected" for row in rows(out / "trials.csv")) == 2
+
+
+def test_an_edited_budget_is_refused(finished_run, whisperfit, tmp_path):
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    text = (out / "config.toml").read_text(encoding="utf-8")
+    (out / "config.toml").write_text(text.replace('wer_budget = "+10%"', 'wer_budget = "+90%"'), encoding="utf-8")
+    refused(whisperfit("resume", out, "--trials", 9), "wer_budget is +90% and was +10% when this run began")
+
+
+def test_ctrl_c_while_an_artifact_is_measured_leaves_nothing_behind(finished_run, whisperfit, tmp_path):
+    """As a terminal sends it: to the whole process group."""
+    out = copied(finished_run, tmp_path / "run")
+    shutil.rmtree(out / "models")
+    process = subprocess.Popen(
+        [*COMMAND, "resume", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    with process:
+        while b"exporting trial" not in process.stderr.readline():
+            assert process.poll() is None
+        original = rows(out / "trials.csv")[0]["recipe_id"]
+        while not (out / "models" / original).is_dir():  # then it is verified and measured
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        printed = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 130, printed
+    assert "KeyboardInterrupt" not in printed
+    records = rows(out / "artifacts.csv")
+    assert all(row["note"] == "" and float(row["host_latency_ms"]) > 0 for row in records)
+    ended = whisperfit("resume", out)
+    assert ended.code == 0, ended.err
+    again = rows(out / "artifacts.csv")
+    assert [row["recipe_id"] for row in again] == [row["recipe_id"] for row in rows(finished_run / "artifacts.csv")]
+    assert all(float(row["host_latency_ms"]) > 0 for row in again)
+
+
+def copied(run: Path, out: Path) -> Path:
+    """A copy of a run that can go on: its configuration's paths are relative to the folder."""
+    shutil.copytree(run, out)
+    config = RunFolder(run).config()
+    (out / "config.toml").write_text(config.to_toml(out), encoding="utf-8")
+    return out

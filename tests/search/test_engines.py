@@ -1,8 +1,13 @@
 """The contract of an engine (see search.engines.base), run by every sampler."""
 
 import errno
+import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
+from time import monotonic
 
 import optuna
 import pytest
@@ -10,14 +15,16 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from common.errors import InputError
+from compression.recipe.recovery_spec import Recovery
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import RECORD, STUDY_NAME, StudyStore, advising
+from search.engines.study_store import BUSY_S, RECORD, STUDY_NAME, StudyStore, advising
 from search.options import SamplerName
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space
 
 SPACE = toy_space()
+HELD_S = 1.0
 
 
 @pytest.fixture
@@ -131,6 +138,93 @@ class TestContract:
         engine.enqueue(space.default_genes)
         assert [proposal.genes for proposal, _ in go_on(engine, space, 3)] == [space.default_genes] * 3
 
+    def test_a_trial_that_nobody_asked_for_is_recorded_like_the_others(self, sampler, file):
+        """A recovered recipe stands at the genes of what was recovered, so that the sampler goes on learning."""
+        engine = open_engine(file, sampler)
+        go_on(engine, SPACE, 14)
+        genes = SPACE.default_genes | {"embedding_bits": 8}
+        made = replace(SPACE.decode(genes), recovery=Recovery(method="distill", weights_sha256="ab" * 32))
+        store = StudyStore(file)
+        added = [engine.add(replace(answer(0, made), state=state)) for state in ("complete", "stopped")]
+        assert [trial.number for trial in StudyStore(file).trials()] == list(range(16))
+        assert StudyStore(file).trials()[-2:] == tuple(added)
+        complete, pruned = store.study.trials[14:]
+        assert (complete.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+        assert complete.values == [added[0].objective, added[0].accuracy.wer]
+        assert complete.constraints == pruned.constraints == added[0].violations
+        assert complete.params == engine._indices(genes)
+        again = open_engine(file, sampler)
+        asked = again._study.trials[0]
+        assert optuna.search_space.intersection_search_space(store.study.trials) == asked.distributions
+        if sampler == "nsga2":
+            space = again._study.sampler.infer_relative_search_space(again._study, asked)
+            assert space.keys() == SPACE.choices.keys()
+        (proposal, _), *_ = go_on(again, SPACE, 3)
+        assert proposal.number == 16
+
+    def test_a_recipe_outside_the_space_is_kept_and_teaches_the_sampler_nothing(self, sampler, file):
+        engine = open_engine(file, sampler)
+        told = [trial for _, trial in go_on(engine, SPACE, 3)]
+        outside = engine.add(answer(0, replace(SPACE.original, window_s=17.0)))
+        assert StudyStore(file).trials() == (*told, outside)
+        study = StudyStore(file).study
+        assert optuna.search_space.intersection_search_space(study.trials) == study.trials[0].distributions
+
+    def test_deaths_are_counted_from_the_beginning_of_scoring(self, sampler, file):
+        for deaths in range(3):
+            engine = open_engine(file, sampler)
+            proposal = engine.ask()
+            assert (proposal.number, proposal.deaths) == (0, deaths)
+            engine.begin(proposal, SPACE.decode(proposal.genes))
+        engine = open_engine(file, sampler)
+        proposal = engine.ask()
+        engine.begin(proposal, SPACE.decode(proposal.genes))
+        engine.put_back(proposal)
+        assert engine.ask() == proposal
+        assert open_engine(file, sampler).ask() == proposal
+        [frozen] = StudyStore(file).study.get_trials()
+        assert frozen.user_attrs["summary"] == SPACE.decode(proposal.genes).summary()
+
+    def test_several_proposals_are_told_in_any_order(self, sampler, file):
+        engine = open_engine(file, sampler)
+        asked = [engine.ask() for _ in range(4)]
+        assert [proposal.number for proposal in asked] == [0, 1, 2, 3]
+        for proposal in (asked[2], asked[0], asked[3]):
+            engine.tell(proposal, answer(proposal.number, SPACE.decode(proposal.genes)))
+        assert [trial.number for trial in StudyStore(file).trials()] == [0, 2, 3]
+        assert open_engine(file, sampler).ask() == asked[1]
+
+    @pytest.mark.parametrize("state", ["WAITING", "RUNNING", "COMPLETE"])
+    @pytest.mark.parametrize("index", [99, -1])
+    def test_an_index_that_no_gene_has_ends_no_resume(self, state, index, sampler, file):
+        engine = open_engine(file, sampler)
+        told = [trial for _, trial in go_on(engine, SPACE, 14)]
+        engine.enqueue(SPACE.default_genes | {"embedding_bits": 4})
+        if state == "RUNNING":
+            engine.ask()
+        number = 0 if state == "COMPLETE" else 14
+        edit(file, number, index)
+        again = open_engine(file, sampler)
+        proposals = [proposal for proposal, _ in go_on(again, SPACE, 5)]
+        assert all(proposal.genes[name] in values for proposal in proposals for name, values in SPACE.choices.items())
+        assert number not in [proposal.number for proposal in proposals] or state == "COMPLETE"
+        assert StudyStore(file).trials()[: len(told)] == tuple(told)
+        assert open_engine(file, sampler).ask().number == 14 + 5 + (state != "COMPLETE")
+
+
+def edit(file: Path, number: int, index: int) -> None:
+    """By hand, in the database: one gene of a trial."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        (trial,) = connection.execute("SELECT trial_id FROM trials WHERE number = ?", (number,)).fetchone()
+        connection.execute("UPDATE trial_params SET param_value = ? WHERE trial_id = ?", (index, trial))
+        for table in ("trial_system_attributes",):
+            rows = connection.execute(f"SELECT key, value_json FROM {table} WHERE trial_id = ?", (trial,)).fetchall()
+            for key, text in rows:
+                changed = dict.fromkeys(json.loads(text), index) if "fixed_params" in key else None
+                if changed:
+                    query = f"UPDATE {table} SET value_json = ? WHERE trial_id = ? AND key = ?"
+                    connection.execute(query, (json.dumps(changed), trial, key))
+
 
 def test_texts_are_kept(file):
     StudyStore(file).remember("key", "é\n" * 5000)
@@ -142,7 +236,10 @@ def test_texts_are_kept(file):
     "error", [StorageInternalError("no"), OSError(errno.ENOSPC, "no space"), OSError(errno.EDQUOT, "quota")], ids=str
 )
 def test_what_cannot_be_kept_is_an_error_with_advice(tmp_path, error):
-    with pytest.raises(InputError, match="what .* is (safe|kept): go on"), advising(tmp_path / "study.db", "go on"):
+    with (
+        pytest.raises(InputError, match="what .* is (safe|kept): .*, then go on"),
+        advising(tmp_path / "study.db", "go on"),
+    ):
         raise error
 
 
@@ -176,19 +273,35 @@ def test_records_survive_json(file):
         assert Trial.from_json(trial.to_json()) == trial
 
 
-def test_a_trial_that_nobody_asked_for_is_recorded_like_the_others(file):
-    engine = open_engine(file, "tpe")
-    go_on(engine, SPACE, 5)
+def test_a_locked_study_is_waited_for(file):
+    """The timeout of sqlite3 is 5 s, which a copy of the file or a dashboard may take."""
     store = StudyStore(file)
-    stopped = replace(answer(0, SPACE.original), state="stopped")
-    for trial in (answer(0, SPACE.original), stopped):
-        added = store.add(trial)
-        assert added == replace(trial, number=added.number)
-        assert StudyStore(file).trials()[-1] == added
-    assert [trial.number for trial in store.trials()] == list(range(7))
-    complete, pruned = store.study.trials[5:]
-    assert (complete.state, pruned.state) == (TrialState.COMPLETE, TrialState.PRUNED)
-    assert complete.values == [added.objective, added.accuracy.wer]
-    assert complete.constraints == pruned.constraints == added.violations
-    (proposal, _), *_ = go_on(open_engine(file, "tpe"), SPACE, 3)
-    assert proposal.number == 7
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        timer = Timer(HELD_S, other.rollback)
+        timer.start()
+        started = monotonic()
+        store.remember("key", "text")
+        assert monotonic() - started > 0.5 * HELD_S
+        timer.join()
+    assert StudyStore(file).recall("key") == "text"
+    with store.study._storage._backend.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_S * 1000
+
+
+def test_only_a_full_disk_asks_for_room(tmp_path):
+    for cause, asked in (
+        ("database is locked", "end that one, then go on"),
+        ("database or disk is full", "make room, then go on"),
+        ("attempt to write a readonly database", "see that the disk has room and can be written, then go on"),
+    ):
+        with pytest.raises(InputError, match=asked), advising(tmp_path / "study.db", "go on"):
+            raise StorageInternalError("no") from sqlite3.OperationalError(cause)
+
+
+def test_any_path_will_do(tmp_path):
+    file = tmp_path / "a?b %41 #c {d} é" / "study.db"
+    file.parent.mkdir()
+    StudyStore(file).remember("key", "text")
+    assert file.is_file()
+    assert StudyStore(file).recall("key") == "text"

@@ -1,5 +1,8 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,72 @@ def test_a_run_that_cannot_be_written_is_only_read(run, monkeypatch):
     assert RunFolder.open(run).path == run
     with pytest.raises(InputError, match="cannot be written .*: copy the run elsewhere"):
         RunFolder.open_to_write(run)
+
+
+def test_one_process_owns_a_run(run):
+    folder = RunFolder(run)
+    with folder.locked():
+        assert folder.owner_file.read_text() == f"{os.getpid()}\n"
+        asked = subprocess.run([sys.executable, "-c", LOCKING, str(run)], capture_output=True, text=True, check=True)
+        assert asked.stdout == f"{run} is in use by process {os.getpid()}: wait for it, or end it\n"
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+            RunFolder.check_free(run, configuration())
+        assert RunFolder.open(run) == RunFolder.open_to_write(run) == folder
+    assert not folder.owner_file.exists()
+    with RunFolder(run).locked():
+        pass
+
+
+LOCKING = """
+import sys
+from pathlib import Path
+from common.errors import InputError
+from search.folder import RunFolder
+try:
+    with RunFolder(Path(sys.argv[1])).locked():
+        if "die" in sys.argv:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_dead_process_owns_nothing(run):
+    died = subprocess.run([sys.executable, "-c", LOCKING, str(run), "die"], check=False)
+    assert died.returncode == -signal.SIGKILL
+    folder = RunFolder(run)
+    assert folder.owner_file.exists()
+    with folder.locked():
+        assert folder.owner_file.read_text() == f"{os.getpid()}\n"
+
+
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path):
+    RunFolder.check_free(tmp_path / "run", configuration())
+    with RunFolder.begun(tmp_path / "run", configuration()) as folder:
+        StudyStore(folder.study_file)
+        with pytest.raises(InputError, match="in use by process"), RunFolder.begun(tmp_path / "run", configuration()):
+            pass
+        assert folder.config() == configuration()
+    with (
+        pytest.raises(InputError, match="differs in seed"),
+        RunFolder.begun(tmp_path / "run", configuration(seed=1)),
+    ):
+        pass
+    assert folder.config() == configuration()
+
+
+def test_the_lock_of_a_run_that_never_began_is_in_nobodys_way(tmp_path):
+    (tmp_path / "run").mkdir()
+    with RunFolder(tmp_path / "run").locked():
+        pass
+    RunFolder.check_free(tmp_path / "run", configuration())
+
+
+def test_without_locks_a_run_goes_elsewhere(run):
+    RunFolder(run).lock_file.mkdir()
+    with (
+        pytest.raises(InputError, match="run.lock cannot be locked .*: put the run elsewhere"),
+        RunFolder(run).locked(),
+    ):
+        pass

@@ -4,15 +4,31 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import Recovery
 from search.front import front
-from search.proposals import HOPELESS, neighbours, starting_genes
+from search.proposals import HOPELESS, is_hopeless, neighbours, starting_genes
 from search.space.space import Space
+from search.trial import Trial
 from tests.search.answers import answer, toy_space
 from tests.search.conftest import DIMENSIONS
 from tests.search.spaces import make_space
 
 SPACES = {"toy": toy_space(), "coarse": make_space(DIMENSIONS, "coarse"), "fine": make_space(DIMENSIONS, "fine")}
+
+
+class Tried:
+    """See `search.proposals.Tried`: by brute force."""
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self.trials = trials
+
+    @property
+    def hopeless(self) -> list[Recipe]:
+        return [trial.recipe for trial in self.trials if is_hopeless(trial)]
+
+    def find(self, recipe: Recipe) -> Trial | None:
+        return next((trial for trial in self.trials if trial.recipe == recipe), None)
 
 
 def positions(space: Space, genes) -> list[int]:
@@ -57,7 +73,7 @@ def test_neighbours_are_one_step_away_new_and_not_hopeless(seed, count, name):
     best = front(trials)[0] if front(trials) else trials[0]
     best_genes = space.encode(best.recipe)
     assert best_genes is not None
-    found = list(neighbours(space, best, trials))
+    found = list(neighbours(space, best, Tried(trials)))
     for genes, recipe in found:
         steps = np.subtract(positions(space, genes), positions(space, best_genes))
         assert sorted(steps)[-1] == 1
@@ -83,7 +99,7 @@ def test_neighbours_are_one_step_away_new_and_not_hopeless(seed, count, name):
 def test_a_recipe_outside_the_space_has_no_neighbours():
     space = SPACES["toy"]
     outside = answer(0, replace(space.original, window_s=17.0))
-    assert list(neighbours(space, outside, [outside])) == []
+    assert list(neighbours(space, outside, Tried([outside]))) == []
 
 
 def test_a_groups_limit_rules_out_nothing_else():
@@ -92,7 +108,7 @@ def test_a_groups_limit_rules_out_nothing_else():
     original = answer(0, space.original)
     for name, is_ruled_out in (("wer", True), ("group", False)):
         over = replace(original, violations={"wer": -0.1} | {name: 3 * HOPELESS})
-        assert bool(list(neighbours(space, over, [over]))) != is_ruled_out
+        assert bool(list(neighbours(space, over, Tried([over])))) != is_ruled_out
 
 
 def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
@@ -100,5 +116,5 @@ def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
     best = answer(3, space.original)
     recovery = Recovery(method="distill", weights_sha256="ab" * 32)
     recovered = replace(best, recipe=replace(best.recipe, recovery=recovery))
-    assert list(neighbours(space, recovered, [best])) == list(neighbours(space, best, [best]))
+    assert list(neighbours(space, recovered, Tried([best]))) == list(neighbours(space, best, Tried([best])))
     assert space.encode(recovered.recipe) is None

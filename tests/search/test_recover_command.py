@@ -16,8 +16,9 @@ import soundfile
 from compression.recipe.recipe import Recipe
 from compression.training.checkpoint import Checkpoint
 from evaluators.sample_speech import sample_speech
+from search.commands.search import Ending
 from search.engines.study_store import StudyStore
-from search.run import Run
+from search.folder import RunFolder
 from tests.search.commands import (  # noqa: F401
     CLIPS,
     Whisperfit,
@@ -234,7 +235,7 @@ def test_a_full_disk_ends_with_the_command_that_goes_on(
 
     again = f"make room, then whisperfit recover {run} --trial 1 --method distill again, with the other options as they"
     resume = f"make room, then whisperfit resume {run}"
-    for where, name, advice in ((Checkpoint, "save", again), (Run, "export", resume)):
+    for where, name, advice in ((Checkpoint, "save", again), (Ending, "reach", resume)):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, full)
             ended = whisperfit(*recover(run, training))
@@ -264,3 +265,10 @@ def test_nothing_is_trained_on_what_it_is_scored_on(
     ended = whisperfit(*recover(finished_run, training, speech=again))
     assert ended.code == 2
     assert "holds 1 recordings that this run is scored on" in ended.err
+
+
+def test_nothing_is_recovered_beside_a_search(
+    finished_run: Path, training: dict[str, Path], whisperfit: Whisperfit
+) -> None:
+    with RunFolder(finished_run).locked():
+        refused(whisperfit(*recover(finished_run, training)), f"is in use by process {os.getpid()}")

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import InputError
 from evaluators.accuracy.error_rate import GroupKey
+from search.config import SearchConfig
 from search.engines.base import Proposal
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.study_store import StudyStore
@@ -14,12 +15,14 @@ from search.outcome import Outcome
 from search.report.csv_files import artifacts_frame, trials_frame
 from search.run_records import (
     RunFacts,
+    check_configuration,
     find_outcome,
-    load_confirmation,
+    load_confirmations,
     load_elapsed,
     load_facts,
     read_outcome,
     save_artifact,
+    save_configuration,
     save_confirmation,
     save_elapsed,
     save_facts,
@@ -128,7 +131,7 @@ def test_without_a_feasible_trial_the_least_violating_one_is_named(store, outcom
 
 def test_what_was_not_remembered(store, outcome: Outcome):
     assert load_elapsed(store) == 0
-    assert load_confirmation(store, outcome.baseline.recipe) is None
+    assert load_confirmations(store) == {}
     with pytest.raises(InputError, match="ended before its first trial"):
         load_facts(store)
     with pytest.raises(InputError, match="ended before its first trial"):
@@ -163,3 +166,42 @@ def test_runs_from_before_limits_occupancy_and_missing_power_are_read(store, out
 def test_elapsed_is_exact(store):
     save_elapsed(store, 0.1 + 0.2)
     assert load_elapsed(store) == 0.1 + 0.2
+
+
+CONFIG = {"model": "tiny.en", "device": "imx8mplus", "trials": 4, "max_latency_ms": 900, "latency_confidence": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("wer_budget", "+20%"), ("group_budget", "+30%"), ("objective", "1,0"), ("max_size_mb", 30), ("seed", 1)],
+)
+def test_what_trials_are_judged_by_cannot_change(key, value, store):
+    save_configuration(store, SearchConfig.build(None, CONFIG))
+    with pytest.raises(InputError, match=f"config.toml: {key} is .* and was .* when this run began.*start a new run"):
+        check_configuration(store, SearchConfig.build(None, CONFIG | {key: value}))
+
+
+def test_how_long_a_run_goes_on_and_where_its_speech_lies_may_change(store):
+    config = SearchConfig.build(None, CONFIG)
+    check_configuration(store, config)
+    save_configuration(store, config)
+    for changes in ({"trials": 400}, {"hours": 8}, {"threads": 3}, {"data": "elsewhere.jsonl"}, {"model": "./base.pt"}):
+        check_configuration(store, SearchConfig.build(None, CONFIG | changes))
+
+
+def test_a_run_from_before_the_configuration_was_kept_is_compared_with_its_facts(store):
+    save_facts(store, FACTS)
+    check_configuration(store, SearchConfig.build(None, CONFIG))
+    check_configuration(store, SearchConfig.build(None, CONFIG | {"objective": "1,0"}))  # nobody knows
+    for key, value in {"wer_budget": "9%", "group_budget": "+9%", "max_latency_ms": 901, "max_rtf": 1}.items():
+        with pytest.raises(InputError, match=f"config.toml: {key} is"):
+            check_configuration(store, SearchConfig.build(None, CONFIG | {key: value}))
+
+
+def test_a_key_that_came_later_had_its_default(store):
+    config = SearchConfig.build(None, CONFIG)
+    kept = {"wer_budget": config.wer_budget, "max_latency_ms": 900.0, "latency_confidence": 0.9}
+    store.remember("configuration", json.dumps(kept))
+    check_configuration(store, config)
+    with pytest.raises(InputError, match="sampler is nsga2 and was tpe"):
+        check_configuration(store, SearchConfig.build(None, CONFIG | {"sampler": "nsga2"}))

@@ -1,5 +1,7 @@
 """What a session decides before any trial: the vocabulary's gene, and the guard of short windows in the scorer."""
 
+import errno
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -7,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from common.errors import InputError
+from common.errors import EvaluationError, InputError
 from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
 from search.config import SearchConfig
@@ -69,21 +72,8 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
 
 @pytest.mark.parametrize(("window_s", "feasible"), [(15.0, False), (30.0, True)])
 def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, monkeypatch, outcome):
-    costs: TrialCosts = outcome.trials[0].costs
     said = iter([evaluation(*["complete"] * 40), evaluation(*["loop"] * 2, "limit", *["complete"] * 37)])
-    monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
-    monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
-    session = SimpleNamespace(
-        config=SearchConfig(model="tiny.en", device="host", data=Path("sample"), wer_budget="900%", trials=1),
-        original=ORIGINAL,
-        model=SimpleNamespace(dimensions=DIMENSIONS),
-        profile=SimpleNamespace(runtime=None),
-        calibration=None,
-        limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(evaluate=lambda *_, **__: next(said), groups=(), pairs=lambda _: ()),
-        network=lambda _: None,
-    )
-    scorer = Scorer(session)  # type: ignore[arg-type]
+    scorer = scorer_of(lambda *_, **__: next(said), outcome.trials[0].costs, monkeypatch)
     first = scorer.score(0, ORIGINAL, None)
     assert first.feasible
     assert first.accuracy
@@ -96,9 +86,13 @@ def test_a_short_window_that_loops_is_infeasible_at_any_wer(window_s, feasible, 
     assert trial.note.startswith("" if feasible else "3 transcripts run on (the original: 0, allowed: 0)")
 
 
-def test_references_in_another_script_are_noted_once_with_the_original(monkeypatch, outcome):
-    """And what was heard is kept with the trial."""
-    costs: TrialCosts = outcome.trials[0].costs
+def scorer_of(
+    evaluate: Callable[..., Any],
+    costs: TrialCosts,
+    monkeypatch: pytest.MonkeyPatch,
+    pairs: Sequence[tuple[str, str]] = (),
+) -> Scorer:
+    """A scorer of made-up costs whose evaluator does as it is told; `pairs` of references and transcripts."""
     monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
     monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
     session = SimpleNamespace(
@@ -108,16 +102,64 @@ def test_references_in_another_script_are_noted_once_with_the_original(monkeypat
         profile=SimpleNamespace(runtime=None),
         calibration=None,
         limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(
-            evaluate=lambda *_, **__: evaluation("complete", "complete"),
-            groups=(),
-            pairs=lambda _: [("добро јутро", "dobro jutro"), ("да", "da")],
-        ),
+        evaluator=SimpleNamespace(evaluate=evaluate, groups=(), pairs=lambda _: pairs),
+        confirm=SimpleNamespace(evaluate=evaluate),
         network=lambda _: None,
     )
-    scorer = Scorer(session)  # type: ignore[arg-type]
+    return Scorer(session)  # type: ignore[arg-type]
+
+
+def test_references_in_another_script_are_noted_once_with_the_original(monkeypatch, outcome):
+    """And what was heard is kept with the trial."""
+    pairs = [("добро јутро", "dobro jutro"), ("да", "da")]
+    scorer = scorer_of(lambda *_, **__: evaluation(*["complete"] * 2), outcome.trials[0].costs, monkeypatch, pairs)
     first = scorer.score(0, ORIGINAL, None)
     assert first.note.startswith("in 2 of 2 utterances reference and transcript are in different scripts")
     assert first.heard == {"u0": "said", "u1": "said"}
     other = scorer.score(1, replace(ORIGINAL, embedding_bits=8), scorer.baseline(first))
     assert other.note == ""
+
+
+def _too_much(*_: object, **__: object) -> None:
+    torch.empty(2**62, dtype=torch.uint8)
+
+
+SHORTAGES = {
+    "torch": _too_much,
+    "python": lambda *_, **__: bytearray(2**62),
+    "system": lambda *_, **__: _raise(OSError(errno.ENOMEM, "Cannot allocate memory")),
+    "CUDA": lambda *_, **__: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+}
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES)
+def test_a_trial_that_gets_no_memory_is_failed_with_a_clear_note(shortage, monkeypatch, outcome):
+    scorer = scorer_of(SHORTAGES[shortage], outcome.trials[0].costs, monkeypatch)
+    accuracy = outcome.trials[0].accuracy
+    trial = scorer.score(
+        3,
+        replace(ORIGINAL, embedding_bits=8),
+        Baseline(accuracy=accuracy, wer_limit=WerLimit(rate=Fraction(9), words=800)),
+    )
+    assert (trial.state, trial.accuracy, trial.violations["failed"]) == ("failed", None, 1.0)
+    assert trial.note.startswith("not enough memory")
+    assert "\n" not in trial.note
+    with pytest.raises(EvaluationError, match="not enough memory"):
+        scorer.confirm(ORIGINAL)
+
+
+def test_other_errors_end_the_run_loudly(monkeypatch, outcome):
+    scorer = scorer_of(lambda *_, **__: torch.zeros(2) @ torch.zeros(3), outcome.trials[0].costs, monkeypatch)
+    with pytest.raises(RuntimeError, match="size"):
+        scorer.score(0, ORIGINAL, None)
+
+
+def test_a_recipe_that_is_not_to_be_tried_has_its_costs_and_no_wer(monkeypatch, outcome):
+    scorer = scorer_of(_too_much, outcome.trials[0].costs, monkeypatch)
+    trial = scorer.failed(7, ORIGINAL, "it ended the process 2 times")
+    assert (trial.number, trial.state, trial.accuracy, trial.feasible) == (7, "failed", None, False)
+    assert (trial.costs, trial.objective, trial.note) == (outcome.trials[0].costs, 1.0, "it ended the process 2 times")

@@ -12,8 +12,8 @@ from search.report.csv_files import (
     mean_weight_bits,
     pareto_frame,
     trials_frame,
-    write_results,
 )
+from search.report.result_files import ResultFiles
 
 CONTRACT = (
     "trial,recipe_id,state,feasible,recommended,objective,"
@@ -26,7 +26,7 @@ CONTRACT = (
 
 @pytest.mark.parametrize("name", ["trials.csv", "pareto.csv", "artifacts.csv"])
 def test_files_are_the_golden_ones(name, outcome, dimensions, tmp_path, check_golden):
-    write_results(tmp_path, outcome, dimensions)
+    ResultFiles(tmp_path, dimensions).write(outcome)
     check_golden(name, (tmp_path / name).read_text(encoding="utf-8"))
 
 
@@ -49,7 +49,7 @@ def test_the_front_has_the_figures_of_its_artifacts(outcome: Outcome, dimensions
 
 
 def test_files_read_back_as_what_was_written(outcome: Outcome, dimensions, tmp_path):
-    write_results(tmp_path, outcome, dimensions)
+    ResultFiles(tmp_path, dimensions).write(outcome)
     read = pd.read_csv(tmp_path / "trials.csv").set_index("trial")
     assert list(read.index) == [trial.number for trial in outcome.trials]
     for trial in outcome.trials:
@@ -84,7 +84,7 @@ def test_what_the_device_cannot_tell_is_empty_with_its_reason(outcome: Outcome, 
     without = replace(outcome.baseline.costs, energy_mj=None, energy_above_idle_mj=None)
     nothing = replace(without, latency_ms=None, latency_low_ms=None, latency_high_ms=None, rtf=None, occupancy=None)
     trials = (replace(outcome.trials[1], costs=without), replace(outcome.trials[6], costs=nothing))
-    write_results(tmp_path, replace(outcome, trials=trials, front=trials[:1]), dimensions)
+    ResultFiles(tmp_path, dimensions).write(replace(outcome, trials=trials, front=trials[:1]))
     read = pd.read_csv(tmp_path / "trials.csv").set_index("trial")
     assert read["energy_mj"].isna().all()
     assert list(read[["latency_ms", "latency_low_ms", "latency_high_ms", "rtf"]].isna().all(axis=1)) == [False, True]
@@ -103,7 +103,7 @@ def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, 
         make_trial(1, objective=0.5, wer=0.051),
     ]
     two = replace(outcome, trials=tuple(trials), front=(trials[1], trials[0]), artifacts={})
-    write_results(tmp_path, two, dimensions)
+    ResultFiles(tmp_path, dimensions).write(two)
     read = pd.read_csv(tmp_path / "pareto.csv")
     assert read["objective"].is_monotonic_increasing
     assert read["objective"].is_unique
@@ -111,7 +111,7 @@ def test_points_that_differ_little_are_a_front_in_the_file(outcome, dimensions, 
 
 
 def test_empty_front_writes_the_header(outcome, dimensions, tmp_path):
-    write_results(tmp_path, replace(outcome, front=(), recommended=None), dimensions)
+    ResultFiles(tmp_path, dimensions).write(replace(outcome, front=(), recommended=None))
     assert (tmp_path / "pareto.csv").read_text(encoding="utf-8") == CONTRACT + "\n"
 
 

@@ -1,0 +1,60 @@
+"""Whether the front keeps its promise on speech that the search never saw."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from common.errors import EvaluationError
+from compression.recipe.recipe import Recipe
+from search.interrupts import Interruption
+from search.ledger import Ledger
+from search.limits.budget import WerBudget
+from search.limits.group_budget import find_group_limits
+from search.outcome import Confirmation
+from search.run_records import RunFacts
+from search.trial import Trial, TrialAccuracy
+
+Measure = Callable[[Recipe], TrialAccuracy]
+"""The accuracy of a recipe on the confirm set. Raises EvaluationError."""
+
+
+class Watcher(Protocol):
+    """Is told what happens."""
+
+    def confirming(self, trial: Trial) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+def confirm(ledger: Ledger, measure: Measure, watcher: Watcher, interruption: Interruption) -> bool:
+    """Score the baseline and the front on the confirm set; False when interrupted.
+
+    What was confirmed before is not scored again. What cannot be scored stays unconfirmed, and is tried again by the
+    next session. The budget is relative to the original on the same speech: without that, nothing is confirmed.
+    """
+    with interruption.caught():
+        for trial in ledger.baseline_and_front:
+            if ledger.confirmation(trial) is not None:
+                continue
+            if interruption.asked:
+                break
+            watcher.confirming(trial)
+            try:
+                accuracy = measure(trial.recipe)
+            except EvaluationError as error:
+                watcher.say(f"trial {trial.number} is not confirmed: {error}")
+                if trial is ledger.trials[0]:
+                    break
+                continue
+            baseline = ledger.confirmation(ledger.trials[0])
+            ledger.confirm(trial, judged(accuracy, baseline or accuracy, ledger.facts))
+    return not interruption.asked
+
+
+def judged(accuracy: TrialAccuracy, baseline: TrialAccuracy | Confirmation, facts: RunFacts) -> Confirmation:
+    """What the confirm set says of a recipe, where the original has this accuracy."""
+    limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
+    groups = find_group_limits(facts.group_budget, baseline.groups)
+    broken = groups and groups.broken(accuracy.groups)
+    return Confirmation(
+        rate=accuracy.rate, within_budget=limit.keeps(accuracy.rate) and not broken, groups=accuracy.groups
+    )

@@ -1,0 +1,86 @@
+"""How long a run has taken, and whether what is left is enough for another trial."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean, median
+
+from search.engines.study_store import StudyStore
+from search.ledger import Ledger
+from search.run_records import load_elapsed, save_elapsed
+
+MOST_KEPT = 0.5
+"""Share of a run's time that is kept for confirming and exporting; a run so short that they take longer is late."""
+MEASURING_S = 15.0
+"""Writing an artifact and timing it in a process of its own, on a small model."""
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """When a run ends: seconds (confirmation included) and scored trials; None where unlimited.
+
+    Both count from the beginning of the run's first session.
+    """
+
+    seconds: float | None
+    trials: int | None
+
+
+class RunClock:
+    """How long a run has taken, over all of its sessions."""
+
+    def __init__(self, store: StudyStore, clock: Clock, *, started: float) -> None:
+        """`started`: the clock's time at which this session began, set-up included."""
+        self._store = store
+        self._clock = clock
+        self._started = started
+        self._before_s = load_elapsed(store)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the run has taken, earlier sessions included."""
+        return self._before_s + self._clock() - self._started
+
+    def save(self) -> None:
+        """Keep them with the run."""
+        save_elapsed(self._store, self.elapsed_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeBudget:
+    """`confirm_share`: seconds of confirm speech for each second of the search's; 0 without a confirm set."""
+
+    ledger: Ledger
+    end: End
+    confirm_share: float
+
+    def is_over(self, elapsed_s: float) -> bool:
+        """Whether the run has its trials, or another one would take time that confirming and exporting need."""
+        scored = self.ledger.scored
+        if not scored:
+            return False
+        if self.end.trials is not None and len(scored) >= self.end.trials:
+            return True
+        if self.end.seconds is None:
+            return False
+        next_trial_s = mean(trial.seconds for trial in scored)
+        kept_s = min(self._confirmation_s + self._export_s, MOST_KEPT * self.end.seconds)
+        return elapsed_s + next_trial_s + kept_s > self.end.seconds
+
+    @property
+    def _confirmation_s(self) -> float:
+        """What confirming the front will take, from the time of an average full evaluation on the search set."""
+        waiting = [trial for trial in self.ledger.baseline_and_front if self.ledger.confirmation(trial) is None]
+        return len(waiting) * self.confirm_share * self._full_evaluation_s
+
+    @property
+    def _export_s(self) -> float:
+        """What exporting the front will take: artifact and network are both evaluated, to compare them."""
+        waiting = [trial for trial in self.ledger.baseline_and_front if self.ledger.artifact(trial) is None]
+        return len(waiting) * (2 * self._full_evaluation_s + MEASURING_S)
+
+    @property
+    def _full_evaluation_s(self) -> float:
+        """Seconds of an average trial that was scored on the whole set; 0 before the first."""
+        full = [trial.seconds for trial in self.ledger.scored if trial.state == "complete"]
+        return median(full) if full else 0.0
