@@ -17,7 +17,7 @@ from search.outcome import Outcome
 from search.progress import Progress
 from search.report.csv_files import write_results
 from search.run import End, Run
-from search.run_records import load_elapsed, save_facts
+from search.run_records import load_elapsed, normaliser_note, save_facts
 from search.session import Session, open_session, reopen_session
 
 
@@ -75,6 +75,8 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
     folder: RunFolder, session: Session, store: StudyStore, end: End, *, started: float, as_json: bool
 ) -> None:
     config = session.config
+    if note := normaliser_note(store, session.facts):
+        Console(stderr=True).print(f"Note: {note}", highlight=False)
     save_facts(store, session.facts)
     engine = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
     with Progress(Console(stderr=True), end) as progress:
