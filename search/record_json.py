@@ -10,6 +10,9 @@ from common.errors import InputError
 VERSION = 2
 """1, without the word: rates of errors were flat, beside what they were of."""
 
+FLOAT_NOISE = 1e-9
+"""Of violations in version 1, where rates were compared: one error more is a larger share of any limit."""
+
 Kept = TypeVar("Kept")
 
 
@@ -46,12 +49,18 @@ class RecordFormat(Generic[Kept]):
 
 
 def _with_rates(value: Any) -> Any:
-    """A value of version 1 as version 2 nests it: `rate` wherever there is a rate of errors, `key` in groups."""
+    """A value of version 1 as version 2 nests it: `rate` wherever there is a rate of errors, `key` in groups.
+
+    Where a trial was just at its limit, the last bit of a rate does not make it infeasible.
+    """
     if isinstance(value, list):
         return [_with_rates(item) for item in value]
     if not isinstance(value, dict):
         return value
     values = {name: _with_rates(item) for name, item in value.items()}
+    if "violations" in values:
+        over = values["violations"]
+        values["violations"] = {name: 0.0 if 0 < over[name] < FLOAT_NOISE else over[name] for name in over}
     if "wer_low" not in values:
         return values
     kinds = {name: values.pop(name, None) for name in ("insertions", "deletions", "substitutions")}

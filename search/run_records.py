@@ -91,6 +91,15 @@ def save_facts(store: StudyStore, facts: RunFacts) -> None:
     store.remember(_FACTS, _FACTS_FORMAT.write(facts))
 
 
+def normaliser_note(store: StudyStore, facts: RunFacts) -> str:
+    """What to mind where the run's earlier texts were normalised in another way than now; else empty."""
+    text = store.recall(_FACTS)
+    before = _FACTS_FORMAT.read(text).normaliser if text else facts.normaliser
+    if before == facts.normaliser:
+        return ""
+    return f"earlier errors were counted after the normaliser {before}, new ones after {facts.normaliser}"
+
+
 def load_facts(store: StudyStore) -> RunFacts:
     """Raises InputError when the run ended before its first trial."""
     text = store.recall(_FACTS)

@@ -26,7 +26,7 @@ from search.outcome import ArtifactRecord, Outcome
 from search.progress import Progress
 from search.report.result_files import ResultFiles
 from search.run import Run
-from search.run_records import check_configuration, load_elapsed, save_configuration, save_facts
+from search.run_records import check_configuration, load_elapsed, normaliser_note, save_configuration, save_facts
 from search.scorer import Scorer
 from search.session import Session, open_session, reopen_session
 from search.time_budget import End, RunClock, TimeBudget
@@ -115,6 +115,8 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         Progress(Console(stderr=True), end) as progress,
         advising(folder.study_file, f"whisperfit resume {folder.path}"),
     ):
+        if note := normaliser_note(store, session.facts):
+            progress.say(f"Note: {note}")
         save_configuration(store, session.config)
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)

@@ -265,7 +265,7 @@ def test_a_run_on_noisy_speech_with_a_group_budget(files, noise, tmp_path, whisp
     refused(whisperfit("resume", tmp_path / "noisy"), "confirm_sha256, speech_sha256 changed since it began")
 
 
-def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whisperfit):
+def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whisperfit, tmp_path):
     options = ("--data", files / "speech.jsonl", "--noise", noise, "--snr-db", "5,clean", "--threads", 1)
     scored = whisperfit("baseline", "--model", files / "model.pt", *options, "--json")
     original = rows(finished_run / "trials.csv")[0]["recipe_id"]
@@ -282,7 +282,12 @@ def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whi
     )
     heard = {name for name, text in values["original"].items() if values[name] and not text}
     assert len(values["warnings"]) == len(heard)
-    shown = whisperfit("baseline", "--model", files / "model.pt", *options)
+    written = tmp_path / "heard.jsonl"
+    choice = ("--normaliser", "none", "--transcripts", written)
+    shown = whisperfit("baseline", "--model", files / "model.pt", *options, *choice)
+    said = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert f"in {sum(row['words'] for row in said)} words; normaliser none" in shown.out
+    assert all(row["normalised_reference"] == " ".join(row["reference"].split()) for row in said)
     assert len([line for line in shown.out.splitlines() if "fewer than 100: hardly known" in line]) == len(groups)
 
 

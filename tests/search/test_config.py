@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_noise_is_a_path_and_its_level_text_or_a_number(tmp_path):
     config = SearchConfig.build(file, {})
     assert (config.noise, config.snr_db) == (tmp_path / "noise", "10")
     assert config.mixing == Mixing(noise=tmp_path / "noise", levels_db=(10.0,))
-    assert config.parsed_group_budget == WerBudget(value=0.3, is_relative=True)
+    assert config.parsed_group_budget == WerBudget(value=Fraction(3, 10), is_relative=True)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.toml").write_text(config.to_toml(tmp_path / "run"), encoding="utf-8")
     again = SearchConfig.build(tmp_path / "run" / "config.toml", {})
@@ -184,3 +185,12 @@ def test_memory_is_at_most_what_the_device_has():
     assert limits(max_occupancy=0.15, latency_confidence=0.9) == CostLimits(
         max_memory_mb=512, max_occupancy=0.15, latency_confidence=0.9
     )
+
+
+def test_the_normaliser_is_kept_with_the_run(tmp_path):
+    config = SearchConfig.build(None, LEAST | {"normaliser": "no-diacritics"})
+    (tmp_path / "config.toml").write_text(config.to_toml(tmp_path), encoding="utf-8")
+    assert SearchConfig.build(tmp_path / "config.toml", {}).normaliser == "no-diacritics"
+    assert SearchConfig.build(None, LEAST).normaliser == "whisper"
+    with pytest.raises(InputError, match="--normaliser .*'whisper', 'basic', 'none' or 'no-diacritics'.*'wisper'"):
+        SearchConfig.build(None, LEAST | {"normaliser": "wisper"})

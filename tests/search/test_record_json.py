@@ -77,6 +77,8 @@ def test_a_trial_of_version_one(make_trial):
     )  # fmt: skip
     rate = ErrorRate(errors=60, words=1000, low=0.04, high=0.09, **kinds)
     assert Trial.from_json(text) == replace(trial, accuracy=replace(trial.accuracy, rate=rate, groups=(GROUP,)))
+    at_the_limit = json.loads(text) | {"violations": {"wer": 2.2e-16, "size": 1e-3, "memory": -0.5}}
+    assert Trial.from_json(json.dumps(at_the_limit)).violations == {"wer": 0.0, "size": 1e-3, "memory": -0.5}
     rejected = json.loads(text) | {"accuracy": None, "state": "rejected"}
     assert Trial.from_json(json.dumps(rejected)).accuracy is None
 

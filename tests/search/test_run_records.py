@@ -20,6 +20,7 @@ from search.run_records import (
     load_confirmations,
     load_elapsed,
     load_facts,
+    normaliser_note,
     read_outcome,
     save_artifact,
     save_configuration,
@@ -161,6 +162,14 @@ def test_runs_from_before_limits_occupancy_and_missing_power_are_read(store, out
     trial = Trial.from_json(json.dumps(record))
     costs = replace(outcome.baseline.costs, energy_above_idle_mj=None, occupancy=None)
     assert trial == replace(outcome.baseline, costs=costs)
+
+
+def test_a_run_that_goes_on_with_another_normaliser_is_told(store):
+    assert normaliser_note(store, FACTS) == ""
+    save_facts(store, FACTS)
+    assert normaliser_note(store, FACTS) == ""
+    note = normaliser_note(store, replace(FACTS, normaliser="English.2"))
+    assert note == "earlier errors were counted after the normaliser English, new ones after English.2"
 
 
 def test_elapsed_is_exact(store):

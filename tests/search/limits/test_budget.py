@@ -87,6 +87,7 @@ def test_within_the_budget_is_decided_by_whole_numbers(hundredths, is_relative, 
     assert limit.allows(found) == (found * 10_000 <= top)
     assert (limit.violation(found) <= 0) == limit.allows(found)
     assert limit.errors == top // 10_000
+    assert limit.keeps(rate(found, words)) == limit.allows(found)
 
 
 @pytest.mark.parametrize("text", ["", "%", "10", "0.1", "+10", "8,5%", "1e3%", "nan%", "inf%", "ten%", "+-5%", "5%%"])
