@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import FULL, InputError
@@ -49,7 +50,8 @@ class StudyStore:
         """Open or create the study. Raises InputError when the file cannot be written or is no study."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+            url = URL.create("sqlite", database=str(file)).render_as_string()  # a path may hold ?, #, %, { and spaces
+            storage = optuna.storages.RDBStorage(url)
             self.study = _study(storage)
         except (SQLAlchemyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
