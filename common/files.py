@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from platformdirs import user_cache_path
+
 from common.errors import InputError
 
 
@@ -48,15 +50,28 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def expanded(path: Path) -> Path:
+    """The path with a leading `~` replaced. Raises InputError where nobody knows that home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: no such home folder is known; write the whole path") from error
+
+
 def cache_folder(kind: str) -> Path:
     """The folder for regenerable data of one kind (mel features, calibration).
 
-    It lies under $WHISPERFIT_CACHE, else under $XDG_CACHE_HOME/whisperfit, else ~/.cache/whisperfit.
-    Everything in it may be deleted at any time between runs. Raises InputError when it cannot be made.
+    It lies under $WHISPERFIT_CACHE, else in the system's folder for caches: $XDG_CACHE_HOME/whisperfit, else
+    ~/.cache/whisperfit. Everything in it may be deleted at any time between runs. Raises InputError when it cannot be
+    made.
     """
     root = os.environ.get("WHISPERFIT_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisperfit"
-    folder = (Path(root) if root else base) / kind
+    try:
+        folder = (Path(root) if root else user_cache_path("whisperfit", appauthor=False)) / kind
+    except RuntimeError as error:  # platformdirs'
+        raise InputError(
+            "no folder for the cache: this user has no home folder; name one in WHISPERFIT_CACHE"
+        ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

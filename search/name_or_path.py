@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from common.errors import InputError
+from common.files import expanded
 from compression.recipe.dimensions import published_models
 from devices.profile import known_profiles
 from evaluators.speech.speech_set import SAMPLES
@@ -31,10 +31,7 @@ def settled(given: str, names: Collection[str], folder: Path = Path()) -> str:
     """
     if given in names:
         return given
-    try:
-        path = folder / Path(given).expanduser()
-    except RuntimeError as error:  # pathlib's, where nobody knows the home folder
-        raise InputError(f"{given}: there is no such home folder ({error})") from error
+    path = folder / expanded(Path(given))
     is_path = os.sep in given or str(Path(given)) in names or _exists(path)
     return str(_absolute(path)) if is_path else given
 

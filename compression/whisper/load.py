@@ -6,6 +6,7 @@ import pickle
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from common.errors import InputError, UnknownNameError
-from common.files import sha256_of_file
+from common.files import expanded, sha256_of_file
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.whisper.ctranslate2_format import read_alignment_heads, read_whisper
 from compression.whisper.known_vocabulary import known_rows
@@ -111,7 +112,7 @@ def load_model(name_or_path: str) -> LoadedModel:
     """
     if name_or_path in whisper.available_models():
         return _load_known(name_or_path)
-    path = Path(name_or_path).expanduser()
+    path = expanded(Path(name_or_path))
     if path.is_dir():
         return _load_ctranslate2(
             name=path.name,
@@ -130,8 +131,8 @@ def load_model(name_or_path: str) -> LoadedModel:
 
 
 def _load_known(name: str) -> LoadedModel:
-    cached = _whisper_cache() / Path(_url(name)).name
-    if cached.is_file() and sha256_of_file(cached) == _published_digest(name):
+    cached = _cached(name)
+    if cached is not None:
         return _load_checkpoint(cached, name=name)
     packaged = _PACKAGED.get(name)
     if packaged is not None:
@@ -140,6 +141,15 @@ def _load_known(name: str) -> LoadedModel:
         if config is not None and all(parts):
             return _load_packaged(name, packaged, [part for part in parts if part], config)
     return _load_checkpoint(_download(name), name=name)
+
+
+def _cached(name: str) -> Path | None:
+    """What openai-whisper downloaded before, if it is whole; nothing where there is no home folder to look into."""
+    with suppress(InputError):
+        cached = _whisper_cache() / Path(_url(name)).name
+        if cached.is_file() and sha256_of_file(cached) == _published_digest(name):
+            return cached
+    return None
 
 
 def _load_packaged(name: str, packaged: _PackagedModel, parts: list[Path], config: Path) -> LoadedModel:
@@ -171,19 +181,20 @@ def _published_digest(name: str) -> str:
 
 
 def _whisper_cache() -> Path:
-    """Where openai-whisper keeps its downloads."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "whisper"
+    """Where openai-whisper keeps its downloads. Raises InputError where nobody knows a home folder."""
+    return expanded(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "whisper"
 
 
 def _download(name: str) -> Path:
+    folder = _whisper_cache()
     try:
-        return Path(whisper._download(_url(name), str(_whisper_cache()), in_memory=False))
+        return Path(whisper._download(_url(name), str(folder), in_memory=False))
     except (OSError, HTTPException, RuntimeError) as error:
         packaged = _PACKAGED.get(name)
         remedy = (
             f"install it: pip install {' '.join(packaged.requirements)} (or pip install 'whisperfit[{packaged.extra}]')"
             if packaged
-            else f"fetch {_url(name)} elsewhere and put it into {_whisper_cache()}"
+            else f"fetch {_url(name)} elsewhere and put it into {folder}"
         )
         raise InputError(f"cannot download the model {name!r} ({error}); {remedy}") from error
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.files import cache_folder, sha256_of_file, sha256_of_text, write_text_whole
+from common.files import cache_folder, expanded, sha256_of_file, sha256_of_text, write_text_whole
 
 
 def names(folder: Path) -> set[str]:
@@ -60,7 +60,7 @@ def test_digest_of_nothing_is_the_published_one():
 
 
 def test_cache_lies_under_the_first_of_its_three_roots(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("WHISPERFIT_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert cache_folder("mel") == tmp_path / "home/.cache/whisperfit/mel"
@@ -69,6 +69,37 @@ def test_cache_lies_under_the_first_of_its_three_roots(tmp_path, monkeypatch):
     monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "own"))
     assert cache_folder("mel") == tmp_path / "own/mel"
     assert (tmp_path / "own/mel").is_dir()
+
+
+def homeless(monkeypatch):
+    """As a container runs a user whom /etc/passwd does not know, with an empty environment."""
+
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "WHISPERFIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+def test_a_cache_that_is_given_needs_no_home(tmp_path, monkeypatch):
+    homeless(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no home folder; name one in WHISPERFIT_CACHE"):
+        cache_folder("mel")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder("mel") == tmp_path / "xdg/whisperfit/mel"
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "own"))
+    assert cache_folder("mel") == tmp_path / "own/mel"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"own", "xdg"}
+
+
+def test_a_home_that_nobody_knows_is_one_line(monkeypatch):
+    homeless(monkeypatch)
+    for path in ("~", "~/speech", "~nobody-of-this-name/speech"):
+        with pytest.raises(InputError, match=f"^{path}: no such home folder is known; write the whole path$"):
+            expanded(Path(path))
+    assert expanded(Path("a/~/b")) == Path("a/~/b")
 
 
 def test_a_cache_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):

@@ -310,6 +310,19 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, digest: str) -> None:
     monkeypatch.setitem(whisper._MODELS, name, f"https://example.invalid/{digest}/{name}.pt")
 
 
+def test_no_home_folder_is_one_line(no_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(user: int) -> None:
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(InputError, match=r"~/\.cache: no such home folder is known"):
+        load_model("small")
+    with pytest.raises(InputError, match=r"~/mine\.pt: no such home folder is known"):
+        load_model("~/mine.pt")
+
+
 def test_the_cache_of_openai_whisper_comes_first(
     small_checkpoint: Path, small_network: Whisper, no_packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
