@@ -279,9 +279,15 @@ def test_other_formats_are_those_of_libsndfile(heard: Heard, kind: str, subtype:
     np.testing.assert_array_equal(heard(content).samples, expected)
 
 
-@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64"])
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "NIST"])
 def test_other_formats_that_are_cut_are_refused(heard: Heard, kind: str) -> None:
     refused(heard, encoded(kind, "PCM_16", speechlike(1.5))[:-5000], "truncated|does not decode")
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "NIST", "VOC"])
+def test_other_formats_that_are_joined_are_refused(heard: Heard, kind: str) -> None:
+    content = encoded(kind, "PCM_16", speechlike(1.5))
+    refused(heard, content + content, "several recordings, one behind the other|does not decode")
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 96_000])
