@@ -28,6 +28,8 @@ def streams(file: BinaryIO, note: Note) -> Iterator[Stream]:
         return ogg.streams(file, start, note)
     if mp3.is_mp3(file, start):
         return mp3.streams(file, range(start, stop), note)
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0":
+        raise AudioError("is MPEG audio without frames of stated lengths (AAC, or a free bit rate): convert it to FLAC")
     return iter([_other(file, range(stop), note)])
 
 

@@ -167,6 +167,14 @@ def test_mp3_among_other_data_is_refused(heard: Heard) -> None:
     refused(heard, without_first_frame(mp3(0.5)) + bytes(100_000), "among other data")
 
 
+def test_frames_of_free_bit_rate_are_refused(heard: Heard) -> None:
+    free = bytearray(without_first_frame(mp3(1.0)))
+    size = free.find(free[:2], 4)
+    for place in range(2, len(free), size):
+        free[place] &= 0x0F
+    refused(heard, bytes(free), "a free bit rate")
+
+
 def test_layer_2_is_read(heard: Heard) -> None:
     stream = io.BytesIO()
     with av.open(stream, "w", format="mp2") as file:
