@@ -1,6 +1,7 @@
 """From any sample rate to Whisper's, block by block."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,6 @@ def resampled(blocks: Iterable[Floats], rate: int) -> Iterator[Floats]:
         yield from blocks
         return
     margin, whole_s = BLOCK_MARGIN_S * rate, BLOCK_S + 2 * BLOCK_MARGIN_S
-    gain = _gain(whole_s, min(rate, SAMPLE_RATE) / 2)
     window, filled, heard, given = np.zeros(whole_s * rate, np.float32), margin, 0, 0
     for block in blocks:
         heard += len(block)
@@ -40,25 +40,30 @@ def resampled(blocks: Iterable[Floats], rate: int) -> Iterator[Floats]:
             window[filled : filled + len(taken)] = taken
             filled, block = filled + len(taken), block[len(taken) :]  # noqa: PLW2901 - what is left of it
             if filled == len(window):
-                yield _inner(window, gain, rate)
+                yield _inner(window, rate)
                 given += BLOCK_S * SAMPLE_RATE
                 window[: 2 * margin], filled = window[-2 * margin :].copy(), 2 * margin
     while (left := round(heard * SAMPLE_RATE / rate) - given) > 0:
         window[filled:] = 0
-        yield _inner(window, gain, rate)[:left]
+        needed_s = min(whole_s, -(-filled // rate) + BLOCK_MARGIN_S)  # short audio takes less time
+        yield _inner(window[: needed_s * rate], rate)[:left]
         given += BLOCK_S * SAMPLE_RATE
         window[: 2 * margin], filled = window[-2 * margin :].copy(), 2 * margin
 
 
-def _inner(window: Floats, gain: Floats, rate: int) -> Floats:
-    """The window at 16 kHz without its margins."""
-    whole_s = BLOCK_S + 2 * BLOCK_MARGIN_S
+def _inner(window: Floats, rate: int) -> Floats:
+    """The window, of whole seconds, at 16 kHz without its margins."""
+    whole_s = len(window) // rate
+    gain = _gain(whole_s, min(rate, SAMPLE_RATE) / 2)
     spectrum = np.zeros(whole_s * SAMPLE_RATE // 2 + 1, np.complex64)
     spectrum[: len(gain)] = np.fft.rfft(window)[: len(gain)] * gain
     samples = np.fft.irfft(spectrum, whole_s * SAMPLE_RATE) * np.float32(SAMPLE_RATE / rate)
-    return samples[BLOCK_MARGIN_S * SAMPLE_RATE :][: BLOCK_S * SAMPLE_RATE].astype(np.float32, copy=False)
+    return samples[BLOCK_MARGIN_S * SAMPLE_RATE :][: (whole_s - 2 * BLOCK_MARGIN_S) * SAMPLE_RATE].astype(
+        np.float32, copy=False
+    )
 
 
+@lru_cache(maxsize=16)
 def _gain(block_s: int, band_hz: float) -> Floats:
     """Of the frequencies k / block_s Hz up to `band_hz`, which gets 0."""
     share = np.arange(int(band_hz * block_s) + 1) / (band_hz * block_s)

@@ -1,6 +1,7 @@
 """Everything that the trials of one run share, loaded and checked before the first of them."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -299,6 +300,8 @@ def load_speech(
     """A speech set in languages that a model knows, with noise if asked."""
     known = known_languages(model.dimensions)
     speech = load_speech_set(path, language=language, known_languages=known, skip_broken=skip_broken)
+    for note in speech.notes:
+        print(f"note: {note}", file=sys.stderr)
     return with_noise(speech, mixing)
 
 

@@ -167,6 +167,14 @@ def test_mp3_among_other_data_is_refused(heard: Heard) -> None:
     refused(heard, without_first_frame(mp3(0.5)) + bytes(100_000), "among other data")
 
 
+def test_frames_of_free_bit_rate_are_refused(heard: Heard) -> None:
+    free = bytearray(without_first_frame(mp3(1.0)))
+    size = free.find(free[:2], 4)
+    for place in range(2, len(free), size):
+        free[place] &= 0x0F
+    refused(heard, bytes(free), "a free bit rate")
+
+
 def test_layer_2_is_read(heard: Heard) -> None:
     stream = io.BytesIO()
     with av.open(stream, "w", format="mp2") as file:
@@ -279,9 +287,15 @@ def test_other_formats_are_those_of_libsndfile(heard: Heard, kind: str, subtype:
     np.testing.assert_array_equal(heard(content).samples, expected)
 
 
-@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64"])
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "NIST"])
 def test_other_formats_that_are_cut_are_refused(heard: Heard, kind: str) -> None:
     refused(heard, encoded(kind, "PCM_16", speechlike(1.5))[:-5000], "truncated|does not decode")
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "NIST", "VOC"])
+def test_other_formats_that_are_joined_are_refused(heard: Heard, kind: str) -> None:
+    content = encoded(kind, "PCM_16", speechlike(1.5))
+    refused(heard, content + content, "several recordings, one behind the other|does not decode")
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 96_000])

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from common.errors import EvaluationError, InputError
@@ -17,7 +19,7 @@ from search import scorer as module
 from search.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
 from search.scorer import Baseline, Scorer
-from search.session import _languages, _with_known_words
+from search.session import _languages, _with_known_words, load_speech
 from search.trial import TrialCosts
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 
@@ -26,6 +28,19 @@ CHOICES = {"window_s": (30.0, 15.0), "vocabulary": (0, 8192)}
 
 def spoken(*languages: str) -> Any:
     return SimpleNamespace(utterances=[SimpleNamespace(id="u", language=language) for language in languages])
+
+
+def test_how_odd_audio_was_read_is_said(tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:40] + bytes(4) + content[44:])  # as an interrupted recorder leaves it
+    (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "text": "word"}\n')
+    model: Any = SimpleNamespace(dimensions=DIMENSIONS)
+    speech = load_speech(tmp_path / "set.jsonl", model, language="en", skip_broken=False)
+    assert speech.utterances[0].duration_s == 0.5
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"note: audio file {tmp_path / 'a.wav'}: its header states no length")
+    assert printed.out == ""
 
 
 def test_all_languages_of_the_speech_count():
