@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import fmean, median
 
 from search.engines.study_store import StudyStore
 from search.ledger import Ledger
@@ -63,7 +63,7 @@ class TimeBudget:
             return True
         if self.end.seconds is None:
             return False
-        next_trial_s = mean(trial.seconds for trial in scored)
+        next_trial_s = fmean(trial.seconds for trial in scored)
         kept_s = min(self._confirmation_s + self._export_s, MOST_KEPT * self.end.seconds)
         return elapsed_s + next_trial_s + kept_s > self.end.seconds
 

@@ -8,6 +8,7 @@ reproducible from the recipe, the model and the calibration speech alone.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 from common.errors import naming, require
@@ -295,7 +296,7 @@ class Recipe:
     @property
     def id(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
-        return sha256_of_text(self.to_json())[:12]
+        return _id(self)
 
     @property
     def encoder_key(self) -> str:
@@ -365,3 +366,9 @@ def _stack_summary(layers: list[Any], heads: str) -> str:
     )
     rank = f" r{ranks}" if ranks != "0" else ""
     return f"{len(layers)}L {heads}h ffn{channels}{rank} w{attention}/{ffn}"
+
+
+@lru_cache(maxsize=2**14)
+def _id(recipe: Recipe) -> str:
+    """Worked out once for each recipe of a run, whose records are all found by it."""
+    return sha256_of_text(recipe.to_json())[:12]
