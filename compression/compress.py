@@ -99,7 +99,7 @@ def _as_trained(recipe: Recipe, recovered: Weights | None) -> Collection[str]:
 
 def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]) -> None:
     """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
-    if has_half_vectors(recipe):
+    if recipe.vector_bits == 16:
         for module, name in vectors(network):
             parameter = module.get_parameter(name)
             parameter.copy_(parameter.half().float())
@@ -125,11 +125,6 @@ def multiplied(name: str) -> str:
 def _with_regard(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, read: str) -> QuantisedMatrix:
     quantiser = quantise_clipped if recipe.rounding == "clipped" else quantise_calibrated
     return quantiser(weight, grid, inputs.of(read).moment)
-
-
-def has_half_vectors(recipe: Recipe) -> bool:
-    """Whether biases, normalisations and positions are float16."""
-    return min(recipe.weight_bits) < 32
 
 
 def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:

@@ -192,6 +192,11 @@ class Recipe:
         return (*bits, self.embedding_bits, self.convolution_bits)
 
     @property
+    def vector_bits(self) -> int:
+        """Bits of biases, normalisations and positions: float16 unless every weight is float32."""
+        return 32 if min(self.weight_bits) == 32 else 16
+
+    @property
     def is_quantised(self) -> bool:
         return any(bits <= 8 for bits in self.weight_bits)
 
@@ -301,9 +306,9 @@ class Recipe:
     def encoder_key(self) -> str:
         """Identifies all that decides the encoder's output: recipes that share it share their encoder.
 
-        Smoothing divides it by what the decoder's weights decide.
+        Smoothing divides it by what the decoder's weights decide; the bits of all weights decide those of the vectors.
         """
-        values = asdict(self)
+        values = asdict(self) | {"vector_bits": self.vector_bits}
         decoder = () if self.smoothing else ("decoder",)
         for name in (*decoder, "embedding_bits", "vocabulary", "vocabulary_language"):
             del values[name]

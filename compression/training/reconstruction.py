@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
 
 from compression.calibration.calibration import CalibrationSample
-from compression.compress import grids, has_half_vectors, quantiser
+from compression.compress import grids, quantiser
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from compression.techniques.activations import RoundingLinear
@@ -143,7 +143,7 @@ class _Refit:
     def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
         self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         layer.weight.data = round_to_grid(weight, self._grids[layer], quantiser(self.recipe, self._inputs, name))[0]
-        layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
+        layer.bias.data = bias.half().float() if self.recipe.vector_bits == 16 else bias
 
 
 class _inputs_of:  # noqa: N801 - a context manager

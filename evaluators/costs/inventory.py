@@ -95,7 +95,7 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
         symmetric=recipe.symmetric,
         activation_bits=recipe.activation_bits,
         activation_ranges=recipe.activation_ranges,
-        float_bits=32 if min(recipe.weight_bits) == 32 else 16,
+        float_bits=recipe.vector_bits,
     )
 
 

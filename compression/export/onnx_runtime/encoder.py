@@ -23,7 +23,7 @@ def encoder_graph(network: Whisper, recipe: Recipe) -> Graph:
     projected here, since they are needed once per window and not once per token.
     """
     graph = Graph("encoder")
-    build = Builder(graph=graph, rows="many", half_vectors=min(recipe.weight_bits) < 32)
+    build = Builder(graph=graph, rows="many", half_vectors=recipe.vector_bits == 16)
     mel = graph.input("mel", TensorProto.FLOAT, (1, network.dims.n_mels, "frames"))
     x = _convolution(build, mel, "encoder.conv1", network.encoder.conv1, recipe.convolution_bits)
     x = _convolution(build, x, "encoder.conv2", network.encoder.conv2, recipe.convolution_bits)
