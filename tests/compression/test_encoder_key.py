@@ -1,7 +1,6 @@
 """Recipes that share an encoder key share their encoder's output, value for value."""
 
 from dataclasses import replace
-from itertools import combinations
 
 import pytest
 import torch
@@ -62,7 +61,7 @@ def test_the_original_of_a_float32_checkpoint_shares_no_key_with_what_stores_flo
     smoothing=st.sampled_from((0.0, 0.5)),
     uses_floats=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_equal_keys_give_equal_encoder_outputs(  # noqa: PLR0917 - what is drawn
     float32, calibration32, recipe, others, bits, smoothing, uses_floats
 ):
@@ -74,7 +73,7 @@ def test_equal_keys_give_equal_encoder_outputs(  # noqa: PLR0917 - what is drawn
     for other, embedding_bits in zip(others, bits, strict=True):
         decoder = replace(recipe, decoder=other.decoder, embedding_bits=embedding_bits)
         variants += [decoder, replace(recipe, embedding_bits=embedding_bits)]
-    for left, right in combinations([v.canonical(SMALL) for v in variants], 2):
-        if left.encoder_key == right.encoder_key:
-            first, second = (encoded(float32, r, calibration32) for r in (left, right))
-            assert torch.equal(first, second), (left.summary(), right.summary())
+    first: dict[str, Tensor] = {}
+    for variant in dict.fromkeys(v.canonical(SMALL) for v in variants):
+        output = encoded(float32, variant, calibration32)
+        assert torch.equal(output, first.setdefault(variant.encoder_key, output)), variant.summary()
