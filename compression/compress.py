@@ -24,7 +24,7 @@ from compression.techniques.grids import (
 from compression.techniques.low_rank import factored, factorise
 from compression.techniques.pruning import prune
 from compression.techniques.ranges import input_range
-from compression.techniques.rounding import quantise_calibrated, quantise_clipped
+from compression.techniques.rounding import quantise_calibrated
 from compression.techniques.smoothing import smooth
 from compression.techniques.trained_weights import Weights, take_weights
 from compression.techniques.vocabulary import shorten
@@ -114,7 +114,7 @@ def quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
     """How the matrix of a module is rounded. Convolutions, whose input is not recorded, go to the nearest points."""
     if recipe.rounding == "nearest" or "conv" in name:
         return quantise
-    return partial(_with_regard, recipe=recipe, inputs=inputs, read=multiplied(name))
+    return partial(_calibrated, inputs=inputs, read=multiplied(name))
 
 
 def multiplied(name: str) -> str:
@@ -122,9 +122,8 @@ def multiplied(name: str) -> str:
     return LOGITS_INPUT if name == EMBEDDING else name
 
 
-def _with_regard(weight: Tensor, grid: Grid, *, recipe: Recipe, inputs: KeptInputs, read: str) -> QuantisedMatrix:
-    quantiser = quantise_clipped if recipe.rounding == "clipped" else quantise_calibrated
-    return quantiser(weight, grid, inputs.of(read).moment)
+def _calibrated(weight: Tensor, grid: Grid, *, inputs: KeptInputs, read: str) -> QuantisedMatrix:
+    return quantise_calibrated(weight, grid, inputs.of(read).moment)
 
 
 def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:
@@ -133,21 +132,22 @@ def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Gr
     def grid(bits: int) -> Grid:
         return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric)
 
-    for name, module, layer in _linear_layers(network, recipe):
-        yield name, module, grid(layer.ffn_bits if ".mlp." in name else layer.attention_bits)
+    for name, module, bits in _linear_layers(network, recipe):
+        yield name, module, grid(bits)
     for name in ("encoder.conv1", "encoder.conv2"):
         yield name, network.get_submodule(name), Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric)
     yield EMBEDDING, network.get_submodule(EMBEDDING), grid(recipe.embedding_bits)
 
 
-def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Linear, EncoderLayer]]:
-    """Those of the blocks, by name, with what the recipe says of their layer."""
+def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Linear, int]]:
+    """Those of the blocks, by name, with the bits of their weights."""
     for stack in ("encoder", "decoder"):
         layers = [layer for layer in getattr(recipe, stack) if layer]
         for index, (block, layer) in enumerate(zip(getattr(network, stack).blocks, layers, strict=True)):
             for name, module in list(block.named_modules()):
                 if isinstance(module, Linear):
-                    yield f"{stack}.blocks.{index}.{name}", module, layer
+                    bits = layer.ffn_bits if name.startswith("mlp.") else layer.attention_bits
+                    yield f"{stack}.blocks.{index}.{name}", module, bits
 
 
 def vectors(network: Whisper) -> Iterator[tuple[nn.Module, str]]:
@@ -160,20 +160,20 @@ def vectors(network: Whisper) -> Iterator[tuple[nn.Module, str]]:
 
 def _quantise_activations(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
     """Replace every linear layer in place by one that rounds its input."""
-    for name, module, _ in list(_linear_layers(network, recipe)):
-        network.set_submodule(name, _quantising(module, name, recipe, inputs))
+    for name, module, bits in list(_linear_layers(network, recipe)):
+        quantised = quantised_weight(module)
+        rounding = _quantising(module, name, bits, recipe, inputs)
+        keep_quantised(rounding, quantised)
+        network.set_submodule(name, rounding)
 
 
-def _quantising(linear: Linear, name: str, recipe: Recipe, inputs: KeptInputs) -> Linear:
-    """The layer with its input rounded."""
-    quantised = quantised_weight(linear)
+def _quantising(linear: Linear, name: str, bits: int, recipe: Recipe, inputs: KeptInputs) -> Linear:
+    """The layer with its input rounded; `bits`: of its weights."""
     if recipe.activation_ranges == "static":
         low, high = input_range(inputs.of(name), bits=recipe.activation_bits, estimator=recipe.range_estimator)
-        rounding: Linear = StaticLinear(linear, bits=recipe.activation_bits, low=low, high=high)
-    elif recipe.activation_bits == 8 and recipe.group_size and quantised:
-        rounding = BlockLinear(linear, block=recipe.group_size)
-    else:
-        sees_clip = name.startswith("encoder") or name.endswith(("cross_attn.key", "cross_attn.value"))
-        rounding = DynamicLinear(linear, bits=recipe.activation_bits, range_over="clip" if sees_clip else "token")
-    keep_quantised(rounding, quantised)
-    return rounding
+        return StaticLinear(linear, bits=recipe.activation_bits, low=low, high=high)
+    precision = recipe.precision(bits)
+    if precision.kernel(linear.in_features) == "int8_blocks":
+        return BlockLinear(linear, block=precision.block(linear.in_features))
+    sees_clip = name.startswith("encoder") or name.endswith(("cross_attn.key", "cross_attn.value"))
+    return DynamicLinear(linear, bits=recipe.activation_bits, range_over="clip" if sees_clip else "token")

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--bits", type=int, nargs="*", default=(8, 4))
     parser.add_argument("--group-size", type=int, default=32)
-    parser.add_argument("--rounding", default="calibrated", choices=("nearest", "clipped", "calibrated"))
+    parser.add_argument("--rounding", default="calibrated", choices=("nearest", "calibrated"))
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

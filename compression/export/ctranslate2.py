@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
-from compression.export.genes import layer_values, matrix_bits
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
 from compression.techniques.grids import QuantisedMatrix, quantised_weight
@@ -89,14 +88,14 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"{gene} = {rank}: CTranslate2 has one matrix where this has two"
     yield from _precision_obstacles(recipe)
     for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):
-        (first, heads), *others = layer_values(recipe, stack, *fields)
+        (first, heads), *others = recipe.layer_values(stack, *fields)
         for gene, value in others:
             if value != heads:
                 yield f"{gene} = {value} beside {first} = {heads}: CTranslate2 has one head count per stack"
 
 
 def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    matrices = list(matrix_bits(recipe))
+    matrices = list(recipe.matrix_bits())
     for gene, bits in [*matrices, ("convolution_bits", recipe.convolution_bits)]:
         if bits not in STORED_BITS:
             yield f"{gene} = {bits}: CTranslate2 stores {STORED_BITS} bits"

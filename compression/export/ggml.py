@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.export.genes import layer_values, matrix_bits
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import Recipe
 from compression.techniques.grids import QuantisedMatrix, keep_quantised, quantised_weight
@@ -114,7 +113,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         ("decoder", "ffn_channels", dimensions.text_ffn),
     )
     for stack, field, original in originals:
-        for gene, value in layer_values(recipe, stack, field):
+        for gene, value in recipe.layer_values(stack, field):
             if value != original:
                 yield f"{gene} = {value} of {original}: whisper.cpp derives it from the model's width"
     for gene, rank in recipe.ranks(dimensions).items():
@@ -123,7 +122,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
 
 
 def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    (first, bits), *others = matrix_bits(recipe)
+    (first, bits), *others = recipe.matrix_bits()
     if bits not in _TYPES:
         yield f"{first} = {bits}: whisper.cpp executes {tuple(_TYPES)} bits"
     for gene, value in others:

@@ -10,10 +10,10 @@ from functools import lru_cache
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.kernels import Precision
 from compression.recipe.recipe import Recipe
 from devices.operation import Operation
-from evaluators.costs.items import InventoryItem, ItemBuilder, Stage, UtteranceShape
-from evaluators.costs.kernel_choice import Precision, product
+from evaluators.costs.items import InventoryItem, ItemBuilder, Stage, UtteranceShape, product
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
 __all__ = ["InventoryItem", "Part", "Stage", "operations", "parts", "prompt_length"]

@@ -22,6 +22,7 @@ from compression.export.onnx_runtime.kernels import FLOAT, INT8_BLOCKS, Rows, lo
 from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import multiply_integers, quantised_input
 from compression.export.onnx_runtime.weights import Codes, Matrix
+from compression.recipe.kernels import Precision
 from compression.techniques.activations import DynamicLinear, StaticLinear
 from devices.operation import FLOAT_BITS, Operation, OperationKind
 from devices.streams import CACHED_MB, streamed_bytes
@@ -334,7 +335,7 @@ def _session(graph: Graph, o: Operation, _: int) -> list[Input]:
 
 
 def _builder(graph: Graph) -> Builder:
-    return Builder(graph=graph, rows="many", half_vectors=False)
+    return Builder(graph=graph, rows="many", precision=Precision(weight_bits=FLOAT_BITS), half_vectors=False)
 
 
 _BUILDERS: dict[OperationKind, Callable[[Graph, Operation, int], list[Input]]] = {

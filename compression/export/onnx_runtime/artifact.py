@@ -12,12 +12,10 @@ from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
-from compression.export.genes import matrix_bits
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
-from compression.export.onnx_runtime.weights import KERNEL_BITS
-from compression.recipe.blocks import MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.kernels import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.recipe import Recipe
 from compression.techniques.vocabulary import rows_of
 from compression.whisper.load import LoadedModel
@@ -35,7 +33,7 @@ def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
         sizes = f"powers of two from {MIN_BLOCK} to {MAX_BLOCK}"
         return f"group_size = {recipe.group_size}: ONNX Runtime has groups of {sizes}"
     kernels = f"{', '.join(map(str, KERNEL_BITS))}, 16 and 32 bits"
-    for name, bits in (*matrix_bits(recipe), ("convolution_bits", recipe.convolution_bits)):
+    for name, bits in (*recipe.matrix_bits(), ("convolution_bits", recipe.convolution_bits)):
         if bits not in (*KERNEL_BITS, 16, 32):
             return f"{name} = {bits}: ONNX Runtime has kernels for {kernels}"
     return None

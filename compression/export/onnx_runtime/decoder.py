@@ -15,7 +15,7 @@ from compression.recipe.recipe import DecoderLayer, Recipe
 def decoder_graph(network: Whisper, recipe: Recipe) -> Graph:
     """The inputs and outputs are listed in docs/artifacts.md."""
     graph = Graph("decoder")
-    build = Builder(graph=graph, rows="one", half_vectors=recipe.vector_bits == 16)
+    build = Builder.of(graph, recipe, rows="one")
     decoder, vocabulary = network.decoder, network.decoder.token_embedding.num_embeddings
     tokens = graph.input("tokens", TensorProto.INT64, ("batch", "new"))
     embedding = stacked("decoder.token_embedding", [decoder.token_embedding], build.storage(recipe.embedding_bits))

@@ -9,7 +9,8 @@ from whisper.model import MultiHeadAttention, ResidualAttentionBlock, Whisper, s
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import expanded
 from compression.export.onnx_runtime.layers import Builder, head_width
-from compression.export.onnx_runtime.weights import stacked
+from compression.export.onnx_runtime.weights import Storage, stacked
+from compression.recipe.kernels import Precision
 from compression.recipe.recipe import EncoderLayer, Recipe
 
 MAX_TIMESCALE = 10_000.0
@@ -23,7 +24,7 @@ def encoder_graph(network: Whisper, recipe: Recipe) -> Graph:
     projected here, since they are needed once per window and not once per token.
     """
     graph = Graph("encoder")
-    build = Builder(graph=graph, rows="many", half_vectors=recipe.vector_bits == 16)
+    build = Builder.of(graph, recipe, rows="many")
     mel = graph.input("mel", TensorProto.FLOAT, (1, network.dims.n_mels, "frames"))
     x = _convolution(build, mel, "encoder.conv1", network.encoder.conv1, recipe.convolution_bits)
     x = _convolution(build, x, "encoder.conv2", network.encoder.conv2, recipe.convolution_bits)
@@ -40,7 +41,8 @@ def encoder_graph(network: Whisper, recipe: Recipe) -> Graph:
 
 
 def _convolution(build: Builder, x: str, name: str, module: nn.Conv1d, bits: int) -> str:
-    matrix = stacked(name, [module], build.storage(bits))
+    one_group = Storage(precision=Precision(weight_bits=bits), half_vectors=build.half_vectors)
+    matrix = stacked(name, [module], one_group)
     weight = expanded(build.graph, matrix, tuple(module.weight.shape))
     bias = build.graph.floats(f"{name}.bias", build.vector(module.get_parameter("bias")))
     padding, stride = module.padding[0], module.stride[0]

@@ -1,7 +1,7 @@
 """Whisper's sub-layers as ONNX operators, in the order in which openai-whisper computes them."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy.typing as npt
 import torch
@@ -12,18 +12,31 @@ from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import Rows
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage
+from compression.recipe.kernels import FLOAT_BITS, Precision
+from compression.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Adds the sub-layers of one stack, whose linear layers see `rows` at a time."""
+    """Adds the sub-layers of one stack, whose linear layers see `rows` at a time.
+
+    `precision`: of its linear layers, which have weight bits of their own. `half_vectors`: as in `Storage`.
+    """
 
     graph: Graph
     rows: Rows
+    precision: Precision
     half_vectors: bool
 
+    @classmethod
+    def of(cls, graph: Graph, recipe: Recipe, *, rows: Rows) -> Self:
+        """As the recipe stores and rounds."""
+        return cls(
+            graph=graph, rows=rows, precision=recipe.precision(FLOAT_BITS), half_vectors=recipe.vector_bits < FLOAT_BITS
+        )
+
     def storage(self, bits: int) -> Storage:
-        return Storage(bits=bits, half_vectors=self.half_vectors)
+        return Storage(precision=replace(self.precision, weight_bits=bits), half_vectors=self.half_vectors)
 
     def linear(self, x: str, name: str, modules: list[nn.Module], bits: int) -> str:
         """Linear layers with the same input as one; see `rounded.linear`."""
@@ -31,7 +44,7 @@ class Builder:
 
     def vector(self, values: torch.Tensor) -> npt.NDArray[Any]:
         """A bias, normalisation or table of positions as it is stored."""
-        return values.detach().numpy().astype(self.storage(32).vector_type)
+        return values.detach().numpy().astype(self.storage(FLOAT_BITS).vector_type)
 
     def layer_norm(self, x: str, name: str, module: nn.LayerNorm) -> str:
         weight = self.graph.floats(f"{name}.weight", self.vector(module.weight))

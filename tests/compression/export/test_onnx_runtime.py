@@ -17,7 +17,7 @@ from compression.export.onnx_runtime.artifact import export, unsupported_reason
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
-from compression.recipe.blocks import block_of
+from compression.recipe.kernels import block_of
 from compression.recipe.recipe import Recipe
 from compression.techniques.vocabulary import rows_of, token_ids
 from compression.whisper.load import LoadedModel
@@ -130,7 +130,7 @@ def test_a_layer_rounds_its_input_as_torch_does(recipe, rows, model, tmp_path):
     modules = [attention.query, attention.key, attention.value]
     graph = Graph("layer")
     x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", 64))
-    storage = Storage(bits=recipe.embedding_bits, half_vectors=True)
+    storage = Storage(precision=recipe.precision(recipe.embedding_bits), half_vectors=True)
     graph.output(linear(graph, x, "layer", modules, storage, rows=rows), "y", (1, "rows", 192))
     graph.write(tmp_path / "layer.onnx")
     values = 2 * torch.randn(1, 40 if rows == "many" else 1, 64, generator=torch.Generator().manual_seed(3))
