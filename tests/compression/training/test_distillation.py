@@ -14,7 +14,7 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import weights_digest
 from compression.training.batches import batch_of
 from compression.training.checkpoint import Checkpoint
-from compression.training.distillation import Distillation, Matching, Teacher, Widths
+from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.losses import SoftTargets, relative_error, soft_loss
 from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
@@ -27,13 +27,12 @@ SETTINGS = TrainingSettings(steps=40, evaluate_every=10, learning_rate=3e-3, hid
 LIMITS = Limits(seconds=None, clock=lambda: 0.0, should_stop=lambda: False)
 BATCH = batch_of(RandomBatches().clips[2:5])
 MATCHING = Matching(encoder=((0, 0),), decoder=((0, 0), (1, 1)))
-WIDTHS = Widths(student=64, teacher=64)
 
 
 def loss_of(model: LoadedModel, student: WhisperStudent, settings: TrainingSettings) -> Distillation:
     matching = MATCHING if student.part == "both" else replace(MATCHING, encoder=())
     teacher = Teacher(model.network, student.part, matching, settings)
-    return Distillation(student, teacher, settings, matching=matching, encoder=WIDTHS, decoder=WIDTHS)
+    return Distillation(student, teacher, settings, matching=matching)
 
 
 def test_batches_line_up_inputs_rows_and_targets() -> None:

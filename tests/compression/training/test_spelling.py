@@ -18,7 +18,7 @@ from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.techniques.vocabulary import keep_embedding_rows, rows_of, token_ids
 from compression.training.batches import batch_of
-from compression.training.distillation import Distillation, Matching, Teacher, Widths
+from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.losses import SoftTargets, soft_loss
 from compression.training.reconstruction import reconstruct
 from compression.training.run import Limits, WhisperTraining, recovered_recipe
@@ -133,11 +133,10 @@ def test_the_loss_is_that_over_the_rows_that_stayed(model: LoadedModel, short: S
     values = TrainingSettings(steps=1, soft=0.7, hard=0.3)
     student, nothing = WhisperStudent(short, "decoder", "distill", values), Matching()
     teacher = Teacher(model.network, "decoder", nothing, values, spelling=spelling)
-    widths = Widths(student=64, teacher=64)
     batch = SpelledBatches(batches=BATCHES, spelling=spelling).load(0, (1, 2))
     network, rows = student.network, rows_of(student.network)
     with torch.no_grad():
-        loss = Distillation(student, teacher, values, matching=nothing, encoder=widths, decoder=widths)(batch)
+        loss = Distillation(student, teacher, values, matching=nothing)(batch)
         encoded = encode(model.network, batch.mel)
         ours = network.decoder(rows[batch.inputs], encoded)[batch.rows]
         theirs = spelling.folded(model.network.decoder(batch.inputs, encoded)[batch.rows])[:, token_ids(network)]
