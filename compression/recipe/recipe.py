@@ -28,7 +28,7 @@ MIN_VOCABULARY = 1024
 
 RangeEstimator = Literal["minmax", "percentile", "mse"]
 Rounding = Literal["nearest", "calibrated"]
-ImportanceMeasure = Literal["norm", "activation", "taylor", "combined", "iterative"]
+ImportanceMeasure = Literal["combined", "iterative"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
 
 
@@ -82,9 +82,9 @@ class Recipe:
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
     `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
     `compression.techniques.vocabulary`): a code of Whisper's, or several as `de+en`.
-    `importance`: the measure that decides which heads and channels stay; `iterative`: they leave one by one, and the
-    projections behind them are refitted by least squares after each (see `compression.calibration.removal_order`).
-    `refit`: whether that is done at the end where another measure chose; the mean of removed units always goes into
+    `importance`: the measure that decides which heads and channels stay (see `compression.calibration.calibration`);
+    `iterative`: they leave one by one, and the projections behind them are refitted by least squares after each.
+    `refit`: whether that is done at the end with `combined`; the mean of removed units always goes into
     the bias.
     `rounding`: of weights on integer grids, see `compression.techniques.rounding`; convolutions go to the nearest
     points.

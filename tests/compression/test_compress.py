@@ -77,7 +77,7 @@ def test_units_that_contribute_a_constant_leave_without_a_trace(
             block = getattr(dead.network, site.stack).blocks[site.layer]
             block.mlp[0].weight.data[::4] = 0.0
     calibration = measure(dead, samples)
-    recipe = replace(pruned(dead, heads=2, ffn_channels=192), importance="activation", refit=False)
+    recipe = replace(pruned(dead, heads=2, ffn_channels=192), importance="combined", refit=False)
     network = compress(dead, recipe, calibration)
     assert torch.allclose(logits(network, samples[0]), logits(dead.network, samples[0]), atol=1e-3)
     assert network.encoder.blocks[0].mlp[0].weight.shape[0] == 192
@@ -133,11 +133,11 @@ def test_the_error_of_an_iterative_recipe_is_what_the_departures_add_up_to(
         assert error == pytest.approx(float(rises[:left].sum()), rel=1e-3)
 
 
-def test_taylor_importance_is_the_slope_of_the_loss(
+def test_combined_importance_of_a_head_is_the_slope_of_the_loss(
     model: LoadedModel, samples: list[CalibrationSample], calibration: Calibration
 ) -> None:
     """Against a finite difference: the loss's change when a head's output is scaled by 1 - epsilon."""
-    scores = calibration.importance("taylor")
+    scores = calibration.importance("combined")
     epsilon = 0.01
     for site in sites(model.network):
         if site.units == "ffn_channels":
@@ -159,18 +159,15 @@ def test_taylor_importance_is_the_slope_of_the_loss(
             assert scores[site.key][head] == pytest.approx(np.mean(slopes), rel=0.15, abs=2e-3)
 
 
-def test_activation_importance_of_a_channel_is_its_spread_times_its_column(
+def test_combined_importance_of_a_channel_is_its_spread_times_its_column(
     model: LoadedModel, calibration: Calibration
 ) -> None:
     for site in sites(model.network):
-        covariance = calibration.inputs[site.projection].covariance
-        weight = output_projection(model.network, site).weight.detach().numpy()
         if site.units == "ffn_channels":
+            covariance = calibration.inputs[site.projection].covariance
+            weight = output_projection(model.network, site).weight.detach().numpy()
             expected = np.sqrt(np.diag(covariance)) * np.linalg.norm(weight, axis=0)
-        else:
-            parts = [(slice(32 * h, 32 * h + 32)) for h in range(2)]
-            expected = [np.sqrt(np.trace(weight[:, p] @ covariance[p, p] @ weight[:, p].T)) for p in parts]
-        assert np.allclose(calibration.importances[site.key]["activation"], expected, rtol=1e-3)
+            assert np.allclose(calibration.importances[site.key]["combined"], expected, rtol=1e-3)
 
 
 def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
