@@ -7,9 +7,6 @@ from pathlib import Path
 
 import jiwer
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.normalizers import EnglishTextNormalizer
@@ -19,7 +16,7 @@ from common.errors import InputError
 from compression.recipe.dimensions import VOCABULARIES
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy import evaluator as module
-from evaluators.accuracy.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
+from evaluators.accuracy.evaluator import Evaluation, Evaluator, max_tokens
 from evaluators.accuracy.word_errors import ErrorCounts
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages
@@ -176,21 +173,24 @@ def test_a_reference_fits_twice_into_the_limit(
     assert max_tokens(replace(sample.utterances[0], duration_s=duration_s), reference_tokens) == expected
 
 
-@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 7))
-def test_the_least_recently_used_outputs_go_first(requests: list[int], room: int) -> None:
-    """Tensor number i takes i floats; the model is a list, most recently used last."""
-    cache, held = _RecentTensors(4 * room), list[int]()
-    for number in requests:
-        found = cache.get(("key", number, "clip"))
-        assert (found is not None) == (number in held)
-        if found is None:
-            cache.put(("key", number, "clip"), torch.full((number,), float(number)))
-        else:
-            assert found.tolist() == [number] * number
-            held.remove(number)
-        held.append(number)
-        while sum(held) > room:
-            held.pop(0)
+@pytest.mark.parametrize(("networks", "encodings"), [(1, [5, 5, 10, 15]), (2, [5, 5, 10, 10])])
+def test_the_least_recently_used_outputs_go_first(  # noqa: PLR0917 - fixtures
+    networks: int,
+    encodings: list[int],
+    encoded: list[int],
+    pruned: Whisper,
+    sample: SpeechSet,
+    features: CachedFeatures,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is room for so many networks' outputs, of which one is float32 (frames / 2, 64)."""
+    frames = [encoder_frames(5, utterance.duration_s) for utterance in sample.utterances]
+    monkeypatch.setattr(module, "ENCODER_CACHE_BYTES", networks * 4 * 64 * sum(frames) // 2)
+    evaluator, seen = Evaluator(sample, dimensions=DIMENSIONS, features=features), []
+    for key in ("a", "a", "b", "a"):
+        evaluator.evaluate(pruned, window_s=5, encoder_key=key)
+        seen.append(len(encoded))
+    assert seen == encodings
 
 
 def test_a_manifest_without_features_folder_uses_the_cache(
