@@ -1,7 +1,8 @@
-"""compress(model, recipe, calibration) -> network: a pure function."""
+"""compress(model, recipe, calibration) -> Compressed: a pure function."""
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,15 +11,14 @@ from whisper.model import Linear, Whisper
 
 from compression.calibration.calibration import Calibration
 from compression.calibration.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
+from compression.compressed import Compressed, Vocabulary
 from compression.recipe.recipe import EncoderLayer, Recipe
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.techniques.grids import (
     Grid,
     QuantisedMatrix,
     Quantiser,
-    keep_quantised,
     quantise,
-    quantised_weight,
     round_to_grid,
 )
 from compression.techniques.low_rank import factored, factorise
@@ -36,7 +36,7 @@ def compress(
     recipe: Recipe,
     calibration: Calibration | None = None,
     recovered: Weights | None = None,
-) -> Whisper:
+) -> Compressed:
     """A new, really smaller network; the model is left alone.
 
     Its weights are float32 values on the grids that the artifact stores, so its WER is the artifact's. The
@@ -45,18 +45,27 @@ def compress(
     does not fit the model, CompressionError when it needs calibration or weights that are not there.
     """
     recipe = recipe.canonical(model.dimensions)
-    network, inputs = unrounded(model, recipe, calibration, recovered)
+    made = unrounded(model, recipe, calibration, recovered)
     with torch.no_grad():
-        _store_weights(network, recipe, inputs, as_trained=_as_trained(recipe, recovered))
+        matrices = _store_weights(made.network, recipe, made.inputs, as_trained=_as_trained(recipe, recovered))
     if recipe.activation_bits < 32:
-        _quantise_activations(network, recipe, inputs)
-    return network.eval()
+        _quantise_activations(made.network, recipe, made.inputs)
+    return Compressed(network=made.network.eval(), matrices=matrices, vocabulary=made.vocabulary)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unrounded:
+    """What of a model a recipe keeps, before anything is rounded. `inputs`: what its linear layers read."""
+
+    network: Whisper
+    inputs: KeptInputs
+    vocabulary: Vocabulary
 
 
 def unrounded(
     model: LoadedModel, recipe: Recipe, calibration: Calibration | None, recovered: Weights | None = None
-) -> tuple[Whisper, KeptInputs]:
-    """What of the model the recipe keeps, before anything is rounded, and what its linear layers read.
+) -> Unrounded:
+    """What of the model the recipe keeps, before anything is rounded.
 
     Where training begins. Recovered weights are in place; of a recipe that smooths they are those of the network that
     was smoothed as its original weights want it. Parameters as for `compress`.
@@ -73,13 +82,13 @@ def unrounded(
         )
         factorise(network, recipe, inputs)
         _tell_factors(network, inputs)
-        shorten(network, recipe, calibration)
+        vocabulary = shorten(network, recipe, calibration)
         if recipe.smoothing:
             smooth(network, inputs, recipe.smoothing)
         if recipe.recovery:
             take_weights(network, recipe, recovered)
             _tell_factors(network, inputs)
-    return network.eval(), inputs
+    return Unrounded(network=network.eval(), inputs=inputs, vocabulary=vocabulary)
 
 
 def _tell_factors(network: Whisper, inputs: KeptInputs) -> None:
@@ -97,17 +106,22 @@ def _as_trained(recipe: Recipe, recovered: Weights | None) -> Collection[str]:
     return {name for name in recovered or () if name.partition(".")[0] in nearest}
 
 
-def _store_weights(network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]) -> None:
-    """Round every stored tensor in place; biases, norms and positions are float16 unless all weights are float32."""
+def _store_weights(
+    network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]
+) -> dict[str, QuantisedMatrix]:
+    """Round every stored tensor in place; the codes of those on integer grids, by module."""
     if recipe.vector_bits == 16:
         for module, name in vectors(network):
             parameter = module.get_parameter(name)
             parameter.copy_(parameter.half().float())
+    matrices = {}
     for name, module, grid in grids(network, recipe):
         how = quantise if f"{name}.weight" in as_trained else quantiser(recipe, inputs, name)
         values, quantised = round_to_grid(module.get_parameter("weight").detach(), grid, how)
         module.register_parameter("weight", nn.Parameter(values))
-        keep_quantised(module, quantised)
+        if quantised:
+            matrices[name] = quantised
+    return matrices
 
 
 def quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
@@ -161,10 +175,7 @@ def vectors(network: Whisper) -> Iterator[tuple[nn.Module, str]]:
 def _quantise_activations(network: Whisper, recipe: Recipe, inputs: KeptInputs) -> None:
     """Replace every linear layer in place by one that rounds its input."""
     for name, module, bits in list(_linear_layers(network, recipe)):
-        quantised = quantised_weight(module)
-        rounding = _quantising(module, name, bits, recipe, inputs)
-        keep_quantised(rounding, quantised)
-        network.set_submodule(name, rounding)
+        network.set_submodule(name, _quantising(module, name, bits, recipe, inputs))
 
 
 def _quantising(linear: Linear, name: str, bits: int, recipe: Recipe, inputs: KeptInputs) -> Linear:

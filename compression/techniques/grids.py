@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
@@ -145,13 +145,3 @@ def round_to_grid(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -
         return weight.half().float(), None
     quantised = quantiser(weight.flatten(1), grid)
     return quantised.dequantised().view_as(weight), quantised
-
-
-def keep_quantised(module: nn.Module, quantised: QuantisedMatrix | None) -> None:
-    """Let a module carry the codes of its weight, for `quantised_weight`."""
-    object.__setattr__(module, "quantised", quantised)
-
-
-def quantised_weight(module: nn.Module) -> QuantisedMatrix | None:
-    """The codes of a module's weight, (outputs, everything else); None where it is on no integer grid."""
-    return getattr(module, "quantised", None)

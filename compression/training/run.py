@@ -50,7 +50,7 @@ class WhisperTraining:
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),
         )
         encoded = self.student.encoded if self.student.has_original_encoder else None
-        self._spelling = Spelling(self.student.network) if recipe.vocabulary else None
+        self._spelling = Spelling(self.student.network, self.student.vocabulary) if recipe.vocabulary else None
         self._loss = Distillation(
             self.student,
             Teacher(model.network, part, matching, settings, encoded, self._spelling),

@@ -335,7 +335,7 @@ def _session(graph: Graph, o: Operation, _: int) -> list[Input]:
 
 
 def _builder(graph: Graph) -> Builder:
-    return Builder(graph=graph, rows="many", precision=Precision(weight_bits=FLOAT_BITS), half_vectors=False)
+    return Builder(graph=graph, rows="many", precision=Precision(weight_bits=FLOAT_BITS), half_vectors=False, codes={})
 
 
 _BUILDERS: dict[OperationKind, Callable[[Graph, Operation, int], list[Input]]] = {

@@ -1,6 +1,6 @@
 """Stored matrices, in the bits of the recipe and in the blocks of the kernels that multiply by them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compression.recipe.kernels import Precision
-from compression.techniques.grids import QuantisedMatrix, quantised_weight
+from compression.techniques.grids import QuantisedMatrix
 
 Array = npt.NDArray[Any]
 
@@ -40,10 +40,14 @@ class Codes:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """`precision`: of the matrix. `half_vectors`: biases, normalisations and positions are float16, else float32."""
+    """`precision`: of the matrix. `half_vectors`: biases, normalisations and positions are float16, else float32.
+
+    `codes`: of the weights on integer grids, by module.
+    """
 
     precision: Precision
     half_vectors: bool
+    codes: Mapping[nn.Module, QuantisedMatrix]
 
     @property
     def vector_type(self) -> type[np.floating[Any]]:
@@ -85,7 +89,7 @@ def stacked(name: str, modules: Sequence[nn.Module], storage: Storage) -> Matrix
     """
     biases = [_bias(module) for module in modules]
     bias = np.concatenate(biases).astype(storage.vector_type) if any(b.any() for b in biases) else None
-    quantised = [q for module in modules if (q := quantised_weight(module))]
+    quantised = [storage.codes[module] for module in modules if module in storage.codes]
     kinds = {(q.bits, q.codes.shape[1:], q.zero_points is None) for q in quantised}
     if quantised and (len(quantised) < len(modules) or len(kinds) > 1):
         raise ValueError(f"{name}: layers that are stored differently cannot be one matrix")
