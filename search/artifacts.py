@@ -4,12 +4,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from whisper.model import Whisper
-
 from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.export.manifest import Sources
 from compression.export.targets import export
 from compression.recipe.recipe import Recipe
@@ -47,7 +46,7 @@ def full_path(name: Path | str) -> str:
     return str(Path(name).absolute()) if Path(name).exists() else str(name)
 
 
-def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Whisper:
+def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Compressed:
     """The network of a recipe of these sources. Raises InputError when calibration or trained weights are missing."""
     recovered = load_recovered(recipe, Path(sources.recovered) if sources.recovered else None)
     return compress(model, recipe, calibrated(model, recipe, sources), recovered)
@@ -76,7 +75,7 @@ def make_artifact(session: Session, recipe: Recipe, folder: Path) -> ArtifactRec
     try:
         export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
         plan = measurement_plan(session)
-        verification = verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s)
+        verification = verify(folder, session.evaluator, plan, compressed=network, window_s=recipe.window_s)
     except (InputError, EvaluationError) as error:
         return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(asdict(verification), indent=1) + "\n")

@@ -82,9 +82,9 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     yield {"recipe": "original", **comparison.figures(comparison.baseline), "loss_rise": 0.0}
     for name, recipe in recipes(original, calibration, options.share):
         if re.search(options.only, name):
-            network = compress(model, recipe, calibration)
-            figures = comparison.figures(comparison.evaluate(network, recipe))
-            yield {"recipe": name, **figures, "loss_rise": round(mean_loss(network, samples) - whole, 4)}
+            compressed = compress(model, recipe, calibration)
+            figures = comparison.figures(comparison.evaluate(compressed, recipe))
+            yield {"recipe": name, **figures, "loss_rise": round(mean_loss(compressed.network, samples) - whole, 4)}
 
 
 def mean_loss(network: Whisper, samples: Sequence[CalibrationSample]) -> float:

@@ -90,7 +90,7 @@ def rows(model: LoadedModel, options: argparse.Namespace) -> Iterator[Mapping[st
     for bits in options.bits:
         predicted, measured = [], []
         for group in profile:
-            network = compress(model, with_bits(grid, group, bits), calibration)
+            network = compress(model, with_bits(grid, group, bits), calibration).network
             predicted.append(profile[group][bits])
             measured.append(clips.divergence(network, same_encoder=not group.startswith("encoder")))
             yield {"group": group, "bits": bits, "predicted": predicted[-1], "measured": measured[-1]}

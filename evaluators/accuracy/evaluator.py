@@ -13,6 +13,7 @@ from whisper.model import Whisper
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from compression.compressed import Compressed
 from compression.recipe.dimensions import Dimensions
 from compression.whisper.network import encode
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode
@@ -108,7 +109,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        network: Whisper,
+        compressed: Compressed,
         *,
         window_s: float,
         encoder_key: str | None = None,
@@ -128,9 +129,11 @@ class Evaluator:
             if done and should_stop and (stopped := self._stop_reason(done, should_stop)):
                 break
             started = perf_counter()
-            outputs = [self._encoder_output(network, utterance, window_s, encoder_key) for utterance in block]
+            outputs = [
+                self._encoder_output(compressed.network, utterance, window_s, encoder_key) for utterance in block
+            ]
             encoded = perf_counter()
-            hypotheses = decode(network, self._clips(block, outputs, drafts))
+            hypotheses = decode(compressed, self._clips(block, outputs, drafts))
             finished = perf_counter()
             scored = tuple(_score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
             done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))

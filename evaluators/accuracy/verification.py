@@ -17,8 +17,8 @@ from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
+from compression.compressed import Compressed
 from compression.export.manifest import artifact_bytes
-from compression.techniques.vocabulary import token_ids
 from evaluators.accuracy.decoding import Hypothesis
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.groups import GroupAccuracy
@@ -127,16 +127,16 @@ def parity(artifact: Evaluation, torch: Evaluation) -> Parity:
     return Parity(utterances=len(artifact.utterances), differences=differences)
 
 
-def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, network: Whisper, window_s: float) -> Verification:
+def verify(folder: Path, evaluator: Evaluator, plan: Plan, *, compressed: Compressed, window_s: float) -> Verification:
     """Run an artifact on the evaluator's speech set, compare it with the network it was made from, and measure it.
 
     `window_s`: the recipe's. The artifact's transcripts are the drafts of torch's decoding, which makes it faster.
 
     Raises InputError when the folder is no artifact that ONNX Runtime runs here.
     """
-    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=token_ids(network).tolist())
+    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=compressed.vocabulary.ids.tolist())
     evaluation = evaluator.evaluate_transcripts(recogniser)
-    torch = evaluator.evaluate(network, window_s=window_s, drafts=evaluation)
+    torch = evaluator.evaluate(compressed, window_s=window_s, drafts=evaluation)
     return Verification(
         accuracy=evaluation.accuracy,
         parity=parity(evaluation, torch),
