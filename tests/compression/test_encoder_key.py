@@ -38,7 +38,7 @@ def calibration32(float32: LoadedModel, samples: list[CalibrationSample]) -> Cal
 
 def encoded(model: LoadedModel, recipe: Recipe, calibration: Calibration) -> Tensor:
     with torch.inference_mode():
-        return encode(compress(model, recipe, calibration), MEL)
+        return encode(compress(model, recipe, calibration).network, MEL)
 
 
 def test_the_original_of_a_float32_checkpoint_shares_no_key_with_what_stores_float16_biases(

@@ -13,6 +13,7 @@ from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy import evaluator as module
@@ -33,6 +34,11 @@ DIMENSIONS = small_dimensions(layers=3, state=64, vocabulary=ENGLISH_VOCABULARY)
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
     return CachedFeatures(n_mels=80, folder=tmp_path_factory.mktemp("mel"))
+
+
+@pytest.fixture
+def pruned(pruned: Whisper) -> Compressed:
+    return Compressed.original(pruned)
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def results(evaluation: Evaluation) -> tuple[object, ...]:
     return evaluation.accuracy, evaluation.utterances, evaluation.stopped
 
 
-def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whisper, sample: SpeechSet) -> None:
+def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Compressed, sample: SpeechSet) -> None:
     evaluation = evaluator.evaluate(pruned, window_s=5)
     normalise = EnglishTextNormalizer()
     expected = jiwer.process_words(
@@ -76,14 +82,14 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whi
 
 
 def test_every_clip_is_encoded_alone_at_its_window(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
     evaluator.evaluate(pruned, window_s=9)
     assert sorted(encoded) == sorted(encoder_frames(9, utterance.duration_s) for utterance in sample.utterances)
 
 
 def test_a_rule_may_stop_after_any_block_but_the_last(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
     seen: list[int] = []
 
@@ -108,7 +114,7 @@ def test_a_rule_may_stop_after_any_block_but_the_last(
 
 
 def test_encoder_outputs_of_a_known_key_are_used_again(
-    evaluator: Evaluator, pruned: Whisper, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, encoded: list[int]
 ) -> None:
     first = evaluator.evaluate(pruned, window_s=5, encoder_key="a")
     assert len(encoded) == 5
@@ -122,7 +128,7 @@ def test_encoder_outputs_of_a_known_key_are_used_again(
     assert len(encoded) == 20
 
 
-def test_drafts_change_nothing(evaluator: Evaluator, pruned: Whisper) -> None:
+def test_drafts_change_nothing(evaluator: Evaluator, pruned: Compressed) -> None:
     plain = evaluator.evaluate(pruned, window_s=5)
     other = evaluator.evaluate(pruned, window_s=12)
     for drafts in (plain, other):
@@ -130,7 +136,7 @@ def test_drafts_change_nothing(evaluator: Evaluator, pruned: Whisper) -> None:
 
 
 def test_block_size_and_seed_change_no_transcript(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, features: CachedFeatures
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, features: CachedFeatures
 ) -> None:
     other = Evaluator(sample, dimensions=DIMENSIONS, features=features, block_size=20, seed=1)
     assert other.evaluate(pruned, window_s=5).utterances == evaluator.evaluate(pruned, window_s=5).utterances
@@ -141,7 +147,7 @@ def test_tiny_en_hears_the_sample(tiny_en: LoadedModel, sample: SpeechSet) -> No
     dimensions = replace(DIMENSIONS, n_text_ctx=448)
     speech = replace(sample, utterances=sample.utterances[:4])
     evaluation = Evaluator(speech, dimensions=dimensions, features=CachedFeatures(n_mels=80)).evaluate(
-        tiny_en.network, window_s=15
+        Compressed.original(tiny_en.network), window_s=15
     )
     assert evaluation.accuracy.wer < 0.2
 
@@ -178,7 +184,7 @@ def test_the_least_recently_used_outputs_go_first(  # noqa: PLR0917 - fixtures
     networks: int,
     encodings: list[int],
     encoded: list[int],
-    pruned: Whisper,
+    pruned: Compressed,
     sample: SpeechSet,
     features: CachedFeatures,
     monkeypatch: pytest.MonkeyPatch,
