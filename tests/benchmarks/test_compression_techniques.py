@@ -95,7 +95,7 @@ def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     assert not again.has("channels", "a")
     assert again.all == rows.all == [identity | row("heads", "a", 0.1)]
     again.add(row("heads", "b", 0.2))
-    assert [one["wer"] for one in Rows(file, identity).all] == [0.2]
+    assert [row["wer"] for row in Rows(file, identity).all] == [0.2]
     assert [json.loads(line)["wer"] for line in file.read_text().splitlines()] == [0.1, 0.9, 0.2]
 
 

@@ -125,11 +125,11 @@ def test_matrices_really_become_factors(model: LoadedModel, calibration: Calibra
     ]
     for block in (*network.encoder.blocks, *network.decoder.blocks):
         (first, second), (third, fourth) = block.mlp[0], block.mlp[2]
-        assert [tuple(one.weight.shape) for one in (first, second, third, fourth)] == [
+        assert [tuple(layer.weight.shape) for layer in (first, second, third, fourth)] == [
             *((24, 64), (96, 24)),
             *((24, 96), (64, 24)),
         ]
-        assert [one.bias is None for one in (first, second, third, fourth)] == [True, False] * 2
+        assert [layer.bias is None for layer in (first, second, third, fourth)] == [True, False] * 2
 
 
 def test_a_network_of_low_rank_says_the_same(model: LoadedModel, samples: list[CalibrationSample]) -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from compression.calibration.calibration import measure
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
@@ -38,7 +38,7 @@ def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qa
     return student
 
 
-def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
+def exported(subject: Subject, student: WhisperStudent) -> Compressed:
     weights = student.weights()
     recipe, weights = recovered_recipe(subject, "qat", weights)
     return compress(subject.model, recipe, subject.calibration, weights)
@@ -140,7 +140,7 @@ def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, metho
     name = "encoder.blocks.0.mlp.2.0.weight"
     assert student.weights()[name].shape == (24, 256)
     assert not torch.equal(student.weights()[name], subject.unrounded().network.get_parameter(name))
-    network = exported(subject, student)
+    network = exported(subject, student).network
     grid = Grid(bits=4, group_size=32)
     for index, factor in enumerate(network.get_submodule("encoder.blocks.0.mlp.2").children()):
         weight = student.weights()[f"encoder.blocks.0.mlp.2.{index}.weight"]

@@ -26,7 +26,7 @@ def error(subject: Subject) -> float:
     with torch.no_grad():
         for sample in SAMPLES:
             mel, tokens = sample.mel.unsqueeze(0), sample.tokens.unsqueeze(0)
-            states = [decoder_states(one, tokens, encode(one, mel))[-1] for one in (ours, theirs)]
+            states = [decoder_states(network, tokens, encode(network, mel))[-1] for network in (ours, theirs)]
             total += float((states[0] - states[1]).square().sum())
     return total
 
