@@ -33,12 +33,12 @@ def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, b
         columns={},
     )
     profile: dict[str, dict[int, float]] = {}
-    for one in sorted(bits):
-        all_at = replace(grid.with_each_layer(attention_bits=one, ffn_bits=one), embedding_bits=one)
+    for width in sorted(bits):
+        all_at = replace(grid.with_each_layer(attention_bits=width, ffn_bits=width), embedding_bits=width)
         for name, change, moment in _changes(model, all_at, inputs):
             divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
             group = profile.setdefault(_group(name), {})
-            group[one] = group.get(one, 0.0) + divergence
+            group[width] = group.get(width, 0.0) + divergence
     return profile
 
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from whisper.model import Whisper
-
 from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.export.manifest import Sources
 from compression.export.targets import check_exportable, export
 from compression.recipe.recipe import Recipe
@@ -43,7 +42,7 @@ def sources_of(session: Session, recipe: Recipe) -> Sources:
     )
 
 
-def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Whisper:
+def compressed(model: LoadedModel, recipe: Recipe, sources: Sources) -> Compressed:
     """The network of a recipe of these sources. Raises InputError when calibration or trained weights are missing."""
     recovered = load_recovered(recipe, Path(sources.recovered) if sources.recovered else None)
     return compress(model, recipe, calibrated(model, recipe, sources), recovered)
@@ -89,7 +88,7 @@ def _exported(session: Session, recipe: Recipe, folder: Path, heard: Mapping[str
     network = session.network(recipe)
     export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
     plan = measurement_plan(session)
-    return verify(folder, session.evaluator, plan, network=network, window_s=recipe.window_s, heard=heard)
+    return verify(folder, session.evaluator, plan, compressed=network, window_s=recipe.window_s, heard=heard)
 
 
 def measurement_plan(session: Session) -> Plan:

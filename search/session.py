@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from whisper.model import Whisper
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.dimensions import VOCABULARIES
 from compression.recipe.recipe import Recipe
@@ -63,7 +63,7 @@ class Session:
         """The weights that were trained for a recipe, if it has any. Raises InputError when they are missing."""
         return load_recovered(recipe, self.recovered and self.recovered / recipe.id)
 
-    def network(self, recipe: Recipe) -> Whisper:
+    def network(self, recipe: Recipe) -> Compressed:
         """The compressed network of a recipe. Raises as `compress` and `weights`."""
         return compress(self.model, recipe, self.calibration, self.weights(recipe))
 

@@ -83,7 +83,7 @@ def recipes(
         group_size=st.sampled_from((0, 16) if coarse else (0, 16, 32, 64, 100, 128)),
         symmetric=st.booleans(),
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
-        importance=st.just("taylor") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
+        importance=st.just("combined") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
         refit=st.just(False) if coarse else st.booleans(),
         rounding=st.just("nearest") if coarse else st.sampled_from(get_args(Rounding)),
         range_estimator=st.just("minmax") if coarse else st.sampled_from(get_args(RangeEstimator)),

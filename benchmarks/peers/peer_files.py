@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from common.errors import InputError
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.export import ggml
 from compression.export.manifest import Sources, write_manifest
 from compression.export.targets import TARGETS, check_exportable
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import QuantisedMatrix, keep_quantised
+from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from search.artifacts import calibrated
 from search.engines.study_store import StudyStore
@@ -127,7 +128,7 @@ def _write_torch(model: LoadedModel, state: dict[str, Tensor], out: Path) -> Non
 def ctranslate2_floats(model: LoadedModel, out: Path) -> None:
     """The weights as they are in the checkpoint."""
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    TARGETS["ctranslate2"].export(model, recipe, model.network, out)
+    TARGETS["ctranslate2"].export(model, recipe, Compressed.original(model.network), out)
 
 
 def ctranslate2_int8(model: LoadedModel, out: Path) -> None:
@@ -135,12 +136,14 @@ def ctranslate2_int8(model: LoadedModel, out: Path) -> None:
 
     (ctranslate2/specs/model_spec.py, `_quantize`: every matrix, embedding and convolution by row, scale max |w| / 127.)
     """
-    network = copy.deepcopy(model.network)
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d):
-            keep_quantised(module, _ctranslate2_rounding(module.weight.detach().flatten(1)))
+    matrices = {
+        name: _ctranslate2_rounding(module.weight.detach().flatten(1))
+        for name, module in model.network.named_modules()
+        if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d)
+    }
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    TARGETS["ctranslate2"].export(model, recipe, network, out)
+    rounded = replace(Compressed.original(model.network), matrices=matrices)
+    TARGETS["ctranslate2"].export(model, recipe, rounded, out)
 
 
 def _ctranslate2_rounding(rows: Tensor) -> QuantisedMatrix:
@@ -159,7 +162,7 @@ def _ctranslate2_rounding(rows: Tensor) -> QuantisedMatrix:
 
 def ggml_floats(model: LoadedModel, out: Path) -> None:
     """The weights in float16, which is what whisper.cpp's own conversion writes."""
-    TARGETS["ggml"].export(model, Recipe.original(model.dimensions), model.network, out)
+    TARGETS["ggml"].export(model, Recipe.original(model.dimensions), Compressed.original(model.network), out)
 
 
 def ggml_blocks(bits: int, model: LoadedModel, out: Path) -> None:

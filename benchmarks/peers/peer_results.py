@@ -139,13 +139,13 @@ def comparisons(measured: Sequence[Measured], table: Sequence[Row]) -> list[Comp
 
 def _compared(ours: Row, peer: Row, errors: Mapping[str, Sequence[ErrorCounts]]) -> Comparison:
     wer = paired_difference(errors[peer.system], errors[ours.system], seed=0)
-    two, one = (_is_faster(ours, peer, threads) for threads in THREADS)
+    two_threads, one_thread = (_is_faster(ours, peer, threads) for threads in THREADS)
     return Comparison(
         peer=peer.system,
         ours=ours.system,
         smaller=ours.size_bytes < peer.size_bytes,
-        faster_2_threads=two,
-        faster_1_thread=one,
+        faster_2_threads=two_threads,
+        faster_1_thread=one_thread,
         wer=wer,
         no_worse=wer.low <= 0,
         not_better=tuple(_not_better(ours, peer, wer)),

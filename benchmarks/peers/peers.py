@@ -219,7 +219,9 @@ class Bench:
             size_bytes=sum(file.stat().st_size for file in files.iterdir()),
             load_average=load_average,
             result=result,
-            errors=tuple(errors_of(one, clip.text) for one, clip in zip(utterances, result.clips, strict=True)),
+            errors=tuple(
+                errors_of(utterance, clip.text) for utterance, clip in zip(utterances, result.clips, strict=True)
+            ),
         )
 
     def _clip(self, utterance: Utterance, system: System) -> Clip:

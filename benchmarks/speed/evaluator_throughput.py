@@ -22,6 +22,7 @@ import whisper
 from whisper.model import Whisper
 
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel, load_model
@@ -78,8 +79,8 @@ def measured(model: LoadedModel, speech: SpeechSet, bits: int) -> tuple[list[Run
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
     candidate = compress(model, quantised(model, bits))
     loop, original_texts = whisper_loop("whisper.decode, original", model.network, speech, features)
-    baseline = evaluator.evaluate(model.network, window_s=FULL_WINDOW_S)
-    candidate_loop, texts = whisper_loop(f"whisper.decode, {bits} bits", candidate, speech, features)
+    baseline = evaluator.evaluate(Compressed.original(model.network), window_s=FULL_WINDOW_S)
+    candidate_loop, texts = whisper_loop(f"whisper.decode, {bits} bits", candidate.network, speech, features)
 
     def evaluated(window_s: float) -> Evaluation:
         return evaluator.evaluate(candidate, window_s=window_s, encoder_key=f"{window_s}", drafts=baseline)

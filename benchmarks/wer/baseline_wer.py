@@ -26,6 +26,7 @@ from ctranslate2 import StorageView
 from faster_whisper import WhisperModel
 from whisper.tokenizer import get_tokenizer
 
+from compression.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.word_errors import Accuracy, count_errors, pooled_accuracy
@@ -63,7 +64,7 @@ def main() -> None:
     speech = replace(speech, utterances=speech.utterances[: options.limit])
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-    ours = evaluator.evaluate(model.network, window_s=WINDOW_S)
+    ours = evaluator.evaluate(Compressed.original(model.network), window_s=WINDOW_S)
     folder = options.ctranslate2 or packaged(options.model)
     converted = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=options.threads)
     texts = {

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from whisper.model import Whisper
-
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
@@ -73,7 +72,7 @@ class Comparison:
             baseline=evaluator.evaluate(compress(model, original), window_s=options.window),
         )
 
-    def evaluate(self, network: Whisper, recipe: Recipe, *, encoder_key: str | None = None) -> Evaluation:
+    def evaluate(self, network: Compressed, recipe: Recipe, *, encoder_key: str | None = None) -> Evaluation:
         """A network of this recipe on the speech."""
         return self.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=encoder_key, drafts=self.baseline)
 

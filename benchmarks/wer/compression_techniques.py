@@ -26,11 +26,11 @@ from typing import Any
 
 from comparison import Comparison, parser_of
 from techniques import techniques
-from whisper.model import Whisper
 
 from common.errors import InputError, WhisperfitError
 from compression.calibration.calibration import measure
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import RECIPE_FILE, load_recovered
 from evaluators.costs.price import stored_bytes
@@ -47,7 +47,7 @@ class Candidate:
 
     name: str
     recipe: Recipe
-    network: Callable[[], Whisper]
+    network: Callable[[], Compressed]
     training_s: float | None = None
 
 

@@ -24,16 +24,14 @@ from whisper.model import Whisper
 from compression.calibration.calibration import Calibration, CalibrationSample, calibration_loss
 from compression.compress import compress
 from compression.recipe.importance import allocate
-from compression.recipe.recipe import ImportanceMeasure, Recipe
+from compression.recipe.recipe import IMPORTANCE_MEASURES, ImportanceMeasure, Recipe
 from evaluators.learning.calibration import calibration_samples
-
-MEASURES: tuple[ImportanceMeasure, ...] = ("norm", "activation", "taylor", "iterative")
 
 
 def recipes(original: Recipe, calibration: Calibration, share: float) -> Iterator[tuple[str, Recipe]]:
     """Recipes with `share` of all heads, then of all FFN channels, then one layer removed; with a name each."""
     for units in ("heads", "ffn_channels"):
-        for measure in MEASURES:
+        for measure in IMPORTANCE_MEASURES:
             for spread in ("global", "even"):
                 kept = kept_counts(calibration, measure, units, share, spread=spread)
                 for refit in (True,) if measure == "iterative" else (False, True):
@@ -84,9 +82,9 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     yield {"recipe": "original", **comparison.figures(comparison.baseline), "loss_rise": 0.0}
     for name, recipe in recipes(original, calibration, options.share):
         if re.search(options.only, name):
-            network = compress(model, recipe, calibration)
-            figures = comparison.figures(comparison.evaluate(network, recipe))
-            yield {"recipe": name, **figures, "loss_rise": round(mean_loss(network, samples) - whole, 4)}
+            compressed = compress(model, recipe, calibration)
+            figures = comparison.figures(comparison.evaluate(compressed, recipe))
+            yield {"recipe": name, **figures, "loss_rise": round(mean_loss(compressed.network, samples) - whole, 4)}
 
 
 def mean_loss(network: Whisper, samples: Sequence[CalibrationSample]) -> float:

@@ -18,11 +18,11 @@ from pathlib import Path
 from time import monotonic, process_time
 
 from techniques import BLOCK, Technique, heads, of_units, techniques, without_least
-from whisper.model import Whisper
 
 from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import load_recovered, save_recovered
 from compression.training.checkpoint import Checkpoint, Point
@@ -84,7 +84,7 @@ class Scoring:
         self._evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
         self._drafts: Evaluation | None = None
 
-    def wer(self, network: Whisper, window_s: float) -> float:
+    def wer(self, network: Compressed, window_s: float) -> float:
         evaluation = self._evaluator.evaluate(network, window_s=window_s, drafts=self._drafts)
         self._drafts = self._drafts or evaluation
         return evaluation.accuracy.wer
@@ -128,7 +128,7 @@ def main() -> None:
     subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=trained)
     scoring = Scoring(model, options.data, options.clips, features)
     scores = {
-        "original": scoring.wer(model.network, options.window),
+        "original": scoring.wer(Compressed.original(model.network), options.window),
         "before": scoring.wer(subject.compressed(), options.window),
     }
     say(f"{recipe.summary()}\noriginal {scores['original']:.4f}, compressed {scores['before']:.4f}")

@@ -90,7 +90,7 @@ def rows(model: LoadedModel, options: argparse.Namespace) -> Iterator[Mapping[st
     for bits in options.bits:
         predicted, measured = [], []
         for group in profile:
-            network = compress(model, with_bits(grid, group, bits), calibration)
+            network = compress(model, with_bits(grid, group, bits), calibration).network
             predicted.append(profile[group][bits])
             measured.append(clips.divergence(network, same_encoder=not group.startswith("encoder")))
             yield {"group": group, "bits": bits, "predicted": predicted[-1], "measured": measured[-1]}
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--bits", type=int, nargs="*", default=(8, 4))
     parser.add_argument("--group-size", type=int, default=32)
-    parser.add_argument("--rounding", default="calibrated", choices=("nearest", "clipped", "calibrated"))
+    parser.add_argument("--rounding", default="calibrated", choices=("nearest", "calibrated"))
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

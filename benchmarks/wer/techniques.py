@@ -92,7 +92,7 @@ def layers(stack: str, count: int) -> Technique:
     def technique(original: Recipe, calibration: Calibration) -> Recipe:
         importance, stacked = calibration.layer_importance, getattr(original, stack)
         dropped = sorted(range(len(stacked)), key=lambda index: importance[f"{stack}.{index}"])[:count]
-        return replace(original, **{stack: tuple(None if i in dropped else one for i, one in enumerate(stacked))})
+        return replace(original, **{stack: tuple(None if i in dropped else layer for i, layer in enumerate(stacked))})
 
     return technique
 
@@ -129,7 +129,7 @@ def techniques(dimensions: Dimensions, language: str) -> dict[str, Technique]:
     ranges: tuple[ActivationRanges, ...] = ("dynamic", "static")
     return {
         **{f"weights {bits} bits, {rounding}": weights(bits, rounding) for bits in BITS for rounding in roundings},
-        **{f"activations {bits} bits, {one}": activations(bits, one) for bits in (16, 8) for one in ranges},
+        **{f"activations {bits} bits, {way}": activations(bits, way) for bits in (16, 8) for way in ranges},
         "activations 8 bits, static, smoothed": activations(8, "static", smoothing=0.5),
         **{f"heads -{s:.0%}{name}": heads(s, **how) for s in HEAD_SHARES for name, how in ways.items()},
         **{f"channels -{s:.0%}{name}": channels(s, **how) for s in CHANNEL_SHARES for name, how in ways.items()},

@@ -22,8 +22,9 @@ from whisper.model import Whisper
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import keep_embedding_rows, kept_tokens, token_ids
+from compression.techniques.vocabulary import keep_embedding_rows, kept_tokens
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.evaluator import Evaluation
@@ -37,13 +38,13 @@ SIZES = (32768, 24576, 16384, 12288, 8192, 4096)
 RULES = ("words and speech", "words", "first")
 
 
-def shortened(model: LoadedModel, recipe: Recipe, calibration: Calibration, rule: str) -> Whisper:
+def shortened(model: LoadedModel, recipe: Recipe, calibration: Calibration, rule: str) -> Compressed:
     """The model with the recipe's number of tokens, chosen by the rule."""
     if rule == "words and speech":
         return compress(model, recipe, calibration)
-    network = compress(model, replace(recipe, vocabulary=0).canonical(model.dimensions))
-    keep_embedding_rows(network, _kept(network, recipe, calibration, rule))
-    return network
+    whole = compress(model, replace(recipe, vocabulary=0).canonical(model.dimensions))
+    vocabulary = keep_embedding_rows(whole.network, _kept(whole.network, recipe, calibration, rule))
+    return replace(whole, vocabulary=vocabulary)
 
 
 def _kept(network: Whisper, recipe: Recipe, calibration: Calibration, rule: str) -> Tensor:
@@ -55,9 +56,9 @@ def _kept(network: Whisper, recipe: Recipe, calibration: Calibration, rule: str)
     return torch.cat([text, kept[kept >= tokenizer_of(network).eot]])
 
 
-def lost_words(network: Whisper, speech: SpeechSet) -> float:
+def lost_words(compressed: Compressed, speech: SpeechSet) -> float:
     """The share of the references' words that need a token that is gone, both in small letters and capitalised."""
-    kept, encode = set(token_ids(network).tolist()), tokenizer_of(network).encode
+    kept, encode = set(compressed.vocabulary.ids.tolist()), tokenizer_of(compressed.network).encode
     spoken = [
         word
         for utterance in speech.utterances

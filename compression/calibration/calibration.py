@@ -104,14 +104,13 @@ class Calibration:
         )
 
 
-class _SiteRecorder:
-    """Accumulates, clip by clip, the loss's gradient at the input of one output projection."""
+class _HeadRecorder:
+    """Accumulates, clip by clip, how much the loss depends on the heads in front of one output projection."""
 
     def __init__(self, network: Whisper, site: Site) -> None:
         self.site = site
         self.projection = output_projection(network, site)
-        self.units = unit_count(network, site)
-        self.taylor = torch.zeros(self.units, dtype=torch.float64)
+        self.slopes = torch.zeros(unit_count(network, site), dtype=torch.float64)
         self._input: Tensor | None = None
 
     def remember(self, _: Linear, inputs: tuple[Tensor]) -> None:
@@ -124,25 +123,23 @@ class _SiteRecorder:
         if self._input is None or self._input.grad is None:
             raise CompressionError("calibration: a layer took no part in the loss")
         # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
-        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (self.units, -1))
-        self.taylor += product.sum((0, 2)).abs().double()
+        product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (len(self.slopes), -1))
+        self.slopes += product.sum((0, 2)).abs().double()
         self._input = None
 
-    def importance(self, inputs: InputStatistics, clips: int) -> dict[ImportanceMeasure, Array]:
-        """`inputs`: of the projection."""
-        weight = self.projection.weight.detach().double()
-        by_unit = weight.unflatten(1, (self.units, -1))
-        covariance = torch.from_numpy(inputs.covariance).double()
-        blocks = covariance.unflatten(0, (self.units, -1)).unflatten(2, (self.units, -1)).diagonal(dim1=0, dim2=2)
-        spread = torch.einsum("nud,deu,nue->u", by_unit, blocks, by_unit).clamp(min=0).sqrt()
-        found: dict[ImportanceMeasure, Tensor] = {
-            "norm": by_unit.square().sum((0, 2)).sqrt(),
-            "activation": spread,
-            "taylor": self.taylor / clips,
-            "iterative": departure_scores(weight, covariance, units=self.units),
-        }
-        found["combined"] = found["activation" if self.site.units == "ffn_channels" else "taylor"]
-        return {measure: scores.float().numpy() for measure, scores in found.items()}
+
+def _importances(
+    network: Whisper, site: Site, inputs: InputStatistics, slopes: Tensor | None
+) -> dict[ImportanceMeasure, Array]:
+    """Of each unit of a site, see `measure`. `inputs`: of its projection. `slopes`: of heads, by `_HeadRecorder`."""
+    weight = output_projection(network, site).weight.detach().double()
+    covariance = torch.from_numpy(inputs.covariance).double()
+    variances = weight.square().sum(0) * covariance.diagonal()  # of channels, a column each
+    found: dict[ImportanceMeasure, Tensor] = {
+        "combined": variances.clamp(min=0).sqrt() if slopes is None else slopes,
+        "iterative": departure_scores(weight, covariance, units=unit_count(network, site)),
+    }
+    return {measure: scores.float().numpy() for measure, scores in found.items()}
 
 
 @contextmanager
@@ -196,9 +193,8 @@ def _gradient_squares(network: Whisper, samples: Sequence[CalibrationSample]) ->
 def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
     """Run the samples through the original model, forward and backward, twice; about six encoder passes a clip.
 
-    Importance of a unit: `norm` is the norm of its columns in the output projection; `activation` the standard
-    deviation of its contribution to the residual stream; `taylor` the first-order change of the loss when it is
-    removed (Michel et al. 2019); `combined` is taylor for heads and activation for channels; `iterative` what its
+    Importance of a unit: `combined` is, of a head, the first-order change of the loss when it is removed (Michel et al.
+    2019), of a channel the standard deviation of its contribution to the residual stream; `iterative` what its
     departure adds to the squared error in the residual stream when units leave one by one and the others are refitted
     after each (`compression.calibration.removal_order`). benchmarks/wer/pruning.py compares them. Raises
     CompressionError when there is no sample.
@@ -206,7 +202,7 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
     network = model.network
-    recorders = [_SiteRecorder(network, site) for site in sites(network)]
+    recorders = [_HeadRecorder(network, site) for site in sites(network) if site.units != "ffn_channels"]
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
         for recorder in recorders:
@@ -216,9 +212,9 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
             for recorder in recorders:
                 recorder.collect()
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
+    slopes = {recorder.site: recorder.slopes / len(samples) for recorder in recorders}
     importances = {
-        recorder.site.key: recorder.importance(statistics[recorder.site.projection], len(samples))
-        for recorder in recorders
+        site.key: _importances(network, site, statistics[site.projection], slopes.get(site)) for site in sites(network)
     }
     said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
     return Calibration(

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
-from compression.export.genes import layer_values, matrix_bits
+from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
-from compression.techniques.grids import QuantisedMatrix, quantised_weight
+from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.ctranslate2_format import (
     BINARY_VERSION,
     BLOCK_MODULES,
@@ -51,15 +51,16 @@ def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
     return next(_obstacles(recipe, dimensions), None)
 
 
-def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> None:
+def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
     """Write `compress(model, recipe, ...)` into the folder `out`; the recipe must not be refused.
 
     model.bin, config.json and vocabulary.json are CTranslate2's; tokenizer.json and preprocessor_config.json are
     faster-whisper's.
     """
+    network = compressed.network
     tokenizer = tokenizer_of(network)
     with (out / "model.bin").open("wb") as handle:
-        _write(handle, _variables(network, model.dimensions))
+        _write(handle, _variables(compressed, model.dimensions))
     config = {
         "alignment_heads": _alignment_heads(recipe, network),
         "lang_ids": sorted(tokenizer.all_language_tokens),
@@ -89,14 +90,14 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"{gene} = {rank}: CTranslate2 has one matrix where this has two"
     yield from _precision_obstacles(recipe)
     for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):
-        (first, heads), *others = layer_values(recipe, stack, *fields)
+        (first, heads), *others = recipe.layer_values(stack, *fields)
         for gene, value in others:
             if value != heads:
                 yield f"{gene} = {value} beside {first} = {heads}: CTranslate2 has one head count per stack"
 
 
 def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    matrices = list(matrix_bits(recipe))
+    matrices = list(recipe.matrix_bits())
     for gene, bits in [*matrices, ("convolution_bits", recipe.convolution_bits)]:
         if bits not in STORED_BITS:
             yield f"{gene} = {bits}: CTranslate2 stores {STORED_BITS} bits"
@@ -112,8 +113,9 @@ def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
         yield "symmetric = false: CTranslate2 has no zero points"
 
 
-def _variables(network: Whisper, dimensions: Dimensions) -> dict[str, Tensor]:
+def _variables(compressed: Compressed, dimensions: Dimensions) -> dict[str, Tensor]:
     """CTranslate2's variables by name, as they are stored."""
+    network, codes = compressed.network, compressed.codes
     variables = {f"decoder/{name}": torch.tensor(value, dtype=torch.int8) for name, value in _DECODER_SETTINGS.items()}
     widths = {"encoder": dimensions.audio_head_width, "decoder": dimensions.text_head_width}
     for stack in widths:
@@ -121,7 +123,7 @@ def _variables(network: Whisper, dimensions: Dimensions) -> dict[str, Tensor]:
         variables[f"{stack}/num_heads"] = torch.tensor(part.blocks[0].attn.n_head, dtype=torch.int16)
         variables[f"{stack}/position_encodings/encodings"] = _floats(part.positional_embedding)
     for name, modules in _modules(network):
-        parts = [_parameters(module) for module in modules]
+        parts = [_parameters(module, codes.get(module)) for module in modules]
         variables |= {f"{name}/{parameter}": torch.cat([part[parameter] for part in parts]) for parameter in parts[0]}
         attention, _, part = name.rpartition("/")
         if attention.endswith("attention") and part == "linear_0":
@@ -141,12 +143,11 @@ def _modules(network: Whisper) -> Iterator[tuple[str, list[nn.Module]]]:
                     yield f"{stack}/layer_{index}/{name}", [block.get_submodule(part) for part in parts]
 
 
-def _parameters(module: nn.Module) -> dict[str, Tensor]:
-    """What CTranslate2 stores of a module; keys, which have no bias, get one of zeros."""
+def _parameters(module: nn.Module, quantised: QuantisedMatrix | None) -> dict[str, Tensor]:
+    """What CTranslate2 stores of a module with these codes; keys, which have no bias, get one of zeros."""
     if isinstance(module, nn.LayerNorm):
         return {"gamma": _floats(module.weight), "beta": _floats(module.bias)}
     weight = module.get_parameter("weight")
-    quantised = quantised_weight(module)
     parameters = {"weight": _floats(weight)} if quantised is None else _integers(quantised, weight.shape)
     if not isinstance(module, nn.Embedding):
         has_bias = isinstance(module.bias, Tensor)

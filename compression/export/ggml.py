@@ -10,10 +10,9 @@ each second of the window that the recipe asks for, rounded up to whole 256 wher
 mask the rest.
 """
 
-import copy
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,10 +23,10 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.export.genes import layer_values, matrix_bits
+from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import QuantisedMatrix, keep_quantised, quantised_weight
+from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import text_tokens, tokenizer_of
 
@@ -64,18 +63,19 @@ def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
     return next(_obstacles(recipe, dimensions), None)
 
 
-def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> None:
+def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
     """Write `compress(model, recipe, ...)` as one file into the folder `out`; the recipe must not be refused."""
-    _write(out / FILE_NAME, network, recipe.embedding_bits)
+    _write(out / FILE_NAME, compressed, recipe.embedding_bits)
 
 
 def export_own_rounding(model: LoadedModel, bits: int, out: Path) -> None:
     """Write the uncompressed model as whisper.cpp's own `quantize` does (8, 5 or 4 bits): a peer to compare with."""
-    network = copy.deepcopy(model.network)
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            keep_quantised(module, own_rounding(module.get_parameter("weight").detach(), bits))
-    _write(out / FILE_NAME, network, bits)
+    matrices = {
+        name: own_rounding(module.weight.detach(), bits)
+        for name, module in model.network.named_modules()
+        if isinstance(module, nn.Linear | nn.Embedding)
+    }
+    _write(out / FILE_NAME, replace(Compressed.original(model.network), matrices=matrices), bits)
 
 
 def own_rounding(weight: Tensor, bits: int) -> QuantisedMatrix:
@@ -114,7 +114,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         ("decoder", "ffn_channels", dimensions.text_ffn),
     )
     for stack, field, original in originals:
-        for gene, value in layer_values(recipe, stack, field):
+        for gene, value in recipe.layer_values(stack, field):
             if value != original:
                 yield f"{gene} = {value} of {original}: whisper.cpp derives it from the model's width"
     for gene, rank in recipe.ranks(dimensions).items():
@@ -123,7 +123,7 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
 
 
 def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    (first, bits), *others = matrix_bits(recipe)
+    (first, bits), *others = recipe.matrix_bits()
     if bits not in _TYPES:
         yield f"{first} = {bits}: whisper.cpp executes {tuple(_TYPES)} bits"
     for gene, value in others:
@@ -141,13 +141,14 @@ def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
         yield "activation_ranges = static: whisper.cpp takes the range from each input"
 
 
-def _write(path: Path, network: Whisper, bits: int) -> None:
+def _write(path: Path, compressed: Compressed, bits: int) -> None:
     """The whole file; `bits` are those of its matrices."""
+    network = compressed.network
     with path.open("wb") as handle:
         _write_header(handle, network, _TYPES[bits].file)
         for name, value in network.state_dict().items():
             module, _, parameter = name.rpartition(".")
-            quantised = quantised_weight(network.get_submodule(module)) if parameter == "weight" else None
+            quantised = compressed.matrices.get(module) if parameter == "weight" else None
             _write_tensor(handle, name, value, quantised)
 
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisper.model import Whisper
-
 from common.errors import FULL, InputError, UnknownNameError
+from compression.compressed import Compressed
 from compression.export import ctranslate2, ggml
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
@@ -24,7 +23,7 @@ class Target:
     """
 
     unsupported_reason: Callable[[Recipe, Dimensions], str | None]
-    export: Callable[[LoadedModel, Recipe, Whisper, Path], None]
+    export: Callable[[LoadedModel, Recipe, Compressed, Path], None]
 
 
 TARGETS = {
@@ -46,13 +45,13 @@ def check_exportable(recipe: Recipe, dimensions: Dimensions, target: str) -> Non
 def export(  # noqa: PLR0913 - what an artifact is made from
     model: LoadedModel,
     recipe: Recipe,
-    network: Whisper,
+    compressed: Compressed,
     out: Path,
     *,
     target: str,
     sources: Sources,
 ) -> None:
-    """Write `network`, which is `compress(model, recipe, ...)`, as an artifact.
+    """Write `compressed`, which is `compress(model, recipe, ...)`, as an artifact.
 
     The folder appears under its name when it is complete; an artifact that is there already is replaced. Raises as
     `check_exportable`, InputError when the folder cannot be written or holds something else, OSError on a full disk.
@@ -63,7 +62,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        TARGETS[target].export(model, recipe, network, partial)
+        TARGETS[target].export(model, recipe, compressed, partial)
         write_manifest(partial, target=target, model=model, recipe=recipe, sources=sources)
         if out.exists():
             shutil.rmtree(out)

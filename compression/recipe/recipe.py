@@ -6,7 +6,7 @@ reproducible from the recipe, the model and the calibration speech alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, Self, get_args
@@ -15,7 +15,9 @@ from common.errors import naming, require
 from common.files import sha256_of_text
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.json_form import canonical_json, made, made_layers, read_object
-from compression.recipe.recovery_spec import Recovery
+from compression.recipe.kernels import ActivationRanges, Precision
+from compression.recipe.recovery_spec import STACKS, Recovery
+from compression.recipe.summary import summary_of
 
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
 """Stored bits per weight: 2 to 8 are integer grids with float16 scales, 16 and 32 are floating point."""
@@ -25,10 +27,9 @@ MIN_WINDOW_S = 1.0
 MIN_VOCABULARY = 1024
 """Text tokens that a shorter vocabulary holds at least: bytes, signs and numbers always stay."""
 
-ActivationRanges = Literal["dynamic", "static"]
 RangeEstimator = Literal["minmax", "percentile", "mse"]
-Rounding = Literal["nearest", "clipped", "calibrated"]
-ImportanceMeasure = Literal["norm", "activation", "taylor", "combined", "iterative"]
+Rounding = Literal["nearest", "calibrated"]
+ImportanceMeasure = Literal["combined", "iterative"]
 IMPORTANCE_MEASURES: tuple[ImportanceMeasure, ...] = get_args(ImportanceMeasure)
 
 
@@ -82,9 +83,9 @@ class Recipe:
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
     `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
     `compression.techniques.vocabulary`): a code of Whisper's, or several as `de+en`.
-    `importance`: the measure that decides which heads and channels stay; `iterative`: they leave one by one, and the
-    projections behind them are refitted by least squares after each (see `compression.calibration.removal_order`).
-    `refit`: whether that is done at the end where another measure chose; the mean of removed units always goes into
+    `importance`: the measure that decides which heads and channels stay (see `compression.calibration.calibration`);
+    `iterative`: they leave one by one, and the projections behind them are refitted by least squares after each.
+    `refit`: whether that is done at the end with `combined`; the mean of removed units always goes into
     the bias.
     `rounding`: of weights on integer grids, see `compression.techniques.rounding`; convolutions go to the nearest
     points.
@@ -185,12 +186,36 @@ class Recipe:
             decoder=tuple(layer and replace(layer, **changes) for layer in self.decoder),
         )
 
+    def layer_values(self, stack: str, *names: str) -> Iterator[tuple[str, int]]:
+        """These fields of every kept layer by the names of their genes, such as (`decoder.2.heads`, 6)."""
+        for index, layer in enumerate(getattr(self, stack)):
+            if layer:
+                yield from ((f"{stack}.{index}.{name}", getattr(layer, name)) for name in names)
+
+    def matrix_bits(self) -> Iterator[tuple[str, int]]:
+        """The bits of every matrix but the convolutions', by gene."""
+        for stack in STACKS:
+            yield from self.layer_values(stack, "attention_bits", "ffn_bits")
+        yield "embedding_bits", self.embedding_bits
+
     @property
     def weight_bits(self) -> tuple[int, ...]:
         """Every weight precision in the recipe: kept layers first, then embedding and convolutions."""
-        layers = [layer for layer in (*self.encoder, *self.decoder) if layer]
-        bits = [b for layer in layers for b in (layer.attention_bits, layer.ffn_bits)]
-        return (*bits, self.embedding_bits, self.convolution_bits)
+        return (*(bits for _, bits in self.matrix_bits()), self.convolution_bits)
+
+    @property
+    def vector_bits(self) -> int:
+        """Bits of biases, normalisations and positions: float16 unless every weight is float32."""
+        return 32 if min(self.weight_bits) == 32 else 16
+
+    def precision(self, weight_bits: int) -> Precision:
+        """Of the linear layers whose weights have so many bits."""
+        return Precision(
+            weight_bits=weight_bits,
+            group_size=self.group_size,
+            activation_bits=self.activation_bits,
+            activation_ranges=self.activation_ranges,
+        )
 
     @property
     def is_quantised(self) -> bool:
@@ -302,9 +327,9 @@ class Recipe:
     def encoder_key(self) -> str:
         """Identifies all that decides the encoder's output: recipes that share it share their encoder.
 
-        Smoothing divides it by what the decoder's weights decide.
+        Smoothing divides it by what the decoder's weights decide; the bits of all weights decide those of the vectors.
         """
-        values = asdict(self)
+        values = asdict(self) | {"vector_bits": self.vector_bits}
         decoder = () if self.smoothing else ("decoder",)
         for name in (*decoder, "embedding_bits", "vocabulary", "vocabulary_language"):
             del values[name]
@@ -318,26 +343,7 @@ class Recipe:
         vocabulary the embedding: `emb8 8192en`. What is not rounded to the nearest point, smoothed or given another
         range than all values is named.
         """
-        encoder = [layer for layer in self.encoder if layer]
-        decoder = [layer for layer in self.decoder if layer]
-        heads = f"{sum(e.heads for e in decoder)}+{sum(e.cross_heads for e in decoder)}"
-        stacks = (
-            f"enc {_stack_summary(encoder, str(sum(e.heads for e in encoder)))}",
-            f"dec {_stack_summary(decoder, heads)}",
-        )
-        group = f" g{self.group_size or 'channel'}{'' if self.symmetric else 'z'}" if self.is_quantised else ""
-        static = "s" if self.activation_ranges == "static" else ""
-        choices = [
-            f"smooth{self.smoothing:g}" if self.smoothing else "",
-            self.range_estimator if self.range_estimator != "minmax" else "",
-            self.rounding if self.rounding != "nearest" else "",
-        ]
-        activations = f"a{self.activation_bits}{static}"
-        vocabulary = f" {self.vocabulary}{self.vocabulary_language}" if self.vocabulary else ""
-        bits = f"emb{self.embedding_bits}{vocabulary} conv{self.convolution_bits} {activations}{group}"
-        model = " ".join([bits, *filter(None, choices), f"{self.window_s:g}s"])
-        recovered = (f"recovered by {self.recovery.method}",) if self.recovery else ()
-        return " | ".join((*stacks, model, *recovered))
+        return summary_of(self)
 
 
 def _widths(dimensions: Dimensions) -> tuple[tuple[str, int], ...]:
@@ -356,16 +362,6 @@ def _check_layers(stack: str, layers: tuple[EncoderLayer | None, ...], *, depth:
         if layer:
             for name, has in most.items():
                 require(getattr(layer, name) <= has, f"{stack}.{index}: {name} <= {has}", getattr(layer, name))
-
-
-def _stack_summary(layers: list[Any], heads: str) -> str:
-    channels = sum(layer.ffn_channels for layer in layers)
-    attention, ffn, ranks = (
-        ",".join(str(value) for value in sorted({getattr(layer, name) for layer in layers}))
-        for name in ("attention_bits", "ffn_bits", "ffn_rank")
-    )
-    rank = f" r{ranks}" if ranks != "0" else ""
-    return f"{len(layers)}L {heads}h ffn{channels}{rank} w{attention}/{ffn}"
 
 
 @lru_cache(maxsize=2**14)

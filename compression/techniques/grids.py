@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
@@ -54,8 +54,8 @@ class Steps:
     highest_code: int
 
     @classmethod
-    def spanning(cls, groups: Tensor, grid: Grid, *, share: float = 1.0) -> Self:
-        """Grids over `share` of the range of the groups (N, G, g).
+    def spanning(cls, groups: Tensor, grid: Grid) -> Self:
+        """Grids over the range of the groups (N, G, g).
 
         Symmetric scales follow llama.cpp's q4_0: the entry of largest magnitude m, sign included, maps to code 0,
         s = -m / 2^(b-1), so that no code is wasted. Asymmetric grids span [min(w, 0), max(w, 0)].
@@ -63,14 +63,14 @@ class Steps:
         highest_code = 2**grid.bits - 1
         if grid.symmetric:
             extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-            scales = (-extreme * share / 2 ** (grid.bits - 1)).half()
+            scales = (-extreme / 2 ** (grid.bits - 1)).half()
             return cls(
                 scales=scales,
                 zero_points=torch.full_like(scales, 2 ** (grid.bits - 1), dtype=torch.float32),
                 highest_code=highest_code,
             )
-        low = groups.amin(-1, keepdim=True).clamp(max=0) * share
-        high = groups.amax(-1, keepdim=True).clamp(min=0) * share
+        low = groups.amin(-1, keepdim=True).clamp(max=0)
+        high = groups.amax(-1, keepdim=True).clamp(min=0)
         scales = ((high - low) / highest_code).half()
         zero_points = _divide(-low, scales).round().clamp(0, highest_code)
         return cls(scales=scales, zero_points=zero_points, highest_code=highest_code)
@@ -145,13 +145,3 @@ def round_to_grid(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -
         return weight.half().float(), None
     quantised = quantiser(weight.flatten(1), grid)
     return quantised.dequantised().view_as(weight), quantised
-
-
-def keep_quantised(module: nn.Module, quantised: QuantisedMatrix | None) -> None:
-    """Let a module carry the codes of its weight, for `quantised_weight`."""
-    object.__setattr__(module, "quantised", quantised)
-
-
-def quantised_weight(module: nn.Module) -> QuantisedMatrix | None:
-    """The codes of a module's weight, (outputs, everything else); None where it is on no integer grid."""
-    return getattr(module, "quantised", None)

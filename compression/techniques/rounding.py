@@ -14,8 +14,6 @@ from torch import Tensor
 
 from compression.techniques.grids import Grid, QuantisedMatrix, Steps, as_quantised_matrix, in_groups
 
-CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
-"""Shares of a group's range that a grid may span."""
 DAMPING = 0.01
 """Added to the diagonal of M, as a share of its mean: Frantar et al.'s own value."""
 ROWS = 1024
@@ -24,34 +22,6 @@ BLOCK = 128
 """Columns whose errors are passed on together, as in Frantar et al., section 3.3; it changes nothing but the time."""
 REMEMBERED_BYTES = 2**29
 """Of roundings: some twenty of tiny's or base's embedding."""
-
-
-def quantise_clipped(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMatrix:
-    """Round to the nearest points of grids that may leave the largest weights out.
-
-    Of `CLIPS`, each group takes the share of its range that minimises sum_j M_jj (w_j - q_j)^2.
-    """
-    groups = in_groups(weight, grid)
-    importance = in_groups(moment.diagonal()[None].float(), grid)
-    steps = Steps.spanning(groups, grid)
-    least = _loss(groups, steps, importance)
-    for share in CLIPS[1:]:
-        other = Steps.spanning(groups, grid, share=share)
-        loss = _loss(groups, other, importance)
-        is_better = loss < least
-        least = torch.where(is_better, loss, least)
-        steps = Steps(
-            scales=torch.where(is_better, other.scales, steps.scales),
-            zero_points=torch.where(is_better, other.zero_points, steps.zero_points),
-            highest_code=steps.highest_code,
-        )
-    return as_quantised_matrix(steps.codes(groups), steps, grid, columns=weight.shape[1])
-
-
-def _loss(groups: Tensor, steps: Steps, importance: Tensor) -> Tensor:
-    """(N, G, 1)."""
-    errors = steps.values(steps.codes(groups)) - groups
-    return (errors.square() * importance).sum(-1, keepdim=True)
 
 
 def _contents(weight: Tensor, grid: Grid, moment: Tensor) -> Hashable:

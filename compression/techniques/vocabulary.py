@@ -1,12 +1,10 @@
 """Which tokens stay where a recipe shortens the vocabulary, and the shorter table of their embeddings.
 
-A network with a shorter vocabulary still speaks in the ids of the original one: `token_ids` says which id each of its
-rows is, `rows_of` which row an id is. See docs/decisions/0015-which-tokens-stay.md.
+See docs/decisions/0015-which-tokens-stay.md.
 """
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -20,6 +18,7 @@ from whisper.tokenizer import LANGUAGES, get_tokenizer
 
 from common.errors import CompressionError, InputError
 from compression.calibration.calibration import Calibration
+from compression.compressed import Vocabulary
 from compression.recipe.recipe import Recipe
 from compression.recipe.spaceless import SPACELESS
 from compression.whisper.tokenizer import text_tokens, tokenizer_of
@@ -53,50 +52,23 @@ def _languages_with_words() -> frozenset[str]:
     return frozenset(code for code in LANGUAGES if _LISTS.get(code, code) in listed)
 
 
-def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> None:
-    """Leave in place only the rows of the token embedding that the recipe keeps.
+def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> Vocabulary:
+    """Leave in place only the rows of the token embedding that the recipe keeps; the tokens that they are.
 
     Raises InputError when nobody knows the words of its language, CompressionError without calibration speech.
     """
     if not recipe.vocabulary:
-        return
+        return Vocabulary.whole(network.dims.n_vocab)
     if calibration is None:
         raise CompressionError("a shorter vocabulary needs calibration speech to choose tokens by")
-    keep_embedding_rows(network, kept_tokens(network, recipe, calibration))
+    return keep_embedding_rows(network, kept_tokens(network, recipe, calibration))
 
 
-def keep_embedding_rows(network: Whisper, kept: Tensor) -> None:
-    """Leave in place only the rows of these ids (kept,) of the token embedding."""
-    rows = torch.full((network.dims.n_vocab,), -1)
-    rows[kept] = torch.arange(len(kept))
+def keep_embedding_rows(network: Whisper, kept: Tensor) -> Vocabulary:
+    """Leave in place only the rows of these ids (kept,), ascending, of the token embedding."""
     weight = network.decoder.token_embedding.weight.detach()[kept]
-    shorter = nn.Embedding.from_pretrained(weight, freeze=False)
-    # an attribute of its own, as with the codes of its weight, so that the module's state stays Whisper's
-    object.__setattr__(shorter, "vocabulary", _Vocabulary(ids=kept, rows=rows))
-    network.decoder.token_embedding = shorter
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Vocabulary:
-    ids: Tensor
-    rows: Tensor
-
-
-def token_ids(network: Whisper) -> Tensor:
-    """(rows,) int64: the original's id of each row of a network's token embedding; ascending."""
-    return _vocabulary(network).ids
-
-
-def rows_of(network: Whisper) -> Tensor:
-    """(n_vocab,) int64: the row of each of the original's ids in a network's token embedding; -1 where it has none."""
-    return _vocabulary(network).rows
-
-
-def _vocabulary(network: Whisper) -> _Vocabulary:
-    embedding = network.decoder.token_embedding
-    whole = torch.arange(embedding.num_embeddings)
-    found: _Vocabulary = getattr(embedding, "vocabulary", _Vocabulary(ids=whole, rows=whole))
-    return found
+    network.decoder.token_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+    return Vocabulary.of(kept, size=network.dims.n_vocab)
 
 
 def kept_tokens(network: Whisper, recipe: Recipe, calibration: Calibration) -> Tensor:

@@ -28,14 +28,6 @@ class Matching:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Widths:
-    """Of the student's and the teacher's states."""
-
-    student: int
-    teacher: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Taught:
     encoded: Tensor | None
     targets: SoftTargets | None
@@ -59,6 +51,7 @@ class Teacher:
         spelling: Spelling | None = None,
     ) -> None:
         on_cpu = settings.torch_device == "cpu"
+        self.dims = network.dims
         self._network = network if on_cpu else copy.deepcopy(network).to(settings.torch_device)
         self._part = part
         self._matching = matching if settings.hidden else Matching()
@@ -105,36 +98,23 @@ class Teacher:
 class Distillation(nn.Module):
     """The loss of a student on a batch, with the projections that are learned beside it.
 
-    `student`: a module that turns a `Batch` into `StudentOutput`; its states may be fewer and of another width than the
-    teacher's.
+    `student`: a module that turns a `Batch` into `StudentOutput`; its states may be fewer than the teacher's.
 
     soft * T^2 KL(teacher || student) + hard * cross-entropy of the transcript + encoded * error of the encoder's output
     + hidden * mean error of the matched states, each term where the student is trained. Errors are relative
     (`losses.relative_error`).
     """
 
-    def __init__(  # noqa: PLR0913 - both sides and how they are compared
-        self,
-        student: nn.Module,
-        teacher: Teacher,
-        settings: TrainingSettings,
-        *,
-        matching: Matching,
-        encoder: Widths,
-        decoder: Widths,
-    ) -> None:
+    def __init__(self, student: nn.Module, teacher: Teacher, settings: TrainingSettings, *, matching: Matching) -> None:
         super().__init__()
         self.student, self._teacher, self._settings = student, teacher, settings
         self._matching = matching if settings.hidden else Matching()
 
-        def projections(count: int, widths: Widths) -> nn.ModuleList:
-            return nn.ModuleList(projection(widths.student, widths.teacher) for _ in range(count))
+        def projections(count: int, width: int) -> nn.ModuleList:
+            return nn.ModuleList(projection(width) for _ in range(count))
 
-        self.encoder_projections = projections(len(self._matching.encoder), encoder)
-        self.decoder_projections = projections(len(self._matching.decoder), decoder)
-        # a compressed Whisper's own output is what the decoder reads: only another architecture may be projected
-        is_same = encoder.student == encoder.teacher
-        self.output_projection = nn.Identity() if is_same else projection(encoder.student, encoder.teacher)
+        self.encoder_projections = projections(len(self._matching.encoder), teacher.dims.n_audio_state)
+        self.decoder_projections = projections(len(self._matching.decoder), teacher.dims.n_text_state)
         self.to(settings.torch_device)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -147,8 +127,7 @@ class Distillation(nn.Module):
             if settings.hard:
                 terms.append(settings.hard * functional.cross_entropy(answer.logits, batch.targets))
         if answer.encoded is not None and taught.encoded is not None and settings.encoded:
-            output = self.output_projection(answer.encoded)
-            terms.append(settings.encoded * relative_error(output, taught.encoded))
+            terms.append(settings.encoded * relative_error(answer.encoded, taught.encoded))
         errors = self._state_errors(answer, taught)
         if errors:
             terms.append(settings.hidden * torch.stack(errors).mean())

@@ -62,12 +62,11 @@ def relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
     return (ours - theirs).square().sum() / (theirs - mean).square().sum().clamp(min=1e-12)
 
 
-def projection(inputs: int, outputs: int) -> nn.Linear:
+def projection(width: int) -> nn.Linear:
     """A learned map from a student's states to its teacher's (Romero et al. 2015; TinyBERT, Jiao et al. 2020, eq. 8).
 
-    It begins as the identity where the widths agree, since a compressed Whisper keeps the meaning of its states.
+    It begins as the identity, since a compressed Whisper keeps the meaning of its states.
     """
-    layer = nn.Linear(inputs, outputs, bias=False)
-    if inputs == outputs:
-        nn.init.eye_(layer.weight)
+    layer = nn.Linear(width, width, bias=False)
+    nn.init.eye_(layer.weight)
     return layer

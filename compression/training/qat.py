@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
-from compression.compress import grids, has_half_vectors, vectors
+from compression.compress import grids, vectors
 from compression.recipe.recipe import Recipe
 from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.straight_through import straight_through
@@ -34,9 +34,9 @@ def round_while_training(network: Whisper, recipe: Recipe) -> None:
     """Let parameters with a gradient be read as they will be stored, in place. The others must be rounded already."""
     for _, module, grid in list(grids(network, recipe)):
         _register(module, "weight", grid)
-    if has_half_vectors(recipe):
+    if recipe.vector_bits < 32:
         for module, name in list(vectors(network)):
-            _register(module, name, Grid(bits=16))
+            _register(module, name, Grid(bits=recipe.vector_bits))
 
 
 def _register(module: nn.Module, name: str, grid: Grid) -> None:

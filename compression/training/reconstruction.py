@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F  # noqa: N812, torch's own abbreviation
 from torch import Tensor, nn
-from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, Whisper
+from whisper.model import AudioEncoder, Linear, ResidualAttentionBlock, TextDecoder, Whisper
 
 from compression.calibration.calibration import CalibrationSample
-from compression.compress import grids, has_half_vectors, quantiser
+from compression.compress import grids, quantiser
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from compression.techniques.activations import RoundingLinear
 from compression.techniques.grids import round_to_grid
-from compression.techniques.vocabulary import rows_of
 from compression.training.spelling import Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, absorbed_layers, changed_part
@@ -56,7 +55,7 @@ def reconstruct(
     """
     original = subject.model.network
     refit = _Refit(subject.before("reconstruct", STACKS))
-    spelling = Spelling(refit.network)
+    spelling = Spelling(refit.network, refit.vocabulary)
     samples = [replace(sample, tokens=spelling.of(sample.tokens)) for sample in samples]
     with torch.no_grad():
         encoder_is_whole = _compressed_part(subject) == "decoder"
@@ -64,7 +63,7 @@ def reconstruct(
         streams = [enter(refit.network, original, sample) for sample in samples]
         done = encoder_is_whole or _stack(refit, "encoder", original, streams, go_on)
         for stream, sample in zip(streams, samples, strict=True):
-            _enter_decoder(refit.network, original, stream, sample)
+            _enter_decoder(refit, original, stream, sample)
         if done:
             _stack(refit, "decoder", original, streams, go_on)
     return refit.weights
@@ -117,9 +116,10 @@ class _Refit:
     """Refits layers of a compressed network in place, and keeps their weights before rounding."""
 
     def __init__(self, subject: Subject) -> None:
-        self.network, self.recipe = subject.compressed(), subject.recipe
+        compressed, unrounded, self.recipe = subject.compressed(), subject.unrounded(), subject.recipe
+        self.network, self.vocabulary = compressed.network, compressed.vocabulary
         self.weights: dict[str, Tensor] = {}
-        self._floats, self._inputs = subject.unrounded()
+        self._floats, self._inputs = unrounded.network, unrounded.inputs
         self._names = {module: name for name, module in self.network.named_modules()}
         self._grids = {module: grid for _, module, grid in grids(self.network, self.recipe)}
 
@@ -143,7 +143,7 @@ class _Refit:
     def _take(self, layer: Linear, name: str, weight: Tensor, bias: Tensor) -> None:
         self.weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         layer.weight.data = round_to_grid(weight, self._grids[layer], quantiser(self.recipe, self._inputs, name))[0]
-        layer.bias.data = bias.half().float() if has_half_vectors(self.recipe) else bias
+        layer.bias.data = bias.half().float() if self.recipe.vector_bits == 16 else bias
 
 
 class _inputs_of:  # noqa: N801 - a context manager
@@ -189,13 +189,13 @@ class _NormalEquations:
 
 
 def _enter_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
-    ours, theirs = (_convolved(one.encoder, sample.mel.unsqueeze(0)) for one in (network, original))
+    ours, theirs = (_convolved(whisper.encoder, sample.mel.unsqueeze(0)) for whisper in (network, original))
     return _Stream(ours=ours, theirs=theirs)
 
 
 def _behind_encoder(network: Whisper, original: Whisper, sample: CalibrationSample) -> _Stream:
     """Behind the encoders' last blocks."""
-    ours, theirs = (encoder_states(one, sample.mel.unsqueeze(0))[-2] for one in (network, original))
+    ours, theirs = (encoder_states(whisper, sample.mel.unsqueeze(0))[-2] for whisper in (network, original))
     return _Stream(ours=ours, theirs=theirs)
 
 
@@ -211,12 +211,15 @@ def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:
     return x + encoder.positional_embedding[: x.shape[1]]
 
 
-def _enter_decoder(network: Whisper, original: Whisper, stream: _Stream, sample: CalibrationSample) -> None:
+def _enter_decoder(refit: _Refit, original: Whisper, stream: _Stream, sample: CalibrationSample) -> None:
     """From the encoder's end to the decoder's beginning."""
-    stream.encoded = (network.encoder.ln_post(stream.ours), original.encoder.ln_post(stream.theirs))
+    stream.encoded = (refit.network.encoder.ln_post(stream.ours), original.encoder.ln_post(stream.theirs))
     tokens = sample.tokens[:-1].unsqueeze(0)
-    positions = tokens.shape[1]
-    stream.ours, stream.theirs = (
-        one.decoder.token_embedding(rows_of(one)[tokens]) + one.decoder.positional_embedding[:positions]
-        for one in (network, original)
-    )
+    stream.ours = _embedded(refit.network.decoder, refit.vocabulary.rows[tokens])
+    stream.theirs = _embedded(original.decoder, tokens)
+
+
+def _embedded(decoder: TextDecoder, rows: Tensor) -> Tensor:
+    """What the first decoder block sees."""
+    embedded: Tensor = decoder.token_embedding(rows) + decoder.positional_embedding[: rows.shape[1]]
+    return embedded

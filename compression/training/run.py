@@ -11,7 +11,7 @@ from compression.recipe.recovery_spec import Recovery, RecoveryMethod
 from compression.techniques.trained_weights import Weights, weights_digest
 from compression.training.batches import Batches
 from compression.training.checkpoint import Checkpoint, Point
-from compression.training.distillation import Distillation, Matching, Teacher, Widths
+from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
 from compression.training.subject import Subject
@@ -50,15 +50,12 @@ class WhisperTraining:
             decoder=tuple(enumerate(absorbed_layers(recipe.decoder))) if part != "encoder" else (),
         )
         encoded = self.student.encoded if self.student.has_original_encoder else None
-        dimensions = model.dimensions
-        self._spelling = Spelling(self.student.network) if recipe.vocabulary else None
+        self._spelling = Spelling(self.student.network, self.student.vocabulary) if recipe.vocabulary else None
         self._loss = Distillation(
             self.student,
             Teacher(model.network, part, matching, settings, encoded, self._spelling),
             settings,
             matching=matching,
-            encoder=Widths(student=dimensions.n_audio_state, teacher=dimensions.n_audio_state),
-            decoder=Widths(student=dimensions.n_text_state, teacher=dimensions.n_text_state),
         )
 
     def run(

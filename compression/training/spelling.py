@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from whisper.model import Whisper
 
-from compression.techniques.vocabulary import rows_of, token_ids
+from compression.compressed import Vocabulary
 from compression.training.batches import Batch, Batches, batch_of
 from compression.whisper.tokenizer import byte_pair_pieces, text_tokens, tokenizer_of
 
@@ -19,9 +19,9 @@ class Spelling:
     merges that lead to others. Where nothing is gone, all stays as it is. Tokens are ids of the original.
     """
 
-    def __init__(self, network: Whisper) -> None:
-        texts, self._gone = text_tokens(tokenizer_of(network)), rows_of(network) < 0
-        ranks = {texts[token]: token for token in token_ids(network).tolist() if token < len(texts)}
+    def __init__(self, network: Whisper, vocabulary: Vocabulary) -> None:
+        texts, self._gone = text_tokens(tokenizer_of(network)), vocabulary.rows < 0
+        ranks = {texts[token]: token for token in vocabulary.ids.tolist() if token < len(texts)}
         gone = [token for token in self._gone.nonzero().flatten().tolist() if token < len(texts)]
         self._spelled = {token: [ranks[p] for p in byte_pair_pieces(texts[token], ranks)] for token in gone}
         respelled = [

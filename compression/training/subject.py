@@ -4,12 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
-from whisper.model import Whisper
-
 from common.errors import InputError
 from compression.calibration.calibration import Calibration
-from compression.calibration.inputs import KeptInputs
-from compression.compress import compress, unrounded
+from compression.compress import Unrounded, compress, unrounded
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS, RecoveryMethod, Stack
 from compression.techniques.trained_weights import Weights
@@ -55,10 +53,10 @@ class Subject:
         recovery = replace(self.recipe.recovery, nearest=self.nearest_after(method, stacks))
         return replace(self, recipe=replace(self.recipe, recovery=recovery))
 
-    def compressed(self) -> Whisper:
-        """The network of the artifact."""
+    def compressed(self) -> Compressed:
+        """What the artifact is written from."""
         return compress(self.model, self.recipe, self.calibration, self.recovered)
 
-    def unrounded(self) -> tuple[Whisper, KeptInputs]:
-        """The same before rounding, and what its linear layers read, which rounding may regard."""
+    def unrounded(self) -> Unrounded:
+        """The same before rounding."""
         return unrounded(self.model, self.recipe, self.calibration, self.recovered)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,7 @@ class Trainer:
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._at = Position()
+        self._plan = lru_cache(maxsize=1)(batches.plan)
         self._held_out: list[Batch] = []
 
     def train(self) -> Training:
@@ -137,7 +139,7 @@ class Trainer:
 
     def _step(self) -> None:
         at = self._at
-        plan = self._batches.plan(at.epoch)
+        plan = self._plan(at.epoch)
         batch = self._batches.load(at.epoch, plan[at.batch]).to(self._settings.torch_device)
         rate = learning_rate(self._progress(), self._settings)
         for group in self._optimiser.param_groups:

@@ -10,10 +10,10 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.calibration.inputs import EMBEDDING, ENCODER_READER
+from compression.compressed import Vocabulary
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS, RecoveryMethod
 from compression.techniques.activations import RoundingLinear
-from compression.techniques.vocabulary import rows_of, token_ids
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
 from compression.training.clip_cache import ClipCache
@@ -92,9 +92,9 @@ class WhisperStudent(nn.Module):
         super().__init__()
         self.part = part
         subject = subject.before(method, STACKS if part == "both" else (part,))
-        self.network = subject.compressed()
-        unrounded, inputs = subject.unrounded()
-        floats = unrounded.get_parameter
+        compressed, unrounded = subject.compressed(), subject.unrounded()
+        self.network, self.vocabulary = compressed.network, compressed.vocabulary
+        floats = unrounded.network.get_parameter
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
             trained = trained and (settings.train_embedding or not name.startswith(EMBEDDING))
@@ -104,7 +104,7 @@ class WhisperStudent(nn.Module):
         if method == "qat":
             round_while_training(self.network, subject.recipe)
         self.encoded = EncodedClips(self.network)
-        self.register_buffer("_divisors", inputs.divisors(ENCODER_READER), persistent=False)
+        self.register_buffer("_divisors", unrounded.inputs.divisors(ENCODER_READER), persistent=False)
         original = subject.model.network
         self.has_original_encoder = _same(self.network.encoder, original.encoder)
         self.is_original = self.has_original_encoder and (
@@ -118,13 +118,13 @@ class WhisperStudent(nn.Module):
 
     def _forward(self, batch: Batch) -> StudentOutput:
         if self.part == "decoder":
-            return output_of_decoder(self.network, batch, self.encoded.of(batch))
+            return output_of_decoder(self.network, self.vocabulary, batch, self.encoded.of(batch))
         *states, encoded = encoder_states(self.network, batch.mel)
         divisors = self._divisors
         undivided = encoded if divisors is None else encoded * divisors
         if self.part == "encoder":
             return StudentOutput(encoded=undivided, encoder_states=tuple(states))
-        decoded = output_of_decoder(self.network, batch, encoded)
+        decoded = output_of_decoder(self.network, self.vocabulary, batch, encoded)
         return StudentOutput(
             encoded=undivided,
             logits=decoded.logits,
@@ -137,20 +137,20 @@ class WhisperStudent(nn.Module):
         return {plain_name(name): p.detach().cpu().clone() for name, p in trained_parameters(self.network).items()}
 
 
-def output_of_decoder(network: Whisper, batch: Batch, encoded: Tensor) -> StudentOutput:
+def output_of_decoder(network: Whisper, vocabulary: Vocabulary, batch: Batch, encoded: Tensor) -> StudentOutput:
     """Logits and states of the tokens to predict; the rest, half of them, is not multiplied by the embedding."""
-    inputs = rows_of(network).to(batch.tokens.device)[batch.inputs]
+    inputs = vocabulary.rows.to(batch.tokens.device)[batch.inputs]
     *states, last = (state[batch.rows] for state in decoder_states(network, inputs, encoded))
     logits = last @ network.decoder.token_embedding.weight.T
-    return StudentOutput(logits=_of_all_tokens(logits, network), decoder_states=tuple(states))
+    return StudentOutput(logits=_of_all_tokens(logits, vocabulary), decoder_states=tuple(states))
 
 
-def _of_all_tokens(logits: Tensor, network: Whisper) -> Tensor:
-    """Logits (R, rows) of the tokens that a network has as (R, vocabulary) by the original's ids."""
-    ids, vocabulary = token_ids(network).to(logits.device), network.dims.n_vocab
-    if len(ids) == vocabulary:
+def _of_all_tokens(logits: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Logits (R, rows) of the tokens that a network has as (R, n_vocab) by the original's ids."""
+    ids, size = vocabulary.ids.to(logits.device), len(vocabulary.rows)
+    if len(ids) == size:
         return logits
-    return logits.new_full((len(logits), vocabulary), -torch.inf).index_copy(1, ids, logits)
+    return logits.new_full((len(logits), size), -torch.inf).index_copy(1, ids, logits)
 
 
 def _same(ours: nn.Module, theirs: nn.Module) -> bool:
@@ -166,10 +166,11 @@ def output_of_teacher(
     network: Whisper, batch: Batch, part: Parts, encoded: EncodedClips | None = None
 ) -> StudentOutput:
     """What the original makes of a batch. `encoded`: its encoder's outputs, where somebody keeps them."""
+    whole = Vocabulary.whole(network.dims.n_vocab)
     if part == "decoder" and encoded is not None:
-        return output_of_decoder(network, batch, encoded.of(batch))
+        return output_of_decoder(network, whole, batch, encoded.of(batch))
     *states, output = encoder_states(network, batch.mel)
-    decoded = StudentOutput() if part == "encoder" else output_of_decoder(network, batch, output)
+    decoded = StudentOutput() if part == "encoder" else output_of_decoder(network, whole, batch, output)
     return StudentOutput(
         encoded=None if part == "decoder" else output,
         logits=decoded.logits,

@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecoder, Whisper
 
 from common.errors import EvaluationError
-from compression.techniques.vocabulary import rows_of, token_ids
+from compression.compressed import Compressed, Vocabulary
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
 from runtime.repetition import is_loop
 
@@ -68,14 +68,14 @@ class Hypothesis:
 
 
 @torch.inference_mode()
-def decode(network: Whisper, clips: Sequence[Clip]) -> tuple[Hypothesis, ...]:
-    """Greedy transcripts of the clips, in their order.
+def decode(compressed: Compressed, clips: Sequence[Clip]) -> tuple[Hypothesis, ...]:
+    """Greedy transcripts of the clips, in their order; of a network as it is by `Compressed.original`.
 
     The modules of the network are called, never their raw weights (except the embedding, which Whisper itself uses as
     its output matrix), so heads, channels and blocks may be missing and layers may quantise their input.
     Raises EvaluationError when the network's logits are not finite.
     """
-    vocabulary = _Vocabulary(ids=token_ids(network), rows=rows_of(network))
+    network, vocabulary = compressed.network, compressed.vocabulary
     streams = [_Stream(network, clip, vocabulary) for clip in clips]
     waiting = deque(streams)
     active: list[_Stream] = []
@@ -88,26 +88,13 @@ def decode(network: Whisper, clips: Sequence[Clip]) -> tuple[Hypothesis, ...]:
     return tuple(stream.hypothesis() for stream in streams)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Vocabulary:
-    """The original's ids and the rows of a network that may have fewer: see `compression.techniques.vocabulary`."""
-
-    ids: Tensor
-    rows: Tensor
-
-    def kept_rows(self, ids: Sequence[int]) -> Tensor:
-        """The rows of those ids that have one."""
-        rows = self.rows[list(ids)]
-        return rows[rows >= 0]
-
-
 class _Stream:
     """One clip being decoded: its caches, its tokens so far and its draft.
 
     `fed`: tokens that the decoder has not seen yet, the prompt at first, then the last choice.
     """
 
-    def __init__(self, network: Whisper, clip: Clip, vocabulary: _Vocabulary) -> None:
+    def __init__(self, network: Whisper, clip: Clip, vocabulary: Vocabulary) -> None:
         self.tokenizer = tokenizer_of(network, clip.language)
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
@@ -208,7 +195,7 @@ class _Caches:
         return scaled_dot_product_attention(query[None], self._clip_keys[None], self._clip_values[None])[0]
 
 
-def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: _Vocabulary) -> None:
+def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: Vocabulary) -> None:
     """Show every stream its next tokens and let it take the greedy choices."""
     chunks = [stream.rows() for stream in streams]
     lengths = [len(chunk) for chunk in chunks]
@@ -251,7 +238,7 @@ def _join_heads(parts: list[Tensor]) -> Tensor:
 
 
 def _greedy_choices(
-    decoder: TextDecoder, parts: list[Tensor], streams: list[_Stream], vocabulary: _Vocabulary
+    decoder: TextDecoder, parts: list[Tensor], streams: list[_Stream], vocabulary: Vocabulary
 ) -> list[list[int]]:
     """For every stream the likeliest allowed token after each of its rows (rows, n_state)."""
     lengths = [len(part) for part in parts]

@@ -1,18 +1,19 @@
 """Scoring a network, compressed or not, on a speech set."""
 
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from compression.compressed import Compressed
 from compression.recipe.dimensions import Dimensions
 from compression.whisper.network import encode
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode
@@ -110,13 +111,13 @@ class Evaluator:
         self._seed = seed
         self.groups = groups_of(speech.utterances, normaliser)
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
-        self._encoder_outputs = _RecentTensors(ENCODER_CACHE_BYTES)
+        self._encoder_outputs: LRUCache[_EncoderEntry, Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
         order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
         self._blocks = [order[first : first + block_size] for first in range(0, len(order), block_size)]
 
     def evaluate(
         self,
-        network: Whisper,
+        compressed: Compressed,
         *,
         window_s: float,
         encoder_key: str | None = None,
@@ -136,9 +137,11 @@ class Evaluator:
             if done and should_stop and (stopped := self._stop_reason(done, should_stop)):
                 break
             started = perf_counter()
-            outputs = [self._encoder_output(network, utterance, window_s, encoder_key) for utterance in block]
+            outputs = [
+                self._encoder_output(compressed.network, utterance, window_s, encoder_key) for utterance in block
+            ]
             encoded = perf_counter()
-            hypotheses = decode(network, self._clips(block, outputs, drafts))
+            hypotheses = decode(compressed, self._clips(block, outputs, drafts))
             finished = perf_counter()
             scored = tuple(self._score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
             done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))
@@ -177,7 +180,7 @@ class Evaluator:
             with torch.inference_mode():
                 output = encode(network, self._features.mel(utterance)[None, :, :frames])[0]
             if key is not None:
-                self._encoder_outputs.put(entry, output)
+                self._encoder_outputs[entry] = output
         return output
 
     def _clips(self, block: list[Utterance], outputs: list[Tensor], drafts: Evaluation | None) -> list[Clip]:
@@ -217,26 +220,8 @@ class _Block:
     decoder_s: float
 
 
-class _RecentTensors:
-    """The most recently used tensors that fit into `limit_bytes`."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._tensors: OrderedDict[_EncoderEntry, Tensor] = OrderedDict()
-
-    def get(self, entry: "_EncoderEntry") -> Tensor | None:
-        if entry in self._tensors:
-            self._tensors.move_to_end(entry)
-        return self._tensors.get(entry)
-
-    def put(self, entry: "_EncoderEntry", tensor: Tensor) -> None:
-        """Hold a tensor that is not held yet; drop the longest unused ones to make room."""
-        self._tensors[entry] = tensor
-        self._held_bytes += tensor.nbytes
-        while self._held_bytes > self._limit_bytes:
-            _, dropped = self._tensors.popitem(last=False)
-            self._held_bytes -= dropped.nbytes
+def _bytes(tensor: Tensor) -> int:
+    return tensor.nbytes
 
 
 def max_tokens(utterance: Utterance, reference_tokens: int) -> int:

@@ -17,8 +17,8 @@ from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
+from compression.compressed import Compressed
 from compression.export.manifest import artifact_bytes
-from compression.techniques.vocabulary import token_ids
 from evaluators.accuracy.decoding import Hypothesis
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.groups import GroupAccuracy
@@ -131,7 +131,7 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
     evaluator: Evaluator,
     plan: Plan,
     *,
-    network: Whisper,
+    compressed: Compressed,
     window_s: float,
     heard: Mapping[str, str] | None = None,
 ) -> Verification:
@@ -142,10 +142,10 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
 
     Raises InputError when the folder is no artifact that ONNX Runtime runs here.
     """
-    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=token_ids(network).tolist())
+    recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=compressed.vocabulary.ids.tolist())
     evaluation = evaluator.evaluate_transcripts(recogniser)
     if heard is None:
-        heard = evaluator.evaluate(network, window_s=window_s, drafts=evaluation).texts
+        heard = evaluator.evaluate(compressed, window_s=window_s, drafts=evaluation).texts
     return Verification(
         accuracy=evaluation.accuracy,
         parity=parity(evaluation, heard),

@@ -10,10 +10,10 @@ from functools import lru_cache
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.kernels import Precision
 from compression.recipe.recipe import Recipe
 from devices.operation import Operation
-from evaluators.costs.items import InventoryItem, ItemBuilder, Stage, UtteranceShape
-from evaluators.costs.kernel_choice import Precision, product
+from evaluators.costs.items import InventoryItem, ItemBuilder, Stage, UtteranceShape, product
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
 __all__ = ["InventoryItem", "Part", "Stage", "operations", "parts", "prompt_length"]
@@ -95,7 +95,7 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
         symmetric=recipe.symmetric,
         activation_bits=recipe.activation_bits,
         activation_ranges=recipe.activation_ranges,
-        float_bits=32 if min(recipe.weight_bits) == 32 else 16,
+        float_bits=recipe.vector_bits,
     )
 
 

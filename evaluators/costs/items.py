@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from compression.recipe.dimensions import Dimensions
-from compression.recipe.recipe import ActivationRanges
-from devices.operation import Operation
-from evaluators.costs.kernel_choice import Precision, product, roundings
+from compression.recipe.kernels import ActivationRanges, Precision
+from devices.operation import FLOAT_BITS, Operation
 from evaluators.costs.tensor_bytes import TensorBytes, computed, tensor_bytes
 
 Stage = Literal["encoder", "decoder"]
@@ -83,6 +82,40 @@ class UtteranceShape:
     @property
     def positions(self) -> int:
         return self.frames // 2
+
+
+def roundings(rows: int, inputs: int, precision: Precision) -> tuple[Operation, ...]:
+    """What happens to the input (rows, inputs) of a linear layer before its product.
+
+    Nothing where the kernel rounds by itself: then that is part of the product.
+    """
+    if not precision.rounds_before(inputs):
+        return ()
+    bits = precision.activation_bits
+    return (
+        Operation(
+            kind="quantise" if precision.activation_ranges == "static" else "dynamic_quantise",
+            m=rows,
+            k=inputs,
+            activation_bits=bits,
+        ),
+        Operation(kind="dequantise", m=rows, k=inputs, activation_bits=bits),
+    )
+
+
+def product(rows: int, inputs: int, outputs: int, precision: Precision) -> Operation:
+    """(rows, inputs) times the stored matrix (inputs, outputs)."""
+    kernel = precision.kernel(inputs)
+    has_blocks = precision.has_integer_weights and kernel != "integers"
+    return Operation(
+        kind="gemv" if rows == 1 else "gemm",
+        m=rows,
+        k=inputs,
+        n=outputs,
+        weight_bits=precision.kernel_bits,
+        activation_bits=FLOAT_BITS if kernel == "floats" else 8,
+        group_size=precision.block(inputs) if has_blocks else 0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,1 +1,1 @@
-"""Speech to learn from: calibration, training data, other students."""
+"""Speech to learn from: calibration and training data."""

@@ -8,6 +8,7 @@ import torch
 
 from common.files import cache_folder, sha256_of_text, write_text_whole
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
+from compression.compressed import Compressed
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.recipe import Recipe
 from compression.sensitivity import sensitivity
@@ -95,7 +96,7 @@ def pseudo_labelled(
             Clip(features=output, language=language_of(utterance), max_tokens=limit)
             for utterance, output in zip(batch, encoded, strict=True)
         ]
-        for utterance, mel, said in zip(batch, mels, decode(model.network, clips), strict=True):
+        for utterance, mel, said in zip(batch, mels, decode(Compressed.original(model.network), clips), strict=True):
             tokenizer = tokenizer_of(model.network, language_of(utterance))
             prompt = tokenizer.sot_sequence_including_notimestamps
             tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])

@@ -22,6 +22,7 @@ from compression.export.onnx_runtime.kernels import FLOAT, INT8_BLOCKS, Rows, lo
 from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import multiply_integers, quantised_input
 from compression.export.onnx_runtime.weights import Codes, Matrix
+from compression.recipe.kernels import Precision
 from compression.techniques.activations import DynamicLinear, StaticLinear
 from devices.operation import FLOAT_BITS, Operation, OperationKind
 from devices.streams import CACHED_MB, streamed_bytes
@@ -125,7 +126,7 @@ def _rows(graph: Graph, shape: tuple[int, ...], copies: int) -> tuple[list[Input
         whole = Input(name="x", shape=(1, 1, copies * shape[2]))
         return [whole], graph.ops("Split", _declare(graph, whole), outputs=copies, axis=-1, num_outputs=copies)
     inputs = [Input(name=f"x_{index}", shape=shape) for index in range(copies)]
-    return inputs, tuple(_declare(graph, one) for one in inputs)
+    return inputs, tuple(_declare(graph, value) for value in inputs)
 
 
 def _give(graph: Graph, values: list[str], shape: tuple[int | str, ...], *, name: str = "y", **dtype: int) -> None:
@@ -137,9 +138,9 @@ def _give(graph: Graph, values: list[str], shape: tuple[int | str, ...], *, name
         graph.output(value, f"{name}_{index}", shape, **dtype)
 
 
-def _declare(graph: Graph, one: Input, dtype: int = TensorProto.FLOAT) -> str:
+def _declare(graph: Graph, value: Input, dtype: int = TensorProto.FLOAT) -> str:
     """Rows are a free dimension, as in an artifact: onnxruntime optimises fixed shapes otherwise."""
-    return graph.input(one.name, dtype, ("batch", "rows", *one.shape[2:]))
+    return graph.input(value.name, dtype, ("batch", "rows", *value.shape[2:]))
 
 
 def _piece(stream: Operation) -> Operation:
@@ -290,7 +291,7 @@ def _split_heads(graph: Graph, o: Operation, copies: int) -> list[Input]:
     if len(by_head) <= MANY_OUTPUTS:
         _give(graph, by_head, (1, heads, "rows", HEAD_WIDTH))
     else:  # onnxruntime would move the transposes behind the Concat, and make one of them
-        _give(graph, [graph.op("Reshape", one, graph.integers(1, -1)) for one in by_head], (1, "rows"))
+        _give(graph, [graph.op("Reshape", part, graph.integers(1, -1)) for part in by_head], (1, "rows"))
     return inputs
 
 
@@ -327,14 +328,14 @@ def _embedding(graph: Graph, o: Operation, copies: int) -> list[Input]:
 def _session(graph: Graph, o: Operation, _: int) -> list[Input]:
     """Half of the values go in, half come out."""
     inputs = [Input(name=f"x_{index}", shape=(1, 1, 1)) for index in range(ceil(o.n / 2))]
-    xs = [_declare(graph, one) for one in inputs]
+    xs = [_declare(graph, value) for value in inputs]
     for index, x in enumerate(xs[: o.n - len(inputs)]):
         graph.output(x, f"y_{index}", ("batch", "rows", 1))
     return inputs
 
 
 def _builder(graph: Graph) -> Builder:
-    return Builder(graph=graph, rows="many", half_vectors=False)
+    return Builder(graph=graph, rows="many", precision=Precision(weight_bits=FLOAT_BITS), half_vectors=False, codes={})
 
 
 _BUILDERS: dict[OperationKind, Callable[[Graph, Operation, int], list[Input]]] = {

@@ -48,7 +48,7 @@ def _name(operation: Operation) -> str:
 
 
 def _job(model: OperationModel) -> Job:
-    feeds = [Feed(name=one.name, shape=one.shape, type=one.type) for one in model.inputs]
+    feeds = [Feed(name=value.name, shape=value.shape, type=value.type) for value in model.inputs]
     return operation_job(_name(model.operation), model.model, feeds)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from whisper.model import Whisper
 
 from common.errors import InputError
+from compression.compressed import Compressed
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.recipe.recipe import Recipe
@@ -50,7 +50,7 @@ class _Material:
 
     model: LoadedModel
     recipe: Recipe
-    network: Callable[[], Whisper]
+    network: Callable[[], Compressed]
     sources: Sources
 
 

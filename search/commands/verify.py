@@ -68,7 +68,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     network = compressed(model, origin.recipe, sources)
     say(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances", highlight=False)
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
-    verification = verify(options.artifact, evaluator, plan, network=network, window_s=origin.recipe.window_s)
+    verification = verify(options.artifact, evaluator, plan, compressed=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
     original = {name: original_transcribes(model.network, white_noise(level)) for name, level in LEVELS.items()}
     heard = [

@@ -72,12 +72,12 @@ def test_the_layers_that_matter_least_leave(calibration: Calibration) -> None:
 
 
 def test_an_even_spread_takes_as_much_from_each_layer(calibration: Calibration) -> None:
-    kept = kept_counts(calibration, "taylor", "ffn_channels", 1 / 6, spread="even")
+    kept = kept_counts(calibration, "combined", "ffn_channels", 1 / 6, spread="even")
     assert set(kept.values()) == {1536 - 8 * 32}
     recipe = with_counts(ORIGINAL, kept)
     assert {layer.ffn_channels for layer in layers_of(recipe)} == {1280}
     assert replace(recipe.encoder[0], ffn_channels=1536) == ORIGINAL.encoder[0]
-    assert sum(kept_counts(calibration, "taylor", "heads", 1 / 6, spread="global").values()) == HEADS - 12
+    assert sum(kept_counts(calibration, "combined", "heads", 1 / 6, spread="global").values()) == HEADS - 12
 
 
 def row(technique: str, recipe_id: str, wer: float) -> dict[str, object]:
@@ -95,7 +95,7 @@ def test_rows_are_kept_and_found_again(tmp_path: Path) -> None:
     assert not again.has("channels", "a")
     assert again.all == rows.all == [identity | row("heads", "a", 0.1)]
     again.add(row("heads", "b", 0.2))
-    assert [one["wer"] for one in Rows(file, identity).all] == [0.2]
+    assert [row["wer"] for row in Rows(file, identity).all] == [0.2]
     assert [json.loads(line)["wer"] for line in file.read_text().splitlines()] == [0.1, 0.9, 0.2]
 
 

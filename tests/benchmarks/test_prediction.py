@@ -56,9 +56,9 @@ def test_rows_tell_more_than_random_ones() -> None:
 
 def test_same_seed_same_rows_and_columns_without_use_do_no_harm() -> None:
     work = np.column_stack([np.arange(1.0, 101.0), np.zeros(100), np.full(100, 6.0)])
-    one, same, other = (informative_rows([work], 10, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one, same)
-    assert set(one) != set(other)
+    rows, same, other = (informative_rows([work], 10, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(rows, same)
+    assert set(rows) != set(other)
 
 
 def test_least_mape_is_that_of_the_best_constants() -> None:

@@ -42,7 +42,7 @@ def test_recipes_run_on_their_devices_and_can_be_exported(name: str, model: str)
     profile = load_profile(SCENARIOS[name].device)
     assert runtime_violation(recipe, profile.runtime, original=original) is None
     check_exportable(recipe, MODELS[model], "onnxruntime")
-    before, after = (costs_of(one, name, MODELS[model]) for one in (original, recipe))
+    before, after = (costs_of(choice, name, MODELS[model]) for choice in (original, recipe))
     assert after.size_mb < before.size_mb
     assert after.peak_memory_mb < profile.ram_available_mb
 
@@ -74,14 +74,14 @@ def figures(costs: TrialCosts, wer: float, **changes: float) -> Figures:
 def test_a_recipe_is_dominated_when_nothing_is_higher() -> None:
     dimensions = MODELS["tiny.en"]
     costs = costs_of(Recipe.original(dimensions), "car", dimensions)
-    one = figures(costs, 0.1)
-    assert one.dominates(one)
-    assert figures(costs, 0.09).dominates(one)
-    assert not figures(costs, 0.11).dominates(one)
+    plain = figures(costs, 0.1)
+    assert plain.dominates(plain)
+    assert figures(costs, 0.09).dominates(plain)
+    assert not figures(costs, 0.11).dominates(plain)
     assert costs.latency_ms
     for name, value in (("size_mb", costs.size_mb), ("flops_g", costs.flops_g), ("latency_ms", costs.latency_ms)):
-        assert figures(costs, 0.1, **{name: 0.9 * value}).dominates(one)
-        assert not figures(costs, 0.05, **{name: 1.1 * value}).dominates(one)
+        assert figures(costs, 0.1, **{name: 0.9 * value}).dominates(plain)
+        assert not figures(costs, 0.05, **{name: 1.1 * value}).dominates(plain)
 
 
 def test_the_table_shows_shares_beside_the_claims() -> None:

@@ -66,7 +66,7 @@ def test_the_profile_is_its_definition(model, samples, calibration, changes):
     clips = [inputs_and_gradients(model, sample, generator) for sample in samples]
     tokens = sum(len(sample.tokens) - sample.prompt_length for sample in samples)
     four = replace(grid.with_each_layer(attention_bits=4, ffn_bits=4), embedding_bits=4)
-    rounded = compress(model, four, calibration)
+    rounded = compress(model, four, calibration).network
     expected = dict.fromkeys(profile, 0.0)
     for name, module, _ in grids(model.network, four):
         if "conv" in name:

@@ -49,7 +49,7 @@ def test_compressed_network_counts_the_same_as_the_inventory() -> None:
     model = LoadedModel(name="random", digest="0" * 64, dimensions=SMALL, stored_bits=32, network=network)
     layers = [replace(layer, attention_bits=8, ffn_bits=4) for layer in Recipe.original(SMALL).decoder]
     recipe = replace(Recipe.original(SMALL), decoder=(layers[0], None), activation_bits=8, embedding_bits=8, window_s=6)
-    found = traced(compress(model, recipe), SMALL, recipe)
+    found = traced(compress(model, recipe).network, SMALL, recipe)
     assert teacher_forced_flops(SMALL, recipe, audio_s=AUDIO_S, tokens=TOKENS) == found
 
 

@@ -70,7 +70,7 @@ def test_what_has_no_effect_in_a_recipe_changes_neither_its_id_nor_its_model(
 ) -> None:
     """Each of these fields acts only together with another, so that nothing asks for calibration either."""
     idle = replace(
-        FOUR_BITS, activation_ranges="static", range_estimator="mse", smoothing=0.5, refit=True, importance="norm",
+        FOUR_BITS, activation_ranges="static", range_estimator="mse", smoothing=0.5, refit=True, importance="iterative",
         vocabulary_language="xx",
     )  # fmt: skip
     artifacts = []

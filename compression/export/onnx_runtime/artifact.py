@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
-from compression.export.genes import matrix_bits
+from compression.compressed import Compressed
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
-from compression.export.onnx_runtime.weights import KERNEL_BITS
-from compression.recipe.blocks import MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.kernels import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import rows_of
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import suppressed_tokens, text_tokens, tokenizer_of
 
@@ -35,18 +32,18 @@ def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
         sizes = f"powers of two from {MIN_BLOCK} to {MAX_BLOCK}"
         return f"group_size = {recipe.group_size}: ONNX Runtime has groups of {sizes}"
     kernels = f"{', '.join(map(str, KERNEL_BITS))}, 16 and 32 bits"
-    for name, bits in (*matrix_bits(recipe), ("convolution_bits", recipe.convolution_bits)):
+    for name, bits in (*recipe.matrix_bits(), ("convolution_bits", recipe.convolution_bits)):
         if bits not in (*KERNEL_BITS, 16, 32):
             return f"{name} = {bits}: ONNX Runtime has kernels for {kernels}"
     return None
 
 
-def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> None:
+def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
     """Write encoder, decoder, vocabulary and configuration of `compress(model, recipe, ...)` into the folder `out`."""
-    encoder_graph(network, recipe).write(out / "encoder.onnx")
-    decoder_graph(network, recipe).write(out / "decoder.onnx")
+    encoder_graph(compressed, recipe).write(out / "encoder.onnx")
+    decoder_graph(compressed, recipe).write(out / "decoder.onnx")
     dimensions = model.dimensions
-    vocabulary = _Vocabulary(tokenizer=tokenizer_of(network), rows=rows_of(network))
+    vocabulary = _TokenLines(tokenizer=tokenizer_of(compressed.network), rows=compressed.vocabulary.rows)
     (out / "tokens.txt.gz").write_bytes(vocabulary.lines())
     config = {
         "format_version": CONFIG_VERSION,
@@ -61,7 +58,7 @@ def export(model: LoadedModel, recipe: Recipe, network: Whisper, out: Path) -> N
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Vocabulary:
+class _TokenLines:
     """The artifact's own vocabulary. `rows`: (n_vocab,), the row of each of the tokenizer's ids, -1 for none."""
 
     tokenizer: Tokenizer

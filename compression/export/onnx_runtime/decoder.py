@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from onnx import TensorProto
 from whisper.model import ResidualAttentionBlock, Whisper
 
+from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import look_up, multiply
 from compression.export.onnx_runtime.layers import Builder, head_width
@@ -12,10 +13,10 @@ from compression.export.onnx_runtime.weights import stacked
 from compression.recipe.recipe import DecoderLayer, Recipe
 
 
-def decoder_graph(network: Whisper, recipe: Recipe) -> Graph:
+def decoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
     """The inputs and outputs are listed in docs/artifacts.md."""
-    graph = Graph("decoder")
-    build = Builder(graph=graph, rows="one", half_vectors=min(recipe.weight_bits) < 32)
+    graph, network = Graph("decoder"), compressed.network
+    build = Builder.of(graph, compressed, recipe, rows="one")
     decoder, vocabulary = network.decoder, network.decoder.token_embedding.num_embeddings
     tokens = graph.input("tokens", TensorProto.INT64, ("batch", "new"))
     embedding = stacked("decoder.token_embedding", [decoder.token_embedding], build.storage(recipe.embedding_bits))

@@ -1,29 +1,33 @@
 """encoder.onnx: a log-mel spectrogram to the keys and values that the decoder attends to."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from onnx import TensorProto
 from torch import nn
-from whisper.model import MultiHeadAttention, ResidualAttentionBlock, Whisper, sinusoids
+from whisper.model import MultiHeadAttention, ResidualAttentionBlock, sinusoids
 
+from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import expanded
 from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.export.onnx_runtime.weights import stacked
+from compression.recipe.kernels import Precision
 from compression.recipe.recipe import EncoderLayer, Recipe
 
 MAX_TIMESCALE = 10_000.0
 """Of Whisper's sinusoidal positions (`whisper.model.sinusoids`)."""
 
 
-def encoder_graph(network: Whisper, recipe: Recipe) -> Graph:
+def encoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
     """Input `mel` (1, n_mels, frames), any even number of frames up to the model's own.
 
     Outputs `cross_key_i` and `cross_value_i` (1, heads, frames / 2, width) for every decoder layer i that is kept:
     projected here, since they are needed once per window and not once per token.
     """
-    graph = Graph("encoder")
-    build = Builder(graph=graph, rows="many", half_vectors=min(recipe.weight_bits) < 32)
+    graph, network = Graph("encoder"), compressed.network
+    build = Builder.of(graph, compressed, recipe, rows="many")
     mel = graph.input("mel", TensorProto.FLOAT, (1, network.dims.n_mels, "frames"))
     x = _convolution(build, mel, "encoder.conv1", network.encoder.conv1, recipe.convolution_bits)
     x = _convolution(build, x, "encoder.conv2", network.encoder.conv2, recipe.convolution_bits)
@@ -40,7 +44,8 @@ def encoder_graph(network: Whisper, recipe: Recipe) -> Graph:
 
 
 def _convolution(build: Builder, x: str, name: str, module: nn.Conv1d, bits: int) -> str:
-    matrix = stacked(name, [module], build.storage(bits))
+    one_group = replace(build.storage(bits), precision=Precision(weight_bits=bits))
+    matrix = stacked(name, [module], one_group)
     weight = expanded(build.graph, matrix, tuple(module.weight.shape))
     bias = build.graph.floats(f"{name}.bias", build.vector(module.get_parameter("bias")))
     padding, stride = module.padding[0], module.stride[0]

@@ -1,29 +1,51 @@
 """Whisper's sub-layers as ONNX operators, in the order in which openai-whisper computes them."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy.typing as npt
 import torch
 from torch import nn
 from whisper.model import MultiHeadAttention
 
+from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import Rows
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage
+from compression.recipe.kernels import FLOAT_BITS, Precision
+from compression.recipe.recipe import Recipe
+from compression.techniques.grids import QuantisedMatrix
 
 
 @dataclass(frozen=True, kw_only=True)
 class Builder:
-    """Adds the sub-layers of one stack, whose linear layers see `rows` at a time."""
+    """Adds the sub-layers of one stack, whose linear layers see `rows` at a time.
+
+    `precision`: of its linear layers, which have weight bits of their own. `half_vectors`, `codes`: as in `Storage`.
+    """
 
     graph: Graph
     rows: Rows
+    precision: Precision
     half_vectors: bool
+    codes: Mapping[nn.Module, QuantisedMatrix]
+
+    @classmethod
+    def of(cls, graph: Graph, compressed: Compressed, recipe: Recipe, *, rows: Rows) -> Self:
+        """For what was compressed by the recipe."""
+        return cls(
+            graph=graph,
+            rows=rows,
+            precision=recipe.precision(FLOAT_BITS),
+            half_vectors=recipe.vector_bits < FLOAT_BITS,
+            codes=compressed.codes,
+        )
 
     def storage(self, bits: int) -> Storage:
-        return Storage(bits=bits, half_vectors=self.half_vectors)
+        precision = replace(self.precision, weight_bits=bits)
+        return Storage(precision=precision, half_vectors=self.half_vectors, codes=self.codes)
 
     def linear(self, x: str, name: str, modules: list[nn.Module], bits: int) -> str:
         """Linear layers with the same input as one; see `rounded.linear`."""
@@ -31,7 +53,7 @@ class Builder:
 
     def vector(self, values: torch.Tensor) -> npt.NDArray[Any]:
         """A bias, normalisation or table of positions as it is stored."""
-        return values.detach().numpy().astype(self.storage(32).vector_type)
+        return values.detach().numpy().astype(self.storage(FLOAT_BITS).vector_type)
 
     def layer_norm(self, x: str, name: str, module: nn.LayerNorm) -> str:
         weight = self.graph.floats(f"{name}.weight", self.vector(module.weight))

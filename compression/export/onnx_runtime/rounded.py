@@ -1,5 +1,7 @@
 """Linear layers whose input is rounded to 8 or 16 bits as `compression.techniques.activations` does it in torch.
 
+Which kernel multiplies says `compression.recipe.kernels`.
+
 But for one thing: a dynamic range is that of all rows of a call, in torch that of each token. In a decoder that differs
 where a call has several, in the prompt of a multilingual model and with beams.
 """
@@ -13,7 +15,7 @@ from torch import nn
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import INT8_BLOCKS, Rows, bias_of, multiply
 from compression.export.onnx_runtime.weights import Matrix, Storage, stacked
-from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
+from compression.techniques.activations import DynamicLinear, StaticLinear
 
 _CODE_TYPES = {8: np.uint8, 16: np.uint16}
 
@@ -22,16 +24,22 @@ def linear(  # noqa: PLR0913 - one layer
     graph: Graph, x: str, name: str, modules: Sequence[nn.Module], storage: Storage, *, rows: Rows
 ) -> str:
     """Linear layers with the same input x (..., K) as one: (..., sum of their outputs)."""
-    matrix = stacked(name, modules, storage)
-    first = modules[0]
-    if isinstance(first, BlockLinear):
+    matrix, precision = stacked(name, modules, storage), storage.precision
+    inputs = modules[0].get_parameter("weight").shape[1]
+    kernel = precision.kernel(inputs)
+    if kernel == "int8_blocks":
         return multiply(graph, x, matrix, rows=rows, accuracy=INT8_BLOCKS)
-    if not isinstance(first, DynamicLinear | StaticLinear):
-        return multiply(graph, x, matrix, rows=rows)
-    if first.bits == 8 and matrix.codes and matrix.codes.bits == 8 and matrix.codes.scales.shape[1] == 1:
-        return multiply_integers(graph, x, matrix, first)
-    codes, scale, zero_point = quantised_input(graph, x, first)
-    return multiply(graph, graph.op("DequantizeLinear", codes, scale, zero_point), matrix, rows=rows)
+    if kernel == "integers":
+        return multiply_integers(graph, x, matrix, _rounding(modules[0]))
+    if precision.rounds_before(inputs):
+        x = graph.op("DequantizeLinear", *quantised_input(graph, x, _rounding(modules[0])))
+    return multiply(graph, x, matrix, rows=rows)
+
+
+def _rounding(module: nn.Module) -> DynamicLinear | StaticLinear:
+    if not isinstance(module, DynamicLinear | StaticLinear):
+        raise TypeError("a layer whose input is rounded does not say how")
+    return module
 
 
 def quantised_input(graph: Graph, x: str, layer: DynamicLinear | StaticLinear) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """Stored matrices, in the bits of the recipe and in the blocks of the kernels that multiply by them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from compression.recipe.blocks import block_of
-from compression.techniques.grids import QuantisedMatrix, quantised_weight
+from compression.recipe.kernels import Precision
+from compression.techniques.grids import QuantisedMatrix
 
 Array = npt.NDArray[Any]
-KERNEL_BITS = (2, 4, 8)
-"""Bits per weight that MatMulNBits takes; it refuses the odd ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +40,14 @@ class Codes:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """`bits` per weight. `half_vectors`: biases, normalisations and positions are float16, else float32."""
+    """`precision`: of the matrix. `half_vectors`: biases, normalisations and positions are float16, else float32.
 
-    bits: int
+    `codes`: of the weights on integer grids, by module.
+    """
+
+    precision: Precision
     half_vectors: bool
+    codes: Mapping[nn.Module, QuantisedMatrix]
 
     @property
     def vector_type(self) -> type[np.floating[Any]]:
@@ -62,13 +64,9 @@ class Matrix:
     bias: Array | None
 
 
-def codes_of(quantised: QuantisedMatrix) -> Codes:
-    """The same matrix in MatMulNBits' blocks; its group size must have a block (`block_of`)."""
-    rows, _, group = quantised.codes.shape
-    block = block_of(0 if group == quantised.columns else group, quantised.columns)
-    if block is None:
-        raise ValueError(f"groups of {group} have no block")
-    codes = quantised.codes.flatten(1)
+def codes_of(quantised: QuantisedMatrix, precision: Precision) -> Codes:
+    """The same matrix in MatMulNBits' blocks; its group size must have a block (`kernels.block_of`)."""
+    codes, block, rows = quantised.codes.flatten(1), precision.block(quantised.columns), len(quantised.codes)
     padding = -codes.shape[1] % block
     if padding:  # a short single group: what is added must decode to 0
         zero = (
@@ -85,15 +83,21 @@ def codes_of(quantised: QuantisedMatrix) -> Codes:
 
 
 def stacked(name: str, modules: Sequence[nn.Module], storage: Storage) -> Matrix:
-    """The rows of several linear layers (or of one embedding) with the same input, as one matrix (N, K)."""
+    """The rows of several linear layers (or of one embedding) with the same input, as one matrix (N, K).
+
+    Raises ValueError when they are not all stored alike.
+    """
     biases = [_bias(module) for module in modules]
     bias = np.concatenate(biases).astype(storage.vector_type) if any(b.any() for b in biases) else None
-    quantised = [q for module in modules if (q := quantised_weight(module))]
+    quantised = [storage.codes[module] for module in modules if module in storage.codes]
+    kinds = {(q.bits, q.codes.shape[1:], q.zero_points is None) for q in quantised}
+    if quantised and (len(quantised) < len(modules) or len(kinds) > 1):
+        raise ValueError(f"{name}: layers that are stored differently cannot be one matrix")
     if not quantised:
         weights = [module.get_parameter("weight").detach().flatten(1).numpy() for module in modules]
-        values = np.concatenate(weights).astype(np.float16 if storage.bits == 16 else np.float32)
+        values = np.concatenate(weights).astype(np.float16 if storage.precision.weight_bits == 16 else np.float32)
         return Matrix(name=name, values=values, codes=None, bias=bias)
-    parts = [codes_of(q) for q in quantised]
+    parts = [codes_of(q, storage.precision) for q in quantised]
     zero_points = [part.zero_points for part in parts if part.zero_points is not None]
     codes = replace(
         parts[0],

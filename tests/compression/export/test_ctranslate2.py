@@ -70,8 +70,9 @@ def said(model: ctranslate2.models.Whisper, prompt: list[int], length: int) -> t
 def test_ctranslate2_computes_what_torch_computes(
     name: str, model: LoadedModel, calibration: Calibration, tmp_path: Path
 ) -> None:
-    network = compress(model, RECIPES[name], calibration)
-    export(model, RECIPES[name], network, tmp_path)
+    compressed = compress(model, RECIPES[name], calibration)
+    network = compressed.network
+    export(model, RECIPES[name], compressed, tmp_path)
     theirs = run(tmp_path)
     tokenizer = get_tokenizer(False)
     prompt = [tokenizer.sot, tokenizer.no_timestamps]
@@ -97,12 +98,12 @@ def test_integers_are_our_codes_and_the_reciprocals_of_our_scales(tmp_path: Path
     """CTranslate2 widens them to float32 as code * (1 / stored scale) (src/ops/dequantize_cpu.cc)."""
     zeroed = compact_model()
     zeroed.network.decoder.token_embedding.weight.data[7] = 0
-    network = compress(zeroed, EIGHT)
-    export(zeroed, EIGHT, network, tmp_path)
+    compressed = compress(zeroed, EIGHT)
+    export(zeroed, EIGHT, compressed, tmp_path)
     variables = _read_variables((tmp_path / "model.bin").read_bytes(), "model.bin")
     codes = variables["decoder/embeddings/weight"]
     factors = 1 / variables["decoder/embeddings/weight_scale"]
-    expected = network.decoder.token_embedding.weight
+    expected = compressed.network.decoder.token_embedding.weight
     assert codes.dtype == torch.int8
     assert codes.min() == -128
     assert not expected[7].any()
@@ -113,11 +114,11 @@ def test_integers_are_our_codes_and_the_reciprocals_of_our_scales(tmp_path: Path
 
 def test_configuration(model: LoadedModel, tmp_path: Path) -> None:
     recipe = without(ORIGINAL, "decoder", 0)
-    network = compress(model, recipe)
+    compressed = compress(model, recipe)
     heads = torch.zeros(3, 4, dtype=torch.bool)
     heads[0, 1] = heads[1, 2] = heads[2, 3] = True
-    network.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
-    export(model, recipe, network, tmp_path)
+    compressed.network.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
+    export(model, recipe, compressed, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["alignment_heads"] == [[0, 2], [1, 3]]
     assert config["suppress_ids_begin"] == [220, 50256]

@@ -9,17 +9,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from whisper.model import Whisper
 
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.export.manifest import Sources, write_manifest
 from compression.export.onnx_runtime.artifact import export, unsupported_reason
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
-from compression.recipe.blocks import block_of
+from compression.recipe.kernels import block_of
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import rows_of, token_ids
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
@@ -81,21 +80,22 @@ ROUNDED_ACTIVATIONS = {
 }
 
 
-def exported(model: LoadedModel, recipe: Recipe, out: Path) -> tuple[Whisper, Model]:
+def exported(model: LoadedModel, recipe: Recipe, out: Path) -> tuple[Compressed, Model]:
     recipe = recipe.canonical(COMPACT)
     assert unsupported_reason(recipe, COMPACT) is None
-    network = compress(model, recipe, compact_calibration(model))
-    export(model, recipe, network, out)
+    compressed = compress(model, recipe, compact_calibration(model))
+    export(model, recipe, compressed, out)
     write_manifest(out, target="onnxruntime", model=model, recipe=recipe, sources=Sources(model="compact"))
-    return network, Model(Artifact.open(out), threads=1)
+    return compressed, Model(Artifact.open(out), threads=1)
 
 
 def spectrogram() -> torch.Tensor:
     return torch.randn(COMPACT.n_mels, FRAMES, generator=torch.Generator().manual_seed(2))
 
 
-def torch_logits(network: Whisper, mel: torch.Tensor, tokens: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def torch_logits(compressed: Compressed, mel: torch.Tensor, tokens: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """(tokens, vocabulary)."""
+    network = compressed.network
     with torch.inference_mode():
         logits: npt.NDArray[np.float32] = network.decoder(torch.tensor([tokens]), encode(network, mel[None]))[0].numpy()
     return logits
@@ -112,8 +112,8 @@ def step_by_step(model: Model, mel: torch.Tensor, tokens: tuple[int, ...]) -> Fl
 
 @pytest.mark.parametrize("recipe", FLOAT_ACTIVATIONS.values(), ids=FLOAT_ACTIVATIONS.keys())
 def test_logits_are_those_of_torch(recipe, model, tmp_path):
-    network, artifact = exported(model, recipe, tmp_path)
-    expected = torch_logits(network, spectrogram(), PROMPT)
+    compressed, artifact = exported(model, recipe, tmp_path)
+    expected = torch_logits(compressed, spectrogram(), PROMPT)
     close = {"rtol": 0, "atol": 2e-5 * np.abs(expected).max()}
     np.testing.assert_allclose(step_by_step(artifact, spectrogram(), PROMPT), expected, **close)
     at_once, _ = artifact.encode(spectrogram().numpy()).step(np.array([PROMPT]))
@@ -125,12 +125,13 @@ def test_logits_are_those_of_torch(recipe, model, tmp_path):
 def test_a_layer_rounds_its_input_as_torch_does(recipe, rows, model, tmp_path):
     """One layer: over several, a last digit that differs before rounding grows to another code after it."""
     recipe = recipe.canonical(COMPACT)
-    network = compress(model, recipe, compact_calibration(model))
+    compressed = compress(model, recipe, compact_calibration(model))
+    network = compressed.network
     attention = network.encoder.blocks[0].attn if rows == "many" else network.decoder.blocks[0].attn
     modules = [attention.query, attention.key, attention.value]
     graph = Graph("layer")
     x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", 64))
-    storage = Storage(bits=recipe.embedding_bits, half_vectors=True)
+    storage = Storage(precision=recipe.precision(recipe.embedding_bits), half_vectors=True, codes=compressed.codes)
     graph.output(linear(graph, x, "layer", modules, storage, rows=rows), "y", (1, "rows", 192))
     graph.write(tmp_path / "layer.onnx")
     values = 2 * torch.randn(1, 40 if rows == "many" else 1, 64, generator=torch.Generator().manual_seed(3))
@@ -145,27 +146,27 @@ def test_a_layer_rounds_its_input_as_torch_does(recipe, rows, model, tmp_path):
 
 @pytest.mark.parametrize("recipe", ROUNDED_ACTIVATIONS.values(), ids=ROUNDED_ACTIVATIONS.keys())
 def test_models_with_rounded_activations_run(recipe, model, tmp_path):
-    network, artifact = exported(model, recipe, tmp_path)
-    expected = torch_logits(network, spectrogram(), PROMPT)
+    compressed, artifact = exported(model, recipe, tmp_path)
+    expected = torch_logits(compressed, spectrogram(), PROMPT)
     assert np.abs(step_by_step(artifact, spectrogram(), PROMPT) - expected).max() < 0.02 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("frames", [2, 150, 1050, 3000])
 def test_windows_of_any_length_have_the_first_positions(frames, model, tmp_path):
-    network, artifact = exported(model, ORIGINAL, tmp_path)
+    compressed, artifact = exported(model, ORIGINAL, tmp_path)
     mel = torch.randn(COMPACT.n_mels, frames, generator=torch.Generator().manual_seed(4))
     logits, _ = artifact.encode(mel.numpy()).step(np.array([PROMPT]))
-    expected = torch_logits(network, mel, PROMPT)[-1]
+    expected = torch_logits(compressed, mel, PROMPT)[-1]
     np.testing.assert_allclose(logits[0], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_a_shorter_vocabulary_is_a_shorter_table(bits, model, tmp_path):
     recipe = changed(ORIGINAL, bits=bits, vocabulary=1500, vocabulary_language="en").canonical(COMPACT)
-    network, artifact = exported(model, recipe, tmp_path)
-    rows = rows_of(network)
+    compressed, artifact = exported(model, recipe, tmp_path)
+    rows = compressed.vocabulary.rows
     prompt = tuple(rows[list(PROMPT)].tolist())
-    expected = torch_logits(network, spectrogram(), prompt)
+    expected = torch_logits(compressed, spectrogram(), prompt)
     close = {"rtol": 0, "atol": 2e-5 * np.abs(expected).max()}
     found = step_by_step(artifact, spectrogram(), prompt)
     assert found.shape == (len(PROMPT), COMPACT.embedding_rows(1500))
@@ -180,8 +181,8 @@ def test_a_shorter_vocabulary_is_a_shorter_table(bits, model, tmp_path):
 
 def test_tokens_of_a_shorter_vocabulary_say_what_the_originals_say(model, tmp_path):
     recipe = changed(ORIGINAL, vocabulary=1500, vocabulary_language="en").canonical(COMPACT)
-    network, _ = exported(model, recipe, tmp_path)
-    tokenizer, ids, rows = tokenizer_of(network), token_ids(network), rows_of(network)
+    compressed, _ = exported(model, recipe, tmp_path)
+    tokenizer, ids, rows = tokenizer_of(compressed.network), compressed.vocabulary.ids, compressed.vocabulary.rows
     vocabulary = Artifact.open(tmp_path).vocabulary
     assert vocabulary.size == len(ids)
     assert all(vocabulary.text([row]) == tokenizer.decode([token]) for row, token in enumerate(ids.tolist()[:1500]))

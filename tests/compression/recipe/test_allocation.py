@@ -32,7 +32,7 @@ TABLES = st.integers(1, 5).flatmap(
 def test_no_choice_within_the_mean_loses_less(table):
     counts, losses, mean_bits = table
     weights = {f"g{n}": count for n, count in enumerate(counts)}
-    sensitivity = {f"g{n}": {bits: float(loss) for bits, loss in one.items()} for n, one in enumerate(losses)}
+    sensitivity = {f"g{n}": {bits: float(loss) for bits, loss in of_group.items()} for n, of_group in enumerate(losses)}
     within = [
         (sum(sensitivity[group][bits] for group, bits in zip(weights, chosen, strict=True)), used)
         for chosen in product(*(sensitivity[group] for group in weights))

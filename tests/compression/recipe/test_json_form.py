@@ -18,7 +18,7 @@ from tests.strategies import recipes, small_dimensions
 DIMENSIONS = small_dimensions(vocabulary=51864)
 RECIPE = replace(
     Recipe.original(DIMENSIONS),
-    rounding="clipped",
+    rounding="calibrated",
     embedding_bits=8,
     group_size=32,
     activation_bits=8,
@@ -58,7 +58,9 @@ def read(**changes: object) -> Recipe:
         ({"group_sise": 32}, "unknown field 'group_sise'. Did you mean 'group_size'? Known: activation_bits, "),
         ({"window_s": "long"}, "window_s a number must hold, but got 'long'"),
         ({"group_size": [32]}, "group_size whole must hold, but got (32,)"),
-        ({"importance": {}}, "importance in ('norm', 'activation', 'taylor', 'combined', 'iterative') must hold"),
+        ({"importance": {}}, "importance in ('combined', 'iterative') must hold, but got {}"),
+        ({"importance": "taylor"}, "importance in ('combined', 'iterative') must hold, but got 'taylor'"),
+        ({"rounding": "clipped"}, "rounding in ('nearest', 'calibrated') must hold, but got 'clipped'"),
         ({"version": 7}, "format version 7 is not 1, the one that this program reads"),
         ({"version": True}, "format version True is not 1"),
     ],

@@ -151,10 +151,10 @@ def test_order_is_antisymmetric(first: Recipe, second: Recipe) -> None:
 
 
 @given(comparable_recipes(), comparable_recipes(), comparable_recipes())
-def test_order_is_transitive(one: Recipe, two: Recipe, three: Recipe) -> None:
-    for first, second, third in permutations((one, two, three)):
-        if at_least_as_compressed(first, second) and at_least_as_compressed(second, third):
-            assert at_least_as_compressed(first, third)
+def test_order_is_transitive(first: Recipe, second: Recipe, third: Recipe) -> None:
+    for low, middle, high in permutations((first, second, third)):
+        if at_least_as_compressed(low, middle) and at_least_as_compressed(middle, high):
+            assert at_least_as_compressed(low, high)
 
 
 @given(st.data())
@@ -305,8 +305,8 @@ def test_a_shorter_vocabulary_needs_a_language_and_calibration() -> None:
 
 def test_the_order_of_languages_has_no_effect() -> None:
     original = Recipe.original(DIMENSIONS)
-    one, other = (replace(original, vocabulary=8192, vocabulary_language=both) for both in ("en+de", "de+en"))
-    assert one.id == other.id
+    this, other = (replace(original, vocabulary=8192, vocabulary_language=both) for both in ("en+de", "de+en"))
+    assert this.id == other.id
 
 
 def test_vocabularies_are_ordered_by_length_within_a_language() -> None:

@@ -14,7 +14,7 @@ from compression.calibration.inputs import InputRecorder, InputStatistics, KeptI
 from compression.compress import compress, unrounded
 from compression.recipe.recipe import Recipe
 from compression.techniques.activations import StaticLinear
-from compression.techniques.grids import Grid, quantised_weight
+from compression.techniques.grids import Grid
 from compression.techniques.low_rank import factored, factors
 from compression.techniques.rounding import quantise_calibrated
 from compression.techniques.smoothing import smooth
@@ -119,26 +119,26 @@ def kept_inputs(calibration: Calibration, network: Whisper) -> KeptInputs:
 def test_matrices_really_become_factors(model: LoadedModel, calibration: Calibration) -> None:
     recipe = with_rank(original(model), 24, ffn_channels=96)
     recipe = replace(recipe, decoder=(None, recipe.decoder[1]))
-    network = compress(model, recipe, calibration)
+    network = compress(model, recipe, calibration).network
     assert [name for name, _ in factored(network)] == [
         f"{stack}.blocks.0.mlp.{place}" for stack in ("encoder", "decoder") for place in (0, 2)
     ]
     for block in (*network.encoder.blocks, *network.decoder.blocks):
         (first, second), (third, fourth) = block.mlp[0], block.mlp[2]
-        assert [tuple(one.weight.shape) for one in (first, second, third, fourth)] == [
+        assert [tuple(layer.weight.shape) for layer in (first, second, third, fourth)] == [
             *((24, 64), (96, 24)),
             *((24, 96), (64, 24)),
         ]
-        assert [one.bias is None for one in (first, second, third, fourth)] == [True, False] * 2
+        assert [layer.bias is None for layer in (first, second, third, fourth)] == [True, False] * 2
 
 
 def test_a_network_of_low_rank_says_the_same(model: LoadedModel, samples: list[CalibrationSample]) -> None:
-    poor = replace(model, network=compress(model, original(model)))
+    poor = replace(model, network=compress(model, original(model)).network)
     for block in (*poor.network.encoder.blocks, *poor.network.decoder.blocks):
         for place in (0, 2):
             weight = block.mlp[place].weight.data
             weight.copy_(weight[:, :10] @ torch.randn(10, weight.shape[1], generator=generator(place)) / 8)
-    network = compress(poor, with_rank(original(model), 10), measure(poor, samples))
+    network = compress(poor, with_rank(original(model), 10), measure(poor, samples)).network
     for sample in samples:
         expected = logits(poor.network, sample)
         torch.testing.assert_close(logits(network, sample), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -149,7 +149,7 @@ def test_a_rank_that_saves_nothing_changes_nothing(model: LoadedModel, samples: 
     recipe = with_rank(original(model), 52)
     assert recipe.canonical(model.dimensions) == original(model)
     assert not recipe.needs_calibration(model.dimensions)
-    assert torch.equal(logits(compress(model, recipe), samples[0]), logits(model.network, samples[0]))
+    assert torch.equal(logits(compress(model, recipe).network, samples[0]), logits(model.network, samples[0]))
     assert with_rank(original(model), 51).needs_calibration(model.dimensions)
     with pytest.raises(CompressionError, match="needs calibration speech"):
         compress(model, with_rank(original(model), 51))
@@ -159,7 +159,7 @@ def test_what_second_factors_read(
     model: LoadedModel, calibration: Calibration, samples: list[CalibrationSample]
 ) -> None:
     """Told from what the whole layer read, against what is recorded; nothing before this layer was changed."""
-    network, _ = unrounded(model, with_rank(original(model), 24), calibration)
+    network = unrounded(model, with_rank(original(model), 24), calibration).network
     kept, recorder = kept_inputs(calibration, network), InputRecorder(24)
     second = network.encoder.blocks[0].mlp[0][1]
     with torch.no_grad(), second.register_forward_pre_hook(lambda _, x: recorder.add(x[0])):
@@ -176,15 +176,14 @@ def test_what_second_factors_read(
 
 def test_both_factors_are_rounded_with_regard_to_what_they_read(model: LoadedModel, calibration: Calibration) -> None:
     recipe = replace(with_rank(original(model), 24, ffn_bits=4), group_size=16, rounding="calibrated")
-    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)[0]
+    matrices, before = compress(model, recipe, calibration).matrices, unrounded(model, recipe, calibration).network
     first, second = before.decoder.blocks[1].mlp[2]
     moment = calibration.inputs["decoder.blocks.1.mlp.2"].moment
     weight = first.weight.detach().double()
     moments = (moment, weight @ moment @ weight.T)
-    for rounded, factor, of in zip(network.decoder.blocks[1].mlp[2], (first, second), moments, strict=True):
+    for place, (factor, of) in enumerate(zip((first, second), moments, strict=True)):
         expected = quantise_calibrated(factor.weight.detach(), Grid(bits=4, group_size=16), of)
-        found = quantised_weight(rounded)
-        assert found
+        found = matrices[f"decoder.blocks.1.mlp.2.{place}"]
         assert (found.codes == expected.codes).float().mean() > 0.99  # the moments are float32 in one of the two
         assert torch.equal(found.scales, expected.scales)
 
@@ -193,7 +192,7 @@ def test_static_ranges_of_second_factors_are_those_of_the_kept_rows(
     model: LoadedModel, calibration: Calibration
 ) -> None:
     recipe = replace(with_rank(original(model), 24), activation_bits=8, activation_ranges="static")
-    network, before = compress(model, recipe, calibration), unrounded(model, recipe, calibration)[0]
+    network, before = compress(model, recipe, calibration).network, unrounded(model, recipe, calibration).network
     first, second = network.decoder.blocks[0].mlp[2]
     assert isinstance(first, StaticLinear)
     assert isinstance(second, StaticLinear)
@@ -206,7 +205,7 @@ def test_static_ranges_of_second_factors_are_those_of_the_kept_rows(
 def test_smoothing_between_factors_changes_nothing_else(
     model: LoadedModel, calibration: Calibration, samples: list[CalibrationSample]
 ) -> None:
-    network, _ = unrounded(model, with_rank(original(model), 24), calibration)
+    network = unrounded(model, with_rank(original(model), 24), calibration).network
     kept = kept_inputs(calibration, network)
     before = [logits(network, sample) for sample in samples]
     weights = {name: second.weight.detach().clone() for name, (_, second) in factored(network)}

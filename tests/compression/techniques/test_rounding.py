@@ -3,13 +3,12 @@
 from dataclasses import replace
 from itertools import product
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from compression.techniques.grids import Grid, QuantisedMatrix, Steps, in_groups, quantise
-from compression.techniques.rounding import CLIPS, DAMPING, quantise_calibrated, quantise_clipped
+from compression.techniques.rounding import DAMPING, quantise_calibrated
 
 GRIDS = [Grid(bits=b, group_size=g, symmetric=s) for b, g, s in product((2, 4, 8), (0, 16), (True, False))]
 
@@ -74,32 +73,6 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     of[:8], of[:, :8] = 0.0, 0.0
     found = quantise_calibrated(matrix(4, 32), Grid(bits=4, group_size=16), of).dequantised()
     assert found.isfinite().all()
-
-
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_clipping_is_the_best_of_its_grids(grid: Grid) -> None:
-    """Against every share, each group by itself."""
-    weight, of = matrix(6, 48, seed=5), moment(48)
-    groups, importance = in_groups(weight, grid), in_groups(of.diagonal()[None].float(), grid)
-    losses = []
-    for share in CLIPS:
-        steps = Steps.spanning(groups, grid, share=share)
-        losses.append(((steps.values(steps.codes(groups)) - groups) ** 2 * importance).sum(-1))
-    best = torch.stack(losses).amin(0)
-    rounded = in_groups(quantise_clipped(weight, grid, of).dequantised(), grid)
-    assert torch.allclose(((rounded - groups) ** 2 * importance).sum(-1), best, rtol=1e-3, atol=1e-5)
-
-
-def test_a_useless_outlier_is_clipped_and_a_useful_one_is_kept() -> None:
-    weight = torch.linspace(-1, 1, 32)[None].clone()
-    weight[0, 0] = -8.0
-    grid = Grid(bits=4, symmetric=False)
-    useless, useful = torch.ones(32, dtype=torch.float64), torch.ones(32, dtype=torch.float64)
-    useless[0], useful[0] = 1e-6, 100.0
-    clipped = quantise_clipped(weight, grid, torch.diag(useless))
-    assert float(clipped.dequantised()[0, 0]) == pytest.approx(-8 * min(CLIPS), rel=0.1)
-    kept = quantise_clipped(weight, grid, torch.diag(useful))
-    assert np.allclose(kept.dequantised()[0, 0], -8.0, rtol=0.05)
 
 
 def test_what_was_rounded_is_remembered_by_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_the_network_says_the_same(
     model: LoadedModel, calibration: Calibration, samples: list[CalibrationSample]
 ) -> None:
     recipe = Recipe.original(model.dimensions, stored_bits=32)
-    network = compress(model, recipe)
+    network = compress(model, recipe).network
     kept = all_inputs(calibration)
     with torch.no_grad():
         smooth(network, kept, 0.5)
@@ -44,7 +44,7 @@ def test_the_network_says_the_same(
 
 def test_what_the_inputs_then_are(model: LoadedModel, samples: list[CalibrationSample]) -> None:
     """The statistics told for the smoothed network are those measured on it."""
-    network = compress(model, Recipe.original(model.dimensions, stored_bits=32))
+    network = compress(model, Recipe.original(model.dimensions, stored_bits=32)).network
     calibration = measure(model, samples)
     kept = all_inputs(calibration)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_what_the_inputs_then_are(model: LoadedModel, samples: list[CalibrationS
 
 def test_smoothed_activations_are_rounded_more_finely(model: LoadedModel, samples: list[CalibrationSample]) -> None:
     """With one channel a hundred times as large as the others, int8 loses less when it is smoothed."""
-    loud = replace(model, network=compress(model, Recipe.original(model.dimensions, stored_bits=32)))
+    loud = replace(model, network=compress(model, Recipe.original(model.dimensions, stored_bits=32)).network)
     with torch.no_grad():
         loud.network.encoder.blocks[0].mlp_ln.weight[5] *= 100
         loud.network.encoder.blocks[0].mlp[0].weight[:, 5] /= 100
@@ -67,7 +67,7 @@ def test_smoothed_activations_are_rounded_more_finely(model: LoadedModel, sample
     plain = replace(Recipe.original(model.dimensions, stored_bits=32), activation_bits=8, activation_ranges="static")
 
     def error(recipe: Recipe) -> float:
-        network = compress(loud, recipe, calibration)
+        network = compress(loud, recipe, calibration).network
         with torch.no_grad():
             pairs = [
                 [n.decoder(s.tokens[None], encode(n, s.mel[None])) for n in (network, loud.network)] for s in samples

@@ -86,7 +86,7 @@ def test_no_nonsense_in_json(values: object, complaint: str) -> None:
 def test_the_network_has_the_trained_weights_on_the_artifacts_grid(
     model: LoadedModel, weights: dict[str, torch.Tensor]
 ) -> None:
-    network = compress(model, recovered(model, weights), recovered=weights)
+    network = compress(model, recovered(model, weights), recovered=weights).network
     expected = round_to_grid(weights[NAME], Grid(bits=16))[0]
     assert torch.equal(network.get_parameter(NAME), expected)
     unchanged = "decoder.blocks.0.mlp.2.weight"

@@ -12,9 +12,10 @@ from whisper.tokenizer import get_tokenizer
 from common.errors import CompressionError, InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.techniques import vocabulary
-from compression.techniques.vocabulary import CAPITALISED, check_words, has_words, kept_tokens, rows_of, token_ids
+from compression.techniques.vocabulary import CAPITALISED, check_words, has_words, kept_tokens
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import text_tokens
 from tests.networks import random_network
@@ -144,8 +145,8 @@ def test_the_network_has_the_rows_that_stay():
     model = MODELS[51864]
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     recipe = shorter(model, 2048, "en")
-    network = compress(model, recipe, calibration())
-    ids, rows = token_ids(network), rows_of(network)
+    compressed = compress(model, recipe, calibration())
+    network, ids, rows = compressed.network, compressed.vocabulary.ids, compressed.vocabulary.rows
     assert ids.tolist() == kept(51864, 2048, "en")
     assert torch.equal(network.decoder.token_embedding.weight, model.network.decoder.token_embedding.weight[ids])
     assert torch.equal(rows[ids], torch.arange(len(ids)))
@@ -153,18 +154,20 @@ def test_the_network_has_the_rows_that_stay():
     assert network.state_dict().keys() == before.keys()
     assert network.dims == model.network.dims
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
-    assert torch.equal(token_ids(model.network), torch.arange(51864))
-    assert torch.equal(rows_of(model.network), torch.arange(51864))
+    vocabulary = Compressed.original(model.network).vocabulary
+    assert torch.equal(vocabulary.ids, torch.arange(51864))
+    assert torch.equal(vocabulary.rows, torch.arange(51864))
 
 
 def test_logits_are_the_originals_of_the_tokens_that_stay():
     model = MODELS[51864]
-    network = compress(model, shorter(model, 2048, "en"), calibration())
+    compressed = compress(model, shorter(model, 2048, "en"), calibration())
+    network, vocabulary = compressed.network, compressed.vocabulary
     features = torch.randn(1, 50, 64, generator=torch.Generator().manual_seed(1))
     prompt = torch.tensor([[50257, 50362, 262]])
     with torch.inference_mode():
-        expected = model.network.decoder(prompt, features)[..., token_ids(network)]
-        found = network.decoder(rows_of(network)[prompt], features)
+        expected = model.network.decoder(prompt, features)[..., vocabulary.ids]
+        found = network.decoder(vocabulary.rows[prompt], features)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 

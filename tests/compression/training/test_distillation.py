@@ -14,7 +14,7 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import weights_digest
 from compression.training.batches import batch_of
 from compression.training.checkpoint import Checkpoint
-from compression.training.distillation import Distillation, Matching, Teacher, Widths
+from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.losses import SoftTargets, relative_error, soft_loss
 from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
@@ -27,13 +27,12 @@ SETTINGS = TrainingSettings(steps=40, evaluate_every=10, learning_rate=3e-3, hid
 LIMITS = Limits(seconds=None, clock=lambda: 0.0, should_stop=lambda: False)
 BATCH = batch_of(RandomBatches().clips[2:5])
 MATCHING = Matching(encoder=((0, 0),), decoder=((0, 0), (1, 1)))
-WIDTHS = Widths(student=64, teacher=64)
 
 
 def loss_of(model: LoadedModel, student: WhisperStudent, settings: TrainingSettings) -> Distillation:
     matching = MATCHING if student.part == "both" else replace(MATCHING, encoder=())
     teacher = Teacher(model.network, student.part, matching, settings)
-    return Distillation(student, teacher, settings, matching=matching, encoder=WIDTHS, decoder=WIDTHS)
+    return Distillation(student, teacher, settings, matching=matching)
 
 
 def test_batches_line_up_inputs_rows_and_targets() -> None:
@@ -68,7 +67,7 @@ def test_a_smoothed_network_says_what_its_teacher_says(small_model: LoadedModel)
     calibration = measure(small_model, SAMPLES)
     smoothed = replace(subject(small_model, activation_bits=16, smoothing=0.5), calibration=calibration)
     student = WhisperStudent(smoothed, "both", "distill", SETTINGS)
-    divisors = smoothed.unrounded()[1].divisors("decoder.blocks.0.cross_attn.key")
+    divisors = smoothed.unrounded().inputs.divisors("decoder.blocks.0.cross_attn.key")
     assert divisors is not None
     assert float((divisors - 1).abs().mean()) > 0.1
     with torch.no_grad():
@@ -173,7 +172,7 @@ def test_a_network_that_lost_a_layer_learns_what_the_layer_did(small_model: Load
     assert losses[-1] < 0.7 * losses[0]
     better, weights = recovered_recipe(pruned, "distill", training.weights())
     again = replace(pruned, recipe=better, recovered=weights)
-    assert torch.equal(again.unrounded()[0].decoder.ln.weight, training.student.network.decoder.ln.weight)
+    assert torch.equal(again.unrounded().network.decoder.ln.weight, training.student.network.decoder.ln.weight)
 
 
 def test_what_was_not_trained_this_time_keeps_the_weights_of_the_time_before(small_model: LoadedModel) -> None:

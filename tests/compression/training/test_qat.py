@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from compression.calibration.calibration import measure
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
-from compression.techniques.grids import Grid, quantised_weight, round_to_grid
+from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.straight_through import straight_through
 from compression.training.batches import batch_of
 from compression.training.run import recovered_recipe
@@ -38,7 +38,7 @@ def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qa
     return student
 
 
-def exported(subject: Subject, student: WhisperStudent) -> nn.Module:
+def exported(subject: Subject, student: WhisperStudent) -> Compressed:
     weights = student.weights()
     recipe, weights = recovered_recipe(subject, "qat", weights)
     return compress(subject.model, recipe, subject.calibration, weights)
@@ -65,7 +65,7 @@ def test_the_network_in_training_computes_what_the_exported_one_computes(
     with torch.no_grad():
         seen = student(BATCH)
         artifact = WhisperStudent(replace(subject), part, "distill", SETTINGS)
-        artifact.network = exported(subject, student)
+        artifact.network = exported(subject, student).network
         expected = artifact(BATCH)
     for ours, theirs in ((seen.encoded, expected.encoded), (seen.logits, expected.logits)):
         assert (ours is None) == (theirs is None)
@@ -89,12 +89,12 @@ def test_what_a_second_training_leaves_alone_is_stored_as_it_was(
         bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=measure(small_model, SAMPLES)
     )
     for method, part in (first, second):
-        before = subject.compressed()
+        before = subject.compressed().network
         student = trained(subject, part, method)
         recipe, weights = recovered_recipe(subject, method, student.weights())
         assert Recipe.from_json(recipe.to_json()) == recipe
         subject = replace(subject, recipe=recipe, recovered=weights)
-        after, other = subject.compressed(), "encoder" if part == "decoder" else "decoder"
+        after, other = subject.compressed().network, "encoder" if part == "decoder" else "decoder"
         for name, values in after.named_parameters():
             if name.startswith(other):
                 assert torch.equal(values, before.get_parameter(name)), name
@@ -104,11 +104,12 @@ def test_what_a_second_training_leaves_alone_is_stored_as_it_was(
 def test_training_moves_the_codes(small_model: LoadedModel) -> None:
     subject = bits(small_model, 4, group_size=32)
     before, after = subject.compressed(), exported(subject, trained(subject, steps=20))
-    moved = set()
-    for name, module in after.named_modules():
-        now, then = quantised_weight(module), quantised_weight(before.get_submodule(name))
-        if now and then and not torch.equal(now.codes, then.codes):
-            moved.add(name.split(".")[0])
+    assert after.matrices.keys() == before.matrices.keys()
+    moved = {
+        name.split(".")[0]
+        for name, matrix in after.matrices.items()
+        if not torch.equal(matrix.codes, before.matrices[name].codes)
+    }
     assert moved == {"encoder", "decoder"}
 
 
@@ -121,7 +122,7 @@ def test_only_the_trained_part_has_gradients_and_the_rest_is_the_artifacts(small
     assert names | {"decoder.token_embedding.weight"} == {
         name for name, _ in small_model.network.named_parameters() if name.startswith("decoder.")
     }
-    artifact = subject.compressed()
+    artifact = subject.compressed().network
     assert torch.equal(student.network.decoder.token_embedding.weight, artifact.decoder.token_embedding.weight)
     assert torch.equal(student.network.encoder.conv1.weight, artifact.encoder.conv1.weight)
 
@@ -138,8 +139,8 @@ def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, metho
     student = trained(subject, method=method)
     name = "encoder.blocks.0.mlp.2.0.weight"
     assert student.weights()[name].shape == (24, 256)
-    assert not torch.equal(student.weights()[name], subject.unrounded()[0].get_parameter(name))
-    network = exported(subject, student)
+    assert not torch.equal(student.weights()[name], subject.unrounded().network.get_parameter(name))
+    network = exported(subject, student).network
     grid = Grid(bits=4, group_size=32)
     for index, factor in enumerate(network.get_submodule("encoder.blocks.0.mlp.2").children()):
         weight = student.weights()[f"encoder.blocks.0.mlp.2.{index}.weight"]

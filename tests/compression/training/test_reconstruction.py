@@ -21,12 +21,12 @@ from tests.compression.training.data import SAMPLES, bits, subject
 
 def error(subject: Subject) -> float:
     """Squared distance of the decoder's last states from the original's, over the samples."""
-    ours, theirs = subject.compressed(), subject.model.network
+    ours, theirs = subject.compressed().network, subject.model.network
     total = 0.0
     with torch.no_grad():
         for sample in SAMPLES:
             mel, tokens = sample.mel.unsqueeze(0), sample.tokens.unsqueeze(0)
-            states = [decoder_states(one, tokens, encode(one, mel))[-1] for one in (ours, theirs)]
+            states = [decoder_states(network, tokens, encode(network, mel))[-1] for network in (ours, theirs)]
             total += float((states[0] - states[1]).square().sum())
     return total
 
@@ -96,7 +96,7 @@ def test_only_the_last_layers_of_sub_layers_change_and_are_stored_on_their_grids
     assert after.recovered
     layers = ("attn.out", "cross_attn.out", "mlp.2")
     assert {name.rpartition(".")[0].split(".", 3)[-1] for name in after.recovered} == set(layers)
-    network = after.compressed()
+    network = after.compressed().network
     for name, refit in after.recovered.items():
         expected = (
             round_to_grid(refit, Grid(bits=4, group_size=32))[0] if name.endswith("weight") else refit.half().float()
@@ -131,4 +131,4 @@ def test_what_follows_sees_what_the_artifact_will_have(
     before = bits(small_model, 4, group_size=32, rounding=rounding)
     after = refitted(replace(before, calibration=measure(small_model, SAMPLES)))
     seen = dict(refits[0].network.named_parameters())
-    assert all(torch.equal(seen[name], values) for name, values in after.compressed().named_parameters())
+    assert all(torch.equal(seen[name], values) for name, values in after.compressed().network.named_parameters())

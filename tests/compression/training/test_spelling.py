@@ -15,10 +15,11 @@ from whisper.tokenizer import get_tokenizer
 
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
+from compression.compressed import Compressed, Vocabulary
 from compression.recipe.recipe import Recipe
-from compression.techniques.vocabulary import keep_embedding_rows, rows_of, token_ids
+from compression.techniques.vocabulary import keep_embedding_rows
 from compression.training.batches import batch_of
-from compression.training.distillation import Distillation, Matching, Teacher, Widths
+from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.losses import SoftTargets, soft_loss
 from compression.training.reconstruction import reconstruct
 from compression.training.run import Limits, WhisperTraining, recovered_recipe
@@ -58,12 +59,13 @@ def short(model: LoadedModel) -> Subject:
 
 @pytest.fixture(scope="module")
 def spelling(short: Subject) -> Spelling:
-    return Spelling(short.compressed())
+    compressed = short.compressed()
+    return Spelling(compressed.network, compressed.vocabulary)
 
 
 @pytest.fixture(scope="module")
 def kept(short: Subject) -> frozenset[int]:
-    return frozenset(token_ids(short.compressed()).tolist())
+    return frozenset(short.compressed().vocabulary.ids.tolist())
 
 
 def said(tokens: Sequence[int]) -> bytes:
@@ -110,8 +112,7 @@ def test_a_multilingual_whisper_has_a_token_without_a_text_that_nothing_is_spell
     (empty,) = (token for token, text in enumerate(texts) if not text)
     network = random_network(replace(DIMENSIONS, n_vocab=51865))
     bytes_and_specials = [*range(256), *range(len(texts), 51865)]
-    keep_embedding_rows(network, torch.tensor(bytes_and_specials))
-    spelling = Spelling(network)
+    spelling = Spelling(network, keep_embedding_rows(network, torch.tensor(bytes_and_specials)))
     assert spelling.of(torch.tensor([empty])).tolist() == []
     assert (
         b"".join(texts[t] for t in spelling.of(torch.tensor([40000, empty, 300])).tolist()) == texts[40000] + texts[300]
@@ -122,7 +123,7 @@ def test_a_multilingual_whisper_has_a_token_without_a_text_that_nothing_is_spell
 
 
 def test_a_whole_vocabulary_is_spelled_as_it_is(model: LoadedModel) -> None:
-    whole = Spelling(model.network)
+    whole = Spelling(model.network, Vocabulary.whole(51864))
     logits, tokens = torch.randn(2, 51864), torch.randint(0, 51864, (20,))
     assert torch.equal(whole.folded(logits), logits)
     assert torch.equal(whole.of(tokens), tokens)
@@ -133,14 +134,13 @@ def test_the_loss_is_that_over_the_rows_that_stayed(model: LoadedModel, short: S
     values = TrainingSettings(steps=1, soft=0.7, hard=0.3)
     student, nothing = WhisperStudent(short, "decoder", "distill", values), Matching()
     teacher = Teacher(model.network, "decoder", nothing, values, spelling=spelling)
-    widths = Widths(student=64, teacher=64)
     batch = SpelledBatches(batches=BATCHES, spelling=spelling).load(0, (1, 2))
-    network, rows = student.network, rows_of(student.network)
+    network, rows = student.network, student.vocabulary.rows
     with torch.no_grad():
-        loss = Distillation(student, teacher, values, matching=nothing, encoder=widths, decoder=widths)(batch)
+        loss = Distillation(student, teacher, values, matching=nothing)(batch)
         encoded = encode(model.network, batch.mel)
         ours = network.decoder(rows[batch.inputs], encoded)[batch.rows]
-        theirs = spelling.folded(model.network.decoder(batch.inputs, encoded)[batch.rows])[:, token_ids(network)]
+        theirs = spelling.folded(model.network.decoder(batch.inputs, encoded)[batch.rows])[:, student.vocabulary.ids]
         soft = soft_loss(ours, SoftTargets.of(theirs, temperature=2.0, k=64), temperature=2.0)
         expected = 0.7 * soft + 0.3 * functional.cross_entropy(ours, rows[batch.targets])
     assert ours.shape[1] == DIMENSIONS.embedding_rows(2048)
@@ -158,7 +158,7 @@ def test_a_network_learns_to_spell_and_its_weights_fit(short: Subject, train_emb
     assert losses[-1] < 0.9 * losses[0]
     better, weights = recovered_recipe(short, "distill", training.weights())
     again = compress(short.model, better, CALIBRATION, weights)
-    assert torch.equal(token_ids(again), token_ids(short.compressed()))
+    assert torch.equal(again.vocabulary.ids, short.compressed().vocabulary.ids)
     trained = training.student.network.decoder
     for name, parameter in (
         ("ln.weight", trained.ln.weight),
@@ -182,22 +182,23 @@ def test_a_refitted_network_with_few_tokens_comes_nearer_to_its_original(
     recipe, weights = recovered_recipe(before, "reconstruct", reconstruct(before, samples))
     after = replace(before, recipe=recipe, recovered=weights)
 
-    def error(one: Subject) -> float:
-        ours, total = one.compressed(), 0.0
+    original = Compressed.original(model.network)
+
+    def error(subject: Subject) -> float:
+        ours, total = subject.compressed(), 0.0
         with torch.no_grad():
             for sample in samples:
                 tokens = spelling.of(sample.tokens).unsqueeze(0)
-                total += float(
-                    (_last(ours, tokens, sample.mel) - _last(model.network, tokens, sample.mel)).square().sum()
-                )
+                total += float((_last(ours, tokens, sample.mel) - _last(original, tokens, sample.mel)).square().sum())
         return total
 
     assert error(after) < 0.8 * error(before)
 
 
-def _last(network: torch.nn.Module, tokens: Tensor, mel: Tensor) -> Tensor:
+def _last(compressed: Compressed, tokens: Tensor, mel: Tensor) -> Tensor:
     """The decoder's last states."""
-    return decoder_states(network, rows_of(network)[tokens], encode(network, mel.unsqueeze(0)))[-1]
+    network = compressed.network
+    return decoder_states(network, compressed.vocabulary.rows[tokens], encode(network, mel.unsqueeze(0)))[-1]
 
 
 def test_a_shorter_vocabulary_changes_the_decoder(short: Subject) -> None:

@@ -1,7 +1,7 @@
 """The loop on a network of a few weights, with a clock of its own."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -39,6 +39,7 @@ def trainer(
     module: Toy,
     settings: TrainingSettings = SETTINGS,
     *,
+    batches: RandomBatches | None = None,
     file: Path | None = None,
     seconds: float | None = None,
     identity: str = "toy",
@@ -50,7 +51,7 @@ def trainer(
     return Trainer(
         module,
         loss or module.loss,
-        RandomBatches(n_mels=2),
+        batches or RandomBatches(n_mels=2),
         settings,
         seconds=seconds,
         clock=lambda: float(next(ticks)),
@@ -303,3 +304,18 @@ def test_the_rate_rises_in_a_line_and_falls_to_zero(schedule: str) -> None:
     assert learning_rate(0.325, settings) == pytest.approx(quarter[schedule])
     falling = [learning_rate(0.1 + 0.01 * step, settings) for step in range(91)]
     assert falling == sorted(falling, reverse=True)
+
+
+def test_an_epochs_batches_are_planned_once() -> None:
+    planned = []
+
+    class Counted(RandomBatches):
+        def plan(self, epoch: int) -> Sequence[tuple[int, ...]]:
+            planned.append(epoch)
+            return super().plan(epoch)
+
+    module, expected = Toy(), Toy()
+    trainer(module, batches=Counted(n_mels=2)).train()
+    trainer(expected).train()
+    assert planned == list(range(12))  # 24 steps, two batches an epoch
+    assert torch.equal(module.weight, expected.weight)

@@ -12,15 +12,22 @@ from whisper.decoding import DecodingTask
 from whisper.model import Linear, Whisper
 
 from common.errors import EvaluationError
+from compression.compressed import Compressed, Vocabulary
 from compression.techniques.activations import DynamicLinear
 from compression.techniques.vocabulary import keep_embedding_rows
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from evaluators.accuracy import decoding
-from evaluators.accuracy.decoding import Clip, decode
+from evaluators.accuracy.decoding import Clip, Hypothesis
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
 from tests.evaluators.conftest import ENGLISH_VOCABULARY, MULTILINGUAL_VOCABULARY, linears, pruned_network
+
+
+def decode(network: Whisper, clips: list[Clip], vocabulary: Vocabulary | None = None) -> tuple[Hypothesis, ...]:
+    """By default with all tokens."""
+    compressed = Compressed.original(network)
+    return decoding.decode(replace(compressed, vocabulary=vocabulary or compressed.vocabulary), clips)
 
 
 def options(language: str) -> whisper.DecodingOptions:
@@ -105,12 +112,12 @@ def test_a_shorter_vocabulary_says_what_a_whole_one_says_that_may_not_say_the_re
     clips = clips_of(features, language)
     expected = [spelled_out_among(kept, network, clip) for clip in clips]
     before = [hypothesis.tokens for hypothesis in decode(network, clips)]
-    keep_embedding_rows(network, kept)
-    found = decode(network, clips)
+    vocabulary = keep_embedding_rows(network, kept)
+    found = decode(network, clips, vocabulary)
     assert [hypothesis.tokens for hypothesis in found] == expected != before
     assert {token for tokens in expected for token in tokens} <= set(kept.tolist())
     drafted = [replace(clip, draft=draft) for clip, draft in zip(clips, [*before[1:], expected[0]], strict=True)]
-    assert decode(network, drafted) == found
+    assert decode(network, drafted, vocabulary) == found
 
 
 def test_the_language_is_in_the_prompt(features: list[Tensor]) -> None:

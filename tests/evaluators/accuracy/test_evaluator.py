@@ -7,19 +7,17 @@ from pathlib import Path
 
 import jiwer
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
+from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy import evaluator as module
-from evaluators.accuracy.evaluator import Evaluation, Evaluator, _RecentTensors, max_tokens
+from evaluators.accuracy.evaluator import Evaluation, Evaluator, max_tokens
 from evaluators.accuracy.normalisers import plain
 from evaluators.accuracy.word_errors import ErrorCounts
 from evaluators.speech.features import CachedFeatures
@@ -37,6 +35,11 @@ DIMENSIONS = small_dimensions(layers=3, state=64, vocabulary=ENGLISH_VOCABULARY)
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
     return CachedFeatures(n_mels=80, folder=tmp_path_factory.mktemp("mel"))
+
+
+@pytest.fixture
+def pruned(pruned: Whisper) -> Compressed:
+    return Compressed.original(pruned)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def results(evaluation: Evaluation) -> tuple[object, ...]:
     return evaluation.accuracy, evaluation.utterances, evaluation.stopped
 
 
-def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whisper, sample: SpeechSet) -> None:
+def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Compressed, sample: SpeechSet) -> None:
     evaluation = evaluator.evaluate(pruned, window_s=5)
     normalise = EnglishTextNormalizer()
     expected = jiwer.process_words(
@@ -81,14 +84,14 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Whi
 
 
 def test_every_clip_is_encoded_alone_at_its_window(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
     evaluator.evaluate(pruned, window_s=9)
     assert sorted(encoded) == sorted(encoder_frames(9, utterance.duration_s) for utterance in sample.utterances)
 
 
 def test_a_rule_may_stop_after_any_block_but_the_last(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
     seen: list[int] = []
 
@@ -113,7 +116,7 @@ def test_a_rule_may_stop_after_any_block_but_the_last(
 
 
 def test_encoder_outputs_of_a_known_key_are_used_again(
-    evaluator: Evaluator, pruned: Whisper, encoded: list[int]
+    evaluator: Evaluator, pruned: Compressed, encoded: list[int]
 ) -> None:
     first = evaluator.evaluate(pruned, window_s=5, encoder_key="a")
     assert len(encoded) == 5
@@ -127,7 +130,7 @@ def test_encoder_outputs_of_a_known_key_are_used_again(
     assert len(encoded) == 20
 
 
-def test_drafts_change_nothing(evaluator: Evaluator, pruned: Whisper) -> None:
+def test_drafts_change_nothing(evaluator: Evaluator, pruned: Compressed) -> None:
     plain = evaluator.evaluate(pruned, window_s=5)
     other = evaluator.evaluate(pruned, window_s=12)
     for drafts in (plain, other):
@@ -135,7 +138,7 @@ def test_drafts_change_nothing(evaluator: Evaluator, pruned: Whisper) -> None:
 
 
 def test_block_size_and_seed_change_no_transcript(
-    evaluator: Evaluator, pruned: Whisper, sample: SpeechSet, features: CachedFeatures
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, features: CachedFeatures
 ) -> None:
     other = Evaluator(sample, dimensions=DIMENSIONS, features=features, block_size=20, seed=1)
     assert other.evaluate(pruned, window_s=5).utterances == evaluator.evaluate(pruned, window_s=5).utterances
@@ -146,7 +149,7 @@ def test_tiny_en_hears_the_sample(tiny_en: LoadedModel, sample: SpeechSet) -> No
     dimensions = replace(DIMENSIONS, n_text_ctx=448)
     speech = replace(sample, utterances=sample.utterances[:4])
     evaluation = Evaluator(speech, dimensions=dimensions, features=CachedFeatures(n_mels=80)).evaluate(
-        tiny_en.network, window_s=15
+        Compressed.original(tiny_en.network), window_s=15
     )
     assert evaluation.accuracy.wer < 0.2
 
@@ -178,21 +181,24 @@ def test_a_reference_fits_twice_into_the_limit(
     assert max_tokens(replace(sample.utterances[0], duration_s=duration_s), reference_tokens) == expected
 
 
-@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 7))
-def test_the_least_recently_used_outputs_go_first(requests: list[int], room: int) -> None:
-    """Tensor number i takes i floats; the model is a list, most recently used last."""
-    cache, held = _RecentTensors(4 * room), list[int]()
-    for number in requests:
-        found = cache.get(("key", number, "clip"))
-        assert (found is not None) == (number in held)
-        if found is None:
-            cache.put(("key", number, "clip"), torch.full((number,), float(number)))
-        else:
-            assert found.tolist() == [number] * number
-            held.remove(number)
-        held.append(number)
-        while sum(held) > room:
-            held.pop(0)
+@pytest.mark.parametrize(("networks", "encodings"), [(1, [5, 5, 10, 15]), (2, [5, 5, 10, 10])])
+def test_the_least_recently_used_outputs_go_first(  # noqa: PLR0917 - fixtures
+    networks: int,
+    encodings: list[int],
+    encoded: list[int],
+    pruned: Compressed,
+    sample: SpeechSet,
+    features: CachedFeatures,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is room for so many networks' outputs, of which one is float32 (frames / 2, 64)."""
+    frames = [encoder_frames(5, utterance.duration_s) for utterance in sample.utterances]
+    monkeypatch.setattr(module, "ENCODER_CACHE_BYTES", networks * 4 * 64 * sum(frames) // 2)
+    evaluator, seen = Evaluator(sample, dimensions=DIMENSIONS, features=features), []
+    for key in ("a", "a", "b", "a"):
+        evaluator.evaluate(pruned, window_s=5, encoder_key=key)
+        seen.append(len(encoded))
+    assert seen == encodings
 
 
 def test_a_manifest_without_features_folder_uses_the_cache(

@@ -12,9 +12,9 @@ import torch
 from common.errors import EvaluationError, InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
+from compression.compressed import Compressed
 from compression.export.manifest import Sources, artifact_bytes, read_origin
 from compression.export.targets import export
-from compression.techniques.vocabulary import token_ids
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from evaluators.accuracy import evaluator as module
@@ -56,7 +56,7 @@ def test_an_artifact_is_verified(artifact, evaluator, tiny_en, speech):
     recipe = read_origin(artifact).recipe
     network = compress(tiny_en, recipe)
     expected = evaluator.evaluate(network, window_s=recipe.window_s)
-    found = verify(artifact, evaluator, PLAN, network=network, window_s=recipe.window_s)
+    found = verify(artifact, evaluator, PLAN, compressed=network, window_s=recipe.window_s)
     assert (found.parity.identical, found.parity.differences) == (len(speech.utterances), ())
     assert found.accuracy == expected.accuracy
     assert found.size_bytes == sum(file.stat().st_size for file in artifact.iterdir())
@@ -99,7 +99,7 @@ def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp
     export(tiny_en, recipe, network, tmp_path / "a", target="onnxruntime", sources=Sources(model="tiny.en"))
     in_torch = evaluator.evaluate(network, window_s=recipe.window_s)
     heard = evaluator.evaluate_transcripts(
-        ArtifactRecogniser(tmp_path / "a", threads=1, ids=token_ids(network).tolist())
+        ArtifactRecogniser(tmp_path / "a", threads=1, ids=network.vocabulary.ids.tolist())
     )
     assert [utterance.hypothesis for utterance in heard.utterances] == [
         utterance.hypothesis for utterance in in_torch.utterances
@@ -116,7 +116,7 @@ def test_torch_and_artifact_hear_the_same_frames(window_s, artifact, evaluator, 
     monkeypatch.setattr(
         module, "encode", lambda network, mel: (seen["torch"].append(mel[0].numpy()), encode(network, mel))[1]
     )
-    evaluator.evaluate(tiny_en.network, window_s=window_s)
+    evaluator.evaluate(Compressed.original(tiny_en.network), window_s=window_s)
     recogniser = ArtifactRecogniser(artifact, threads=1)
     recogniser._transcriber.artifact = replace(recogniser._transcriber.artifact, window_s=window_s)
     run = recogniser._transcriber.model.encode
@@ -156,7 +156,7 @@ def test_damage_is_told(artifact, evaluator, tiny_en, tmp_path):
     weights = copy / "decoder.onnx.data"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(InputError, match="decoder.onnx.data is damaged"):
-        verify(copy, evaluator, PLAN, network=tiny_en.network, window_s=30.0)
+        verify(copy, evaluator, PLAN, compressed=Compressed.original(tiny_en.network), window_s=30.0)
     with pytest.raises(EvaluationError, match="cannot be measured: .*decoder.onnx.data is damaged"):
         measure_apart(copy, timed_clips(evaluator.speech), PLAN)
     (copy / "manifest.json").write_text("{}", encoding="utf-8")

@@ -12,12 +12,12 @@ from whisper.model import Linear
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.layers import Builder
 from compression.export.onnx_runtime.rounded import linear
-from compression.export.onnx_runtime.weights import Storage
+from compression.export.onnx_runtime.weights import Storage, stacked
+from compression.recipe.kernels import Precision
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
-from compression.techniques.grids import Grid, keep_quantised, round_to_grid
+from compression.techniques.grids import Grid, QuantisedMatrix, round_to_grid
 from devices.operation import Operation
-from evaluators.costs.items import ItemBuilder, UtteranceShape
-from evaluators.costs.kernel_choice import Precision, product, roundings
+from evaluators.costs.items import ItemBuilder, UtteranceShape, product, roundings
 from tests.strategies import small_dimensions
 
 INPUTS, OUTPUTS, RANK = 96, 40, 24
@@ -33,8 +33,10 @@ PRECISIONS = [
 ]
 
 
-def layer(precision: Precision, inputs: int = INPUTS, outputs: int = OUTPUTS) -> Linear:
-    """A layer as `compress` leaves it."""
+def layer(
+    precision: Precision, codes: dict[nn.Module, QuantisedMatrix], inputs: int = INPUTS, outputs: int = OUTPUTS
+) -> Linear:
+    """A layer as `compress` leaves it; its codes go into `codes`."""
     module = Linear(inputs, outputs)
     values, quantised = round_to_grid(
         module.weight.detach(), Grid(bits=precision.weight_bits, group_size=precision.group_size)
@@ -49,16 +51,18 @@ def layer(precision: Precision, inputs: int = INPUTS, outputs: int = OUTPUTS) ->
         rounding = BlockLinear(module, block=precision.group_size)
     else:
         rounding = DynamicLinear(module, bits=bits, range_over="clip")
-    keep_quantised(rounding, quantised)
+    if quantised:
+        codes[rounding] = quantised
     return rounding
 
 
-def written(precision: Precision, rows: str) -> list[onnx.NodeProto]:
+def written(precision: Precision, rows: str, inputs: int = INPUTS) -> list[onnx.NodeProto]:
     """The exporter's operators for a layer."""
     graph = Graph("layer")
-    x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", INPUTS))
-    storage = Storage(bits=precision.weight_bits, half_vectors=True)
-    graph.output(linear(graph, x, "layer", [layer(precision)], storage, rows=rows), "y", (1, "rows", OUTPUTS))
+    x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", inputs))
+    codes: dict[nn.Module, QuantisedMatrix] = {}
+    modules, storage = [layer(precision, codes, inputs)], Storage(precision=precision, half_vectors=True, codes=codes)
+    graph.output(linear(graph, x, "layer", modules, storage, rows=rows), "y", (1, "rows", OUTPUTS))
     return operators_of(graph)
 
 
@@ -109,6 +113,28 @@ def test_a_layer_is_priced_as_the_operators_that_it_is_written_as(precision: Pre
             assert attributes["accuracy_level"] == (4 if kernel.activation_bits == 8 else 1)
 
 
+@pytest.mark.parametrize("group_size", [0, 64, 128, 256])
+@pytest.mark.parametrize("inputs", [64, 128, 256])
+def test_blocks_are_priced_as_they_are_written_where_a_group_is_a_whole_row(inputs: int, group_size: int) -> None:
+    precision = Precision(weight_bits=4, group_size=group_size, activation_bits=8)
+    (node,) = [node for node in written(precision, "many", inputs) if node.op_type == "MatMulNBits"]
+    (block,) = [attribute.i for attribute in node.attribute if attribute.name == "block_size"]
+    assert block == product(7, inputs, OUTPUTS, precision).group_size
+    assert group_size in (0, block)
+
+
+def test_layers_that_are_stored_differently_are_no_one_matrix() -> None:
+    precision, codes = Precision(weight_bits=4, group_size=16), dict[nn.Module, QuantisedMatrix]()
+    storage = Storage(precision=precision, half_vectors=True, codes=codes)
+    integers = [layer(precision, codes), layer(precision, codes)]
+    assert stacked("layer", integers, storage).codes.codes.shape == (2 * OUTPUTS, INPUTS // 16, 16)
+    for other in (32, 8, 2):
+        with pytest.raises(ValueError, match="stored differently"):
+            stacked("layer", [*integers, layer(Precision(weight_bits=other, group_size=16), codes)], storage)
+    with pytest.raises(ValueError, match="stored differently"):
+        stacked("layer", [*integers, layer(Precision(weight_bits=4, group_size=32), codes)], storage)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 def test_operations_have_the_layers_shape(precision: Precision) -> None:
     for count, kind in ((7, "gemm"), (1, "gemv")):
@@ -124,8 +150,9 @@ def test_operations_have_the_layers_shape(precision: Precision) -> None:
 def test_low_rank_factors_are_priced_as_the_operators_that_they_are_written_as(precision: Precision, rows: str) -> None:
     graph = Graph("factors")
     x = graph.input("x", onnx.TensorProto.FLOAT, (1, "rows", INPUTS))
-    pair = nn.Sequential(layer(precision, INPUTS, RANK), layer(precision, RANK, OUTPUTS))
-    build = Builder(graph=graph, rows=rows, half_vectors=True)
+    codes: dict[nn.Module, QuantisedMatrix] = {}
+    pair = nn.Sequential(layer(precision, codes, INPUTS, RANK), layer(precision, codes, RANK, OUTPUTS))
+    build = Builder(graph=graph, rows=rows, precision=precision, half_vectors=True, codes=codes)
     graph.output(build.factors(x, "factors", pair, precision.weight_bits), "y", (1, "rows", OUTPUTS))
     setting = UtteranceShape(
         dimensions=small_dimensions(),

@@ -54,8 +54,8 @@ def test_an_interval_by_hand() -> None:
 
 
 def test_no_table_is_believed_beyond_reason() -> None:
-    for one in (comparison(0.0, 0.0), comparison(0.01, 0.05)):
-        assert log(interval_factor([one] * 5)) / Z == pytest.approx(LEAST_LOG_STD)
+    for alike in (comparison(0.0, 0.0), comparison(0.01, 0.05)):
+        assert log(interval_factor([alike] * 5)) / Z == pytest.approx(LEAST_LOG_STD)
 
 
 def test_graphs_are_checked_by_themselves() -> None:
@@ -83,8 +83,8 @@ def test_intervals_then_hold_nine_times_of_ten(count: int) -> None:
         shown = [comparison(error, own, part=part) for error in errors[1:].tolist() for part in ("encoder", "token")]
         found = with_intervals(graph_factors(shown), shown).decoder
         log_std = sqrt(own**2 + (log(found.interval_factor) / Z) ** 2)
-        one = comparison(float(errors[0]) - log(found.factor), log_std)
-        inside += one.predicted.low_ms <= one.measured_ms <= one.predicted.high_ms
+        another = comparison(float(errors[0]) - log(found.factor), log_std)
+        inside += another.predicted.low_ms <= another.measured_ms <= another.predicted.high_ms
     assert inside / rounds == pytest.approx(0.9, abs=0.03)
 
 
@@ -173,7 +173,10 @@ def test_factors_are_those_with_which_a_forgetful_machine_was_predicted_right(wo
 
 def test_what_was_not_timed_is_left_out(workloads: dict[str, Workload]) -> None:
     bench = FakeBench(lambda name, part: 5.0 if name == "base-1" else None)
-    assert [one.workload for one in compare(bench, workloads, load_profile("imx8mplus"))] == ["base-1", "base-1"]
+    assert [compared.workload for compared in compare(bench, workloads, load_profile("imx8mplus"))] == [
+        "base-1",
+        "base-1",
+    ]
 
 
 def test_a_runtime_that_is_too_old_is_named(workloads: dict[str, Workload]) -> None:

@@ -161,7 +161,7 @@ def test_models_run_and_their_values_are_counted(operation: Operation) -> None:
     model = operation_model(operation)
     session = ort.InferenceSession(model.model, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
-    feeds = {one.name: generator.integers(0, 50, one.shape).astype(one.type) for one in model.inputs}
+    feeds = {value.name: generator.integers(0, 50, value.shape).astype(value.type) for value in model.inputs}
     assert len(session.get_inputs()) + len(session.get_outputs()) == model.values
     assert len(session.get_outputs()) <= max(3 * MANY_OUTPUTS, model.copies)
     for output in session.run(None, feeds):

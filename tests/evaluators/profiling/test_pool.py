@@ -110,7 +110,7 @@ def test_the_first_operations_cover_the_shapes_of_every_kernel(tiny_pool: Pool, 
         if len(chosen) < FIRST_OPERATIONS:
             continue
         between = min(dist(point(a), point(b)) for a in chosen for b in chosen if a != b)
-        farthest = max(min(dist(point(operation), point(one)) for one in chosen) for operation in others)
+        farthest = max(min(dist(point(operation), point(other)) for other in chosen) for operation in others)
         assert farthest <= between + 1e-9
 
 

@@ -202,7 +202,7 @@ def test_rounds_take_the_most_doubtful_operations_of_many_kernels(pool: Pool) ->
         if operation in batch:
             continue
         # of its own kernel the more doubtful ones were taken, and no kernel got two more than this one
-        assert all(left[one] >= doubt for one in batch if kernel_of(one) == kernel)
+        assert all(left[timed] >= doubt for timed in batch if kernel_of(timed) == kernel)
         assert taken[kernel] >= max(taken.values()) - 1
 
 

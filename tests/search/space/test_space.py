@@ -102,7 +102,7 @@ def test_any_recipe_encodes_to_itself_or_to_none(data):
 
 @pytest.mark.parametrize(
     "outside",
-    [{"window_s": 17.0}, {"embedding_bits": 3}, {"importance": "norm", "refit": False}, {"encoder": (None, None)}],
+    [{"window_s": 17.0}, {"embedding_bits": 3}, {"importance": "combined", "refit": False}, {"encoder": (None, None)}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_recipe_outside_has_no_genes(outside):
@@ -180,7 +180,7 @@ def test_a_hopeless_recipe_rules_out_what_loses_units_beside():
     assert [space.rules_out(one, other) for one, other in permutations((whole, fewer, without), 2)] == [
         True, True, False, True, False, False,
     ]  # fmt: skip
-    assert not space.rules_out(fewer, replace(fewer, importance="norm"))
+    assert not space.rules_out(fewer, replace(fewer, importance="combined"))
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])

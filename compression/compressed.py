@@ -1,0 +1,61 @@
+"""What compressing gives, as a value: the network, the codes of its matrices, the tokens that it has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from whisper.model import Whisper
+
+from compression.techniques.grids import QuantisedMatrix
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """The tokens that a network has, which still speaks in the ids of the original.
+
+    `ids` (rows,) int64: the original's id of each row of the token embedding, ascending. `rows` (n_vocab,) int64: the
+    row of each of the original's ids; -1 where it has none.
+    """
+
+    ids: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, ids: Tensor, *, size: int) -> Self:
+        """Those of an original vocabulary of `size` tokens."""
+        rows = torch.full((size,), -1)
+        rows[ids] = torch.arange(len(ids))
+        return cls(ids=ids, rows=rows)
+
+    @classmethod
+    def whole(cls, size: int) -> Self:
+        return cls.of(torch.arange(size), size=size)
+
+    def kept_rows(self, ids: Sequence[int]) -> Tensor:
+        """The rows of those ids that have one."""
+        rows = self.rows[list(ids)]
+        return rows[rows >= 0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compressed:
+    """A network as `compress` makes it; its weights are float32 values on the grids that an artifact stores.
+
+    `matrices`: the codes of each weight on an integer grid, (outputs, everything else), by its module's name.
+    """
+
+    network: Whisper
+    matrices: Mapping[str, QuantisedMatrix]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def original(cls, network: Whisper) -> Self:
+        """A network as it is: all tokens, no integers."""
+        return cls(network=network, matrices={}, vocabulary=Vocabulary.whole(network.dims.n_vocab))
+
+    @property
+    def codes(self) -> dict[nn.Module, QuantisedMatrix]:
+        """The same as `matrices`, by module."""
+        return {self.network.get_submodule(name): matrix for name, matrix in self.matrices.items()}

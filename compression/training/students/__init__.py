@@ -1,1 +1,0 @@
-"""What can be trained: a compressed Whisper, and networks of another architecture."""
