@@ -187,7 +187,7 @@ def test_transcripts_that_are_known_are_not_decoded_again(artifact, evaluator, t
     monkeypatch.setattr(evaluator, "evaluate", None)
     monkeypatch.setattr("evaluators.accuracy.verification.measure_apart", lambda *_: None)
     known = heard | {first: "as it was recorded"}
-    found = verify(artifact, evaluator, PLAN, network=tiny_en.network, window_s=30.0, heard=known).parity
+    found = verify(artifact, evaluator, PLAN, compressed=Compressed.original(tiny_en.network), window_s=30.0, heard=known).parity
     assert [(difference.utterance_id, difference.torch) for difference in found.differences] == [
         (first, "as it was recorded")
     ]
