@@ -170,6 +170,21 @@ def test_combined_importance_of_a_channel_is_its_spread_times_its_column(
             assert np.allclose(calibration.importances[site.key]["combined"], expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("activation_bits", [32, 8])
+def test_the_codes_are_those_of_the_weights(model: LoadedModel, calibration: Calibration, activation_bits: int) -> None:
+    recipe = replace(pruned(model), embedding_bits=4, convolution_bits=8, activation_bits=activation_bits)
+    recipe = recipe.with_each_layer(attention_bits=16, ffn_bits=4)
+    compressed = compress(model, recipe, calibration)
+    stacked = {f"{stack}.blocks.{i}" for stack in ("encoder", "decoder") for i in range(len(getattr(recipe, stack)))}
+    expected = {f"{block}.mlp.{place}" for block in stacked for place in (0, 2)}
+    assert compressed.matrices.keys() == expected | {"encoder.conv1", "encoder.conv2", "decoder.token_embedding"}
+    for name, matrix in compressed.matrices.items():
+        weight = compressed.network.get_submodule(name).get_parameter("weight")
+        assert matrix.bits == (8 if "conv" in name else 4)
+        assert torch.equal(matrix.dequantised().view_as(weight), weight)
+        assert compressed.codes[compressed.network.get_submodule(name)] is matrix
+
+
 def test_weights_are_stored_at_the_recipes_bits(model: LoadedModel) -> None:
     recipe = original(model)
     recipe = replace(

@@ -1,9 +1,8 @@
 """Linear layers whose input is rounded to 8 or 16 bits as `compression.techniques.activations` does it in torch.
 
-Which kernel multiplies says `compression.recipe.kernels`.
-
 But for one thing: a dynamic range is that of all rows of a call, in torch that of each token. In a decoder that differs
-where a call has several, in the prompt of a multilingual model and with beams.
+where a call has several, in the prompt of a multilingual model and with beams. Which kernel multiplies says
+`compression.recipe.kernels`.
 """
 
 from collections.abc import Sequence
