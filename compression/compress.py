@@ -11,9 +11,9 @@ from whisper.model import Linear, Whisper
 
 from compression.calibration.calibration import Calibration
 from compression.calibration.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
-from compression.compressed import Compressed, Vocabulary
 from compression.recipe.recipe import EncoderLayer, Recipe
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
+from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.grids import (
     Grid,
     QuantisedMatrix,

@@ -9,10 +9,10 @@ from common.errors import EvaluationError, InputError
 from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.export.manifest import Sources
 from compression.export.targets import check_exportable, export
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import load_recovered
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.verification import MeasurementError, Verification, verify

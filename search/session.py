@@ -13,10 +13,10 @@ from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.dimensions import VOCABULARIES
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import has_words
 from compression.whisper.load import LoadedModel, load_model

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from common.errors import InputError
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.export import ggml
 from compression.export.manifest import Sources, write_manifest
 from compression.export.targets import TARGETS, check_exportable
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from search.artifacts import calibrated

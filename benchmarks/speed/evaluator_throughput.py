@@ -22,9 +22,9 @@ import whisper
 from whisper.model import Whisper
 
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.costs.inventory import operations

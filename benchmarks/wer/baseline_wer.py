@@ -26,7 +26,7 @@ from ctranslate2 import StorageView
 from faster_whisper import WhisperModel
 from whisper.tokenizer import get_tokenizer
 
-from compression.compressed import Compressed
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.word_errors import Accuracy, count_errors, pooled_accuracy

@@ -8,8 +8,8 @@ from typing import Self
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.word_errors import paired_difference

@@ -30,8 +30,8 @@ from techniques import techniques
 from common.errors import InputError, WhisperfitError
 from compression.calibration.calibration import measure
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import RECIPE_FILE, load_recovered
 from evaluators.costs.price import stored_bytes
 from evaluators.learning.calibration import calibration_samples

@@ -22,8 +22,8 @@ from techniques import BLOCK, Technique, heads, of_units, techniques, without_le
 from common.files import write_text_whole
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import load_recovered, save_recovered
 from compression.training.checkpoint import Checkpoint, Point
 from compression.training.reconstruction import reconstruct

@@ -22,8 +22,8 @@ from whisper.model import Whisper
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.vocabulary import keep_embedding_rows, kept_tokens
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_of

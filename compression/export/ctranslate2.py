@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
-from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.ctranslate2_format import (
     BINARY_VERSION,

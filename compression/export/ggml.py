@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import text_tokens, tokenizer_of

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
-from compression.compressed import Compressed
 from compression.export import ctranslate2, ggml
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 
 

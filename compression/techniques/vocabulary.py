@@ -18,9 +18,9 @@ from whisper.tokenizer import LANGUAGES, get_tokenizer
 
 from common.errors import CompressionError, InputError
 from compression.calibration.calibration import Calibration
-from compression.compressed import Vocabulary
 from compression.recipe.recipe import Recipe
 from compression.recipe.spaceless import SPACELESS
+from compression.techniques.compressed import Vocabulary
 from compression.whisper.tokenizer import text_tokens, tokenizer_of
 
 Needs = NDArray[np.float64]

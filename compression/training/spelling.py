@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from whisper.model import Whisper
 
-from compression.compressed import Vocabulary
+from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch, Batches, batch_of
 from compression.whisper.tokenizer import byte_pair_pieces, text_tokens, tokenizer_of
 

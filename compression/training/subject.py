@@ -7,9 +7,9 @@ from typing import Self
 from common.errors import InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import Unrounded, compress, unrounded
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS, RecoveryMethod, Stack
+from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights
 from compression.whisper.load import LoadedModel
 

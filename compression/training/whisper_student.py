@@ -10,10 +10,10 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.calibration.inputs import EMBEDDING, ENCODER_READER
-from compression.compressed import Vocabulary
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS, RecoveryMethod
 from compression.techniques.activations import RoundingLinear
+from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
 from compression.training.clip_cache import ClipCache

@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecoder, Whisper
 
 from common.errors import EvaluationError
-from compression.compressed import Compressed, Vocabulary
+from compression.techniques.compressed import Compressed, Vocabulary
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
 from runtime.repetition import is_loop
 

@@ -13,8 +13,8 @@ from whisper.model import Whisper
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
-from compression.compressed import Compressed
 from compression.recipe.dimensions import Dimensions
+from compression.techniques.compressed import Compressed
 from compression.whisper.network import encode
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode
 from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of

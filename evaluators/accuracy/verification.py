@@ -17,8 +17,8 @@ from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from common.errors import EvaluationError, InputError
-from compression.compressed import Compressed
 from compression.export.manifest import artifact_bytes
+from compression.techniques.compressed import Compressed
 from evaluators.accuracy.decoding import Hypothesis
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.groups import GroupAccuracy

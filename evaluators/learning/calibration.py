@@ -8,10 +8,10 @@ import torch
 
 from common.files import cache_folder, sha256_of_text, write_text_whole
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
-from compression.compressed import Compressed
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.recipe import Recipe
 from compression.sensitivity import sensitivity
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from compression.whisper.tokenizer import tokenizer_of

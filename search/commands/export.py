@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import InputError
-from compression.compressed import Compressed
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, sources_of

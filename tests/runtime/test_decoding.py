@@ -9,7 +9,7 @@ import whisper
 from whisper.decoding import DecodingResult
 from whisper.model import Whisper
 
-from compression.compressed import Compressed
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from evaluators.accuracy.decoding import Clip

@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 from whisper.tokenizer import Tokenizer
 
-from compression.compressed import Compressed
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.kernels import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import suppressed_tokens, text_tokens, tokenizer_of
 

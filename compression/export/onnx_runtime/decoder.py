@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from onnx import TensorProto
 from whisper.model import ResidualAttentionBlock, Whisper
 
-from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import look_up, multiply
 from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.export.onnx_runtime.weights import stacked
 from compression.recipe.recipe import DecoderLayer, Recipe
+from compression.techniques.compressed import Compressed
 
 
 def decoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:

@@ -8,13 +8,13 @@ from onnx import TensorProto
 from torch import nn
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, sinusoids
 
-from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.kernels import expanded
 from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.export.onnx_runtime.weights import stacked
 from compression.recipe.kernels import Precision
 from compression.recipe.recipe import EncoderLayer, Recipe
+from compression.techniques.compressed import Compressed
 
 MAX_TIMESCALE = 10_000.0
 """Of Whisper's sinusoidal positions (`whisper.model.sinusoids`)."""

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from whisper.model import MultiHeadAttention
 
-from compression.compressed import Compressed
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.kernels import Rows
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage
 from compression.recipe.kernels import FLOAT_BITS, Precision
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.export.manifest import Sources, write_manifest
 from compression.export.onnx_runtime.artifact import export, unsupported_reason
 from compression.export.onnx_runtime.graph import Graph
@@ -19,6 +18,7 @@ from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
 from compression.recipe.kernels import block_of
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of

@@ -12,9 +12,9 @@ from whisper.tokenizer import get_tokenizer
 from common.errors import CompressionError, InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.techniques import vocabulary
+from compression.techniques.compressed import Compressed
 from compression.techniques.vocabulary import CAPITALISED, check_words, has_words, kept_tokens
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import text_tokens

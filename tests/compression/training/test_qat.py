@@ -7,10 +7,10 @@ import torch
 
 from compression.calibration.calibration import measure
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.straight_through import straight_through
 from compression.training.batches import batch_of

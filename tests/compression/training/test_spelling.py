@@ -15,8 +15,8 @@ from whisper.tokenizer import get_tokenizer
 
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
 from compression.compress import compress
-from compression.compressed import Compressed, Vocabulary
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.vocabulary import keep_embedding_rows
 from compression.training.batches import batch_of
 from compression.training.distillation import Distillation, Matching, Teacher

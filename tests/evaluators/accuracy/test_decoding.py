@@ -12,8 +12,8 @@ from whisper.decoding import DecodingTask
 from whisper.model import Linear, Whisper
 
 from common.errors import EvaluationError
-from compression.compressed import Compressed, Vocabulary
 from compression.techniques.activations import DynamicLinear
+from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.vocabulary import keep_embedding_rows
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode

@@ -13,8 +13,8 @@ from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
 from common.errors import InputError
-from compression.compressed import Compressed
 from compression.recipe.dimensions import VOCABULARIES
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy import evaluator as module
 from evaluators.accuracy.evaluator import Evaluation, Evaluator, max_tokens

@@ -12,9 +12,9 @@ import torch
 from common.errors import EvaluationError, InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.compressed import Compressed
 from compression.export.manifest import Sources, artifact_bytes, read_origin
 from compression.export.targets import export
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from evaluators.accuracy import evaluator as module
@@ -187,7 +187,9 @@ def test_transcripts_that_are_known_are_not_decoded_again(artifact, evaluator, t
     monkeypatch.setattr(evaluator, "evaluate", None)
     monkeypatch.setattr("evaluators.accuracy.verification.measure_apart", lambda *_: None)
     known = heard | {first: "as it was recorded"}
-    found = verify(artifact, evaluator, PLAN, compressed=Compressed.original(tiny_en.network), window_s=30.0, heard=known).parity
+    found = verify(
+        artifact, evaluator, PLAN, compressed=Compressed.original(tiny_en.network), window_s=30.0, heard=known
+    ).parity
     assert [(difference.utterance_id, difference.torch) for difference in found.differences] == [
         (first, "as it was recorded")
     ]
