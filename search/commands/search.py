@@ -60,6 +60,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     folder = RunFolder.open_to_write(path)
     config = folder.config()
     session = reopen_session(folder, Console(stderr=True).print)
+    folder.record_versions()
     store = StudyStore(folder.study_file)
     end = End(seconds=_seconds(config.hours), trials=config.trials)
     if hours is not None or trials is not None:
