@@ -16,7 +16,18 @@ from common.errors import InputError
 from common.files import write_text_whole
 from search.config import SearchConfig
 
-PACKAGES = ("whisperfit", "torch", "openai-whisper", "optuna", "jiwer", "fvcore", "numpy", "pandas")
+PACKAGES = ("whisperfit", "torch", "openai-whisper", "onnxruntime", "optuna", "jiwer", "fvcore", "numpy", "pandas")
+DECIDING = {
+    "whisperfit": "what was decided before may be decided otherwise now",
+    "torch": "WERs may differ in the last digits from those before",
+    "openai-whisper": "WERs may differ from those before: it normalises transcripts and computes features",
+    "onnxruntime": "artifacts may be faster or slower, and transcribe otherwise, than before",
+    "jiwer": "errors may be counted otherwise than before",
+    "numpy": "costs may differ in the last digits from those before",
+}
+"""Packages whose change a run should know of when it goes on, and why."""
+LATER = "{} (resumed)"
+"""The environment's key for the versions that a run went on with, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +190,34 @@ class RunFolder:
             "processor": processor(),
             **digests,
         }
+        self._write_environment(environment)
+
+    def version_changes(self) -> list[str]:
+        """One line for each package that has another version than when the run last went on."""
+        return [
+            f"{name} {before} -> {version(name)}: {DECIDING[name]}" for name, before in self._other_versions().items()
+        ]
+
+    def record_versions(self) -> None:
+        """Keep what changed beside what was, so that the report tells."""
+        environment = self.environment()
+        for name in self._other_versions():
+            known = environment.get(LATER.format(name))
+            environment[LATER.format(name)] = f"{known}, {version(name)}" if known else version(name)
+        if environment != self.environment():
+            self._write_environment(environment)
+
+    def _other_versions(self) -> dict[str, str]:
+        """The latest version that the run knew of each package that is another one today."""
+        environment = self.environment()
+        latest = {
+            name: environment.get(LATER.format(name), environment[name]).split(", ")[-1]
+            for name in DECIDING
+            if name in environment
+        }
+        return {name: before for name, before in latest.items() if before != version(name)}
+
+    def _write_environment(self, environment: Mapping[str, str]) -> None:
         write_text_whole(self.environment_file, json.dumps(environment, indent=2) + "\n")
 
     def environment(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from compression.recipe.dimensions import VOCABULARIES
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
-from compression.techniques.vocabulary import has_words
+from compression.techniques.vocabulary import unknown_words
 from compression.whisper.load import LoadedModel, load_model
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.evaluator import Evaluator
@@ -259,11 +259,12 @@ def _with_known_words(choices: Choices, language: str, *, space: str, say: Say) 
 
     Raises InputError where a space of the user's own asks for it.
     """
-    if VOCABULARY not in choices or has_words(language):
+    reason = unknown_words(language) if VOCABULARY in choices else None
+    if reason is None:
         return choices
     if space not in PRESETS:
-        raise InputError(f"space {space}: {VOCABULARY}: there is no list of words of {language}; leave this gene out")
-    say(f"The vocabulary stays whole: there is no list of words of {language}")
+        raise InputError(f"space {space}: {VOCABULARY} for {language}: {reason}; or leave this gene out")
+    say(f"The vocabulary stays whole, for {language}: {reason}")
     return {name: values for name, values in choices.items() if name != VOCABULARY}
 
 
@@ -274,6 +275,8 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
     """
     opened = _open(folder.config(), say, lambda message: say(f"Note: {message}"))
     session = replace(opened, recovered=folder.recovered)
+    for change in folder.version_changes():
+        say(f"Note: {change}")
     before = folder.environment()
     changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
     if changed:

@@ -6,11 +6,13 @@ See docs/decisions/0015-which-tokens-stay.md.
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import groupby
+from types import ModuleType
 
 import numpy as np
 import torch
-import wordfreq
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from whisper.model import Whisper
@@ -29,27 +31,43 @@ RAREST = 1e-7
 """Words that are rarer than once in ten million words say nothing about which tokens are needed."""
 CAPITALISED = 0.2
 """How often a word is capitalised, against once in small letters, unless it is a name."""
+INSTALL = "pip install 'whisperfit[vocabulary]' (in a checkout: pip install -e '.[vocabulary]')"
 _LISTS = {"no": "nb", "tl": "fil", "hr": "sh", "bs": "sh"}
 """wordfreq's names for lists of Whisper's languages, where they differ."""
 
 
+def unknown_words(language: str) -> str | None:
+    """Why it is not known which words a language has (`de+en` are two), or None where it is."""
+    if find_spec("wordfreq") is None:
+        return f"lists of words are not installed: {INSTALL}"
+    known = _languages_with_words()
+    if set(language.split("+")) <= known:
+        return None
+    return f"there is no list of its words, only for {', '.join(sorted(known))}"
+
+
 def has_words(language: str) -> bool:
-    """Whether it is known which words a language has; `de+en` are two."""
-    return set(language.split("+")) <= _languages_with_words()
+    """Whether it is known which words a language has."""
+    return unknown_words(language) is None
 
 
 def check_words(language: str) -> None:
     """Raise InputError unless `has_words`."""
-    if not has_words(language):
-        known = ", ".join(sorted(_languages_with_words()))
-        raise InputError(f"vocabulary_language {language!r}: there is no list of its words, only for {known}")
+    reason = unknown_words(language)
+    if reason:
+        raise InputError(f"vocabulary_language {language!r}: {reason}")
 
 
 @lru_cache(maxsize=1)
 def _languages_with_words() -> frozenset[str]:
     """Of those that Whisper knows."""
-    listed = wordfreq.available_languages()
+    listed = _word_lists().available_languages()
     return frozenset(code for code in LANGUAGES if _LISTS.get(code, code) in listed)
+
+
+def _word_lists() -> ModuleType:
+    """wordfreq: its lists take 57 MB, and only a shorter vocabulary needs them."""
+    return import_module("wordfreq")
 
 
 def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> Vocabulary:
@@ -110,7 +128,7 @@ def _needs(language: str, *, multilingual: bool) -> Needs:
     check_words(language)
     tokenizer = get_tokenizer(multilingual)
     needs = np.zeros(tokenizer.eot)
-    frequencies = wordfreq.get_frequency_dict(_LISTS.get(language, language))
+    frequencies = _word_lists().get_frequency_dict(_LISTS.get(language, language))
     frequent = ((word, frequency) for word, frequency in frequencies.items() if frequency >= RAREST)
     single = frozenset(text_tokens(tokenizer))
     for frequency, group in groupby(frequent, key=lambda pair: pair[1]):

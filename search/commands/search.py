@@ -96,6 +96,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
         config, store = folder.config(), StudyStore(folder.study_file)
         check_configuration(store, config)
         session = reopen_session(folder, Console(stderr=True).print)
+        folder.record_versions()
         end = End(seconds=_seconds(config.hours), trials=config.trials)
         if hours is not None or trials is not None:
             end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)

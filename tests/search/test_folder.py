@@ -166,3 +166,41 @@ def test_without_locks_a_run_goes_elsewhere(run):
         RunFolder(run).locked(),
     ):
         pass
+
+
+def test_a_run_that_goes_on_with_other_packages_says_so(run, monkeypatch):
+    folder = RunFolder.open(run)
+    today = {"torch": "2.13.0", "openai-whisper": "20250625"}
+    monkeypatch.setattr("search.folder.version", lambda name: today.get(name, "1.0"))
+    assert folder.version_changes() == [], "before there is an environment"
+    folder.write_environment({"model_sha256": "0" * 64})
+    began = folder.environment()
+    assert folder.version_changes() == []
+    folder.record_versions()
+    assert folder.environment() == began
+
+    today["torch"] = "2.14.1"
+    (line,) = folder.version_changes()
+    assert line.startswith("torch 2.13.0 -> 2.14.1: ")
+    folder.record_versions()
+    assert folder.environment() == began | {"torch (resumed)": "2.14.1"}
+    assert folder.version_changes() == [], "it is known now"
+
+    today |= {"torch": "2.15.0", "openai-whisper": "20270101"}
+    assert [line.split(":")[0] for line in folder.version_changes()] == [
+        "torch 2.14.1 -> 2.15.0",
+        "openai-whisper 20250625 -> 20270101",
+    ]
+    folder.record_versions()
+    assert folder.environment() == began | {
+        "torch (resumed)": "2.14.1, 2.15.0",
+        "openai-whisper (resumed)": "20270101",
+    }
+
+
+def test_a_run_of_before_onnxruntime_was_recorded_goes_on(run):
+    folder = RunFolder.open(run)
+    folder.write_environment({})
+    kept = {name: value for name, value in folder.environment().items() if name != "onnxruntime"}
+    folder.environment_file.write_text(json.dumps(kept), encoding="utf-8")
+    assert folder.version_changes() == []

@@ -53,12 +53,23 @@ def test_a_preset_loses_the_gene_where_no_words_are_known(language, kept):
     choices = _with_known_words(CHOICES, language, space="coarse", say=told.append)
     assert ("vocabulary" in choices) == kept
     assert "window_s" in choices
-    assert told == ([] if kept else [f"The vocabulary stays whole: there is no list of words of {language}"])
+    assert len(told) == 1 - kept
+    assert all(line.startswith(f"The vocabulary stays whole, for {language}: there is no list of its") for line in told)
+
+
+def test_a_preset_loses_the_gene_where_the_lists_are_not_installed(monkeypatch):
+    monkeypatch.setattr("compression.techniques.vocabulary.find_spec", lambda package: None)
+    told: list[str] = []
+    assert "vocabulary" not in _with_known_words(CHOICES, "en", space="coarse", say=told.append)
+    assert told[0].startswith("The vocabulary stays whole, for en: lists of words are not installed: pip install ")
+    with pytest.raises(InputError, match=r"space mine.toml: .* not installed: pip install 'whisperfit\[vocabulary\]'"):
+        _with_known_words(CHOICES, "en", space="mine.toml", say=print)
 
 
 def test_a_space_that_asks_for_it_is_refused():
     with pytest.raises(
-        InputError, match="space mine.toml: vocabulary: there is no list of words of yo; leave this gene out"
+        InputError,
+        match="space mine.toml: vocabulary for yo: there is no list of its words, .* leave this gene out",
     ):
         _with_known_words(CHOICES, "yo", space="mine.toml", say=print)
     assert _with_known_words({"window_s": (30.0,)}, "yo", space="mine.toml", say=print) == {"window_s": (30.0,)}

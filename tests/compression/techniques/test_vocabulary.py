@@ -1,6 +1,8 @@
 """Which tokens stay: against the words one by one, against bytes, and on the network."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +141,22 @@ def test_languages_of_which_no_words_are_known():
             check_words(unknown)
     with pytest.raises(InputError, match="vocabulary_language 'yo': there is no list of its words, only for ar, "):
         kept(51865, 4096, "yo")
+
+
+def test_without_the_extra_no_words_are_known(monkeypatch):
+    monkeypatch.setattr("compression.techniques.vocabulary.find_spec", lambda package: None)
+    assert not has_words("en")
+    with pytest.raises(
+        InputError, match=r"'en': lists of words are not installed: pip install 'whisperfit\[voc"
+    ) as told:
+        check_words("en")
+    assert "\n" not in str(told.value)
+
+
+def test_the_lists_are_imported_when_they_are_needed():
+    code = "import sys, compression.compress, compression.techniques.vocabulary; print('wordfreq' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
 
 
 def test_the_network_has_the_rows_that_stay():
