@@ -117,17 +117,16 @@ def is_mp3(file: BinaryIO, start: int) -> bool:
 
 
 def _chain(file: BinaryIO, place: range, frames: int) -> bool:
-    """Whether that many frames of one kind follow one another, or as many as there is room for."""
+    """Whether that many frames of one kind follow one another, or as many as there is room for: the last may be cut."""
     position, kind = place.start, None
-    for _ in range(frames):
-        head = _at(file, position, _HEAD_BYTES)
-        if kind and (position == place.stop or tag_bytes(file, position)):
-            return True
-        header = _header(head[:4])
+    for number in range(frames):
+        if number and (position >= place.stop or tag_bytes(file, position)):
+            return number > 1 or position <= place.stop
+        header = _header(_at(file, position, 4))
         if header is None or (kind or header.kind) != header.kind:
             return False
         position, kind = position + header.size_bytes, header.kind
-    return position <= place.stop
+    return True
 
 
 def streams(file: BinaryIO, place: range, note: Note) -> Iterator[Stream]:

@@ -309,7 +309,7 @@ def test_24_bits_of_any_rate_and_channels(heard: Heard, rate: int, channels: int
 
 def test_raw_samples_are_told_what_they_need(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes((SAMPLES * 2**15).astype("<i2").tobytes())
-    with pytest.raises(AudioError, match=r"a\.raw does not decode: .*raw samples need a header: convert them to WAV"):
+    with pytest.raises(AudioError, match=r"a\.raw does not decode: .*convert it to WAV; raw samples need a header"):
         read_sound(tmp_path / "a.raw")
 
 
