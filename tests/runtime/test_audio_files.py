@@ -154,6 +154,8 @@ def test_a_first_frame_that_states_too_few_is_not_believed(heard: Heard) -> None
 def test_an_mp3_of_fewer_frames_than_stated_is_truncated(heard: Heard) -> None:
     refused(heard, stating_frames(mp3(), 5), r"is truncated: its header states \d+ MP3 frames, \d+ are there")
     refused(heard, mp3()[: len(mp3()) // 2], "is truncated")
+    second = mp3(seed=1)
+    refused(heard, mp3() + second[: second.find(second[:2], 4)], "is truncated")  # the frame that states it alone
 
 
 def test_an_incomplete_last_frame_is_said(heard: Heard) -> None:
