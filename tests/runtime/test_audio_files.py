@@ -256,6 +256,12 @@ def test_a_wav_that_states_no_length_is_read_to_its_end(heard: Heard, stated: in
     assert "states no length" in sound.notes[0]
 
 
+def test_samples_beyond_the_stated_length_are_said(heard: Heard) -> None:
+    sound = heard(stating_bytes(WAV, 32_000))
+    is_pcm(sound.samples, SAMPLES[:16_000])
+    assert "its last 16000 bytes are not part of what its header states, and were not read" in sound.notes[0]
+
+
 @pytest.mark.parametrize("after", [b"", chunk(b"LIST", b"INFOISFT\6\0\0\0Lavf58")])
 def test_a_wav_that_holds_nothing_says_so(heard: Heard, after: bytes) -> None:
     empty = WAV[: WAV.find(b"data")] + chunk(b"data", b"") + after
