@@ -10,7 +10,9 @@ from runtime.audio_files.splice import Splice
 from runtime.audio_files.stream import Floats, Note, Stream, block_frames
 from runtime.errors import AudioError
 
-READ = "WAV, FLAC, MP3, OGG and what else libsndfile decodes are read; raw samples need a header: convert them to WAV"
+READ = (
+    "read are WAV, FLAC, MP3, OGG and what else libsndfile knows: convert it to WAV; raw samples need a header for that"
+)
 _UNKNOWN_FRAMES = 1 << 62
 """libsndfile counts this many and more where it does not know."""
 _PLACEHOLDER_BYTES = 0x7FFF_F000

@@ -117,17 +117,16 @@ def is_mp3(file: BinaryIO, start: int) -> bool:
 
 
 def _chain(file: BinaryIO, place: range, frames: int) -> bool:
-    """Whether that many frames of one kind follow one another, or as many as there is room for."""
+    """Whether that many frames of one kind follow one another, or as many as there is room for: the last may be cut."""
     position, kind = place.start, None
-    for _ in range(frames):
-        head = _at(file, position, _HEAD_BYTES)
-        if kind and (position == place.stop or tag_bytes(file, position)):
-            return True
-        header = _header(head[:4])
+    for number in range(frames):
+        if number and (position >= place.stop or tag_bytes(file, position)):
+            return number > 1 or position <= place.stop
+        header = _header(_at(file, position, 4))
         if header is None or (kind or header.kind) != header.kind:
             return False
         position, kind = position + header.size_bytes, header.kind
-    return position <= place.stop
+    return True
 
 
 def streams(file: BinaryIO, place: range, note: Note) -> Iterator[Stream]:
@@ -140,6 +139,7 @@ def streams(file: BinaryIO, place: range, note: Note) -> Iterator[Stream]:
 
 
 def _runs(file: BinaryIO, place: range, note: Note) -> Iterator[_Run]:
+    """Each begins with a frame that states a length, or where the kind changes; the last one may be without frames."""
     run, position, strange = None, place.start, 0
     while position < place.stop:
         head = _at(file, position, _HEAD_BYTES)
@@ -151,7 +151,7 @@ def _runs(file: BinaryIO, place: range, note: Note) -> Iterator[_Run]:
             position += skipped or 1
             continue
         if position + header.size_bytes > place.stop:
-            note("its last frame is incomplete: a part of a tenth of a second is missing at the end")
+            note("its last frame is incomplete: less than a tenth of a second is missing at the end")
             break
         stating = _states_length(head, header)
         if run is None or stating or not known:
@@ -163,7 +163,7 @@ def _runs(file: BinaryIO, place: range, note: Note) -> Iterator[_Run]:
         else:
             run.add(range(position, position + header.size_bytes))
         position += header.size_bytes
-    if run and run.frames:
+    if run:
         yield run
     if 2 * strange > len(place):
         raise AudioError("holds MP3 frames among other data: take the sound out of it, into a file of its own")

@@ -73,6 +73,9 @@ def _data_chunks(file: BinaryIO, start: int, note: Note) -> Iterator[tuple[_Layo
     layout, long_bytes = None, 0
     while len(head := _at(file, start, 8)) == 8:
         name, size = struct.unpack("<4sI", head)
+        if not _is_name(name):
+            note(f"its last {stop - start} bytes are not part of what its header states, and were not read")
+            return
         start += 8
         if name in FORMS:
             start += 4
@@ -103,11 +106,16 @@ def _are_chunks(file: BinaryIO, start: int) -> bool:
     stop = file.seek(0, 2)
     while start < stop:
         head = _at(file, start, 8)
-        if len(head) < 8 or not all(32 <= letter < 127 for letter in head[:4]):
+        if len(head) < 8 or not _is_name(head[:4]):
             return False
         size = int.from_bytes(head[4:], "little")
         start += 12 if head[:4] in FORMS else 8 + size + size % 2
     return start - stop <= 1
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether a chunk may be called so."""
+    return all(32 <= letter < 127 for letter in name)
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:

@@ -154,6 +154,8 @@ def test_a_first_frame_that_states_too_few_is_not_believed(heard: Heard) -> None
 def test_an_mp3_of_fewer_frames_than_stated_is_truncated(heard: Heard) -> None:
     refused(heard, stating_frames(mp3(), 5), r"is truncated: its header states \d+ MP3 frames, \d+ are there")
     refused(heard, mp3()[: len(mp3()) // 2], "is truncated")
+    second = mp3(seed=1)
+    refused(heard, mp3() + second[: second.find(second[:2], 4)], "is truncated")  # the frame that states it alone
 
 
 def test_an_incomplete_last_frame_is_said(heard: Heard) -> None:
@@ -254,6 +256,12 @@ def test_a_wav_that_states_no_length_is_read_to_its_end(heard: Heard, stated: in
     assert "states no length" in sound.notes[0]
 
 
+def test_samples_beyond_the_stated_length_are_said(heard: Heard) -> None:
+    sound = heard(stating_bytes(WAV, 32_000))
+    is_pcm(sound.samples, SAMPLES[:16_000])
+    assert "its last 16000 bytes are not part of what its header states, and were not read" in sound.notes[0]
+
+
 @pytest.mark.parametrize("after", [b"", chunk(b"LIST", b"INFOISFT\6\0\0\0Lavf58")])
 def test_a_wav_that_holds_nothing_says_so(heard: Heard, after: bytes) -> None:
     empty = WAV[: WAV.find(b"data")] + chunk(b"data", b"") + after
@@ -309,7 +317,7 @@ def test_24_bits_of_any_rate_and_channels(heard: Heard, rate: int, channels: int
 
 def test_raw_samples_are_told_what_they_need(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes((SAMPLES * 2**15).astype("<i2").tobytes())
-    with pytest.raises(AudioError, match=r"a\.raw does not decode: .*raw samples need a header: convert them to WAV"):
+    with pytest.raises(AudioError, match=r"a\.raw does not decode: .*convert it to WAV; raw samples need a header"):
         read_sound(tmp_path / "a.raw")
 
 
