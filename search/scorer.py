@@ -101,7 +101,9 @@ class Scorer:
             evaluation = self._evaluate(recipe, baseline)
         except (CompressionError, EvaluationError) as error:
             return "failed", None, str(error)
-        note = evaluation.stopped or (script_note(session.evaluator.pairs(evaluation)) if baseline is None else "")
+        note = evaluation.stopped or (
+            script_note(self._session.evaluator.pairs(evaluation)) if baseline is None else ""
+        )
         return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), note
 
     def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
