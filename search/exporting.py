@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Protocol
 
 from common.errors import EvaluationError
-from compression.recipe.recipe import Recipe
 from search.interrupts import Interruption
 from search.ledger import Ledger
 from search.outcome import ArtifactRecord
 from search.trial import Trial
 
-MakeArtifact = Callable[[Recipe, Path], ArtifactRecord]
-"""Writes a recipe's artifact into a folder and measures it: see `search.artifacts.make_artifact`."""
+MakeArtifact = Callable[[Trial, Path], ArtifactRecord]
+"""Writes the artifact of a trial's recipe into a folder and measures it: see `search.artifacts.make_artifact`."""
 
 
 class Watcher(Protocol):
@@ -40,7 +39,7 @@ def export_front(
                 break
             watcher.exporting(trial)
             try:
-                ledger.keep_artifact(trial, make(trial.recipe, folder))
+                ledger.keep_artifact(trial, make(trial, folder))
             except EvaluationError as error:
                 watcher.say(f"the artifact of trial {trial.number} is not measured (resume tries again): {error}")
     return not interruption.asked

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
-from compression.recipe.recipe import Recipe
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.commands.report import NO_RECIPE_EXIT, write_all
@@ -31,6 +30,7 @@ from search.run_records import check_configuration, load_elapsed, save_configura
 from search.scorer import Scorer
 from search.session import Session, open_session, reopen_session
 from search.time_budget import End, RunClock, TimeBudget
+from search.trial import Trial
 
 
 class _Recorder:
@@ -67,8 +67,8 @@ class Ending:
         self.clock.save()
         return exported
 
-    def _make(self, recipe: Recipe, folder: Path) -> ArtifactRecord:
-        return make_artifact(self.session, recipe, folder)
+    def _make(self, trial: Trial, folder: Path) -> ArtifactRecord:
+        return make_artifact(self.session, trial.recipe, folder)
 
 
 def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:

@@ -6,11 +6,11 @@ Each finished trial carries its whole record as JSON; texts about the run as a w
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import FULL, InputError
@@ -62,9 +62,8 @@ class StudyStore:
         """Open or create the study. Raises InputError when the file cannot be written or is no study."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{quote(str(file))}", engine_kwargs={"connect_args": {"timeout": BUSY_S}}
-            )
+            url = URL.create("sqlite", database=str(file)).render_as_string()  # a path may hold ?, #, %, { and spaces
+            storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
             self.study = _study(storage)
         except (SQLAlchemyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error

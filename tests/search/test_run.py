@@ -117,7 +117,8 @@ class World:
     def exporting(self, trial: Trial) -> None:
         self.events.append("exporting")
 
-    def make_artifact(self, recipe: Recipe, folder: Path) -> ArtifactRecord:
+    def make_artifact(self, trial: Trial, folder: Path) -> ArtifactRecord:
+        recipe = trial.recipe
         for _ in range(self.interrupt_at.count(-len(self.exported))):
             os.kill(os.getpid(), signal.SIGINT)
         self.exported.append(recipe)
