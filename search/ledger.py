@@ -6,7 +6,6 @@ from compression.recipe.recipe import Recipe
 from search.engines.study_store import StudyStore
 from search.front import front
 from search.outcome import ArtifactRecord, Confirmation, Outcome
-from search.proposals import is_hopeless
 from search.run_records import (
     load_artifacts,
     load_confirmations,
@@ -30,7 +29,6 @@ class Ledger:
         self._trials: list[Trial] = []
         self._by_recipe: dict[str, Trial] = {}
         self._scored: list[Trial] = []
-        self._hopeless: list[Recipe] = []
         self._front: tuple[Trial, ...] = ()
         self._confirmations = load_confirmations(store)
         self._artifacts = load_artifacts(store)
@@ -51,11 +49,6 @@ class Ledger:
         return self._front
 
     @property
-    def hopeless(self) -> Sequence[Recipe]:
-        """Recipes that rule out all that is more compressed."""
-        return self._hopeless
-
-    @property
     def baseline_and_front(self) -> list[Trial]:
         """What is confirmed and exported: each once, the baseline first; empty before the first trial."""
         return [*self._trials[:1], *(trial for trial in self._front if trial.number != self._trials[0].number)]
@@ -72,8 +65,6 @@ class Ledger:
             self._scored.append(trial)
         if trial.feasible:
             self._front = front([*self._front, trial])
-        if is_hopeless(trial):
-            self._hopeless.append(trial.recipe)
 
     def confirmation(self, trial: Trial) -> Confirmation | None:
         """What the confirm set said of a trial."""

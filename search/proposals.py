@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
 
+import numpy as np
+
+from compression.recipe.order import position
 from compression.recipe.recipe import Recipe
 from search.limits.group_budget import GROUP
 from search.space.genes import Value
@@ -14,17 +16,6 @@ HOPELESS = 0.3
 """A recipe that was this far over a limit, relative to it, rules out everything that is more compressed."""
 DOWN, UP = (1,), (-1,)
 """One step to the more, and to the less compressed value of a gene."""
-
-
-class Tried(Protocol):
-    """What is known of recipes: see `search.ledger.Ledger`."""
-
-    @property
-    def hopeless(self) -> Sequence[Recipe]:
-        """Those that were hopelessly over a limit."""
-
-    def find(self, recipe: Recipe) -> Trial | None:
-        """The recipe's trial."""
 
 
 def starting_genes(space: Space) -> tuple[Genes, ...]:
@@ -60,23 +51,44 @@ def _weights_at(space: Space, level: int) -> dict[str, Value]:
     return {name: space.choices[name][min(level, len(space.choices[name]) - 1)] for name in _weight_genes(space)}
 
 
-def neighbours(space: Space, trial: Trial, tried: Tried, steps: Sequence[int] = DOWN) -> Iterator[tuple[Genes, Recipe]]:
-    """What differs from a trial by one gene, so many values further, and was not tried; without its recovery.
-
-    Left out is what is at least as compressed as a trial that was hopelessly over a limit.
-    """
+def neighbours(space: Space, trial: Trial, steps: Sequence[int] = DOWN) -> Iterator[tuple[Genes, Recipe]]:
+    """What differs from a trial by one gene, so many values further; without its recovery."""
     genes = space.encode(replace(trial.recipe, recovery=None))
     if genes is None:
         return
     for name, values in space.choices.items():
-        for position in (values.index(genes[name]) + step for step in steps):
-            if not 0 <= position < len(values):
+        for index in (values.index(genes[name]) + step for step in steps):
+            if not 0 <= index < len(values):
                 continue
-            changed = genes | {name: values[position]}
-            recipe = space.decode(changed)
-            if tried.find(recipe) or any(space.rules_out(hopeless, recipe) for hopeless in tried.hopeless):
-                continue
-            yield changed, recipe
+            changed = genes | {name: values[index]}
+            yield changed, space.decode(changed)
+
+
+class Hopeless:
+    """Recipes that were hopelessly over a limit, and so rule out all that is at least as compressed.
+
+    A run has thousands, each compared with every neighbour of the best trial: numpy finds the few that may count.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._recipes: dict[tuple[object, ...], list[Recipe]] = {}
+        self._amounts: dict[tuple[object, ...], list[tuple[float, ...]]] = {}
+
+    def add(self, trial: Trial) -> None:
+        """Know a trial, which counts if it is hopeless."""
+        if is_hopeless(trial):
+            choices, amounts = position(self._space.in_order(trial.recipe))
+            self._recipes.setdefault(choices, []).append(trial.recipe)
+            self._amounts.setdefault(choices, []).append(amounts)
+
+    def rules_out(self, recipe: Recipe) -> bool:
+        """Whether the recipe is at least as compressed as one of them."""
+        choices, amounts = position(self._space.in_order(recipe))
+        if choices not in self._amounts:
+            return False
+        may_count = (np.asarray(amounts) <= np.asarray(self._amounts[choices])).all(axis=1)
+        return any(self._space.rules_out(self._recipes[choices][index], recipe) for index in np.flatnonzero(may_count))
 
 
 def is_hopeless(trial: Trial) -> bool:

@@ -22,6 +22,13 @@ def at_least_as_compressed(recipe: Recipe, other: Recipe) -> bool:
     return all(ours <= theirs for ours, theirs in zip(_amounts(recipe), _amounts(other), strict=True))
 
 
+def position(recipe: Recipe) -> tuple[tuple[object, ...], tuple[float, ...]]:
+    """Where a recipe stands in the order: it can only be at least as compressed as what has the same first part and no
+    smaller number in the second.
+    """
+    return (len(recipe.encoder), len(recipe.decoder), *_choices(recipe)), _amounts(recipe)
+
+
 def _choices(recipe: Recipe) -> tuple[object, ...]:
     choices = (recipe.activation_ranges, recipe.importance, recipe.refit, recipe.recovery)
     return (*choices, recipe.rounding, recipe.range_estimator, recipe.smoothing)

@@ -1,12 +1,12 @@
 """Where proposals come from: starting points, steps from the best trial, and a sampler for the rest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from compression.recipe.recipe import Recipe
 from search.engines.base import Engine, Proposal
 from search.ledger import Ledger
-from search.proposals import DOWN, UP, neighbours, starting_genes
+from search.proposals import DOWN, UP, Hopeless, neighbours, starting_genes
 from search.space.space import Genes, Space
 from search.trial import Trial
 
@@ -33,6 +33,8 @@ class LocalSteps:
         self._ledger = ledger
         self._pricer = pricer
         self._repeats = 0
+        self._hopeless = Hopeless(space)
+        self._known = 0
         starts = starting_genes(space)
         self._starts = len(starts)
         for genes in starts:
@@ -67,7 +69,7 @@ class LocalSteps:
     def _cheaper_than_the_best(self) -> Iterator[tuple[float, Genes]]:
         """Untried neighbours of the cheapest feasible trial, with their objective, where it is smaller."""
         for best in self._ledger.front[:1]:
-            for genes, recipe in neighbours(self._space, best, self._ledger, DOWN):
+            for genes, recipe in self._untried(best, DOWN):
                 objective = self._pricer.objective(recipe)
                 if objective < best.objective:
                     yield objective, genes
@@ -75,6 +77,15 @@ class LocalSteps:
     def _around_the_front(self) -> Iterator[tuple[float, Genes]]:
         """Untried neighbours of all that is on the front, or of the original, whose costs keep every limit."""
         for trial in self._ledger.front or self._ledger.trials[:1]:
-            for genes, recipe in neighbours(self._space, trial, self._ledger, DOWN + UP):
+            for genes, recipe in self._untried(trial, DOWN + UP):
                 if self._pricer.rejection(recipe) is None:
                     yield self._pricer.objective(recipe), genes
+
+    def _untried(self, trial: Trial, steps: Sequence[int]) -> Iterator[tuple[Genes, Recipe]]:
+        """Neighbours that are not known, nor at least as compressed as a hopeless one."""
+        for known in self._ledger.trials[self._known :]:
+            self._hopeless.add(known)
+        self._known = len(self._ledger.trials)
+        for genes, recipe in neighbours(self._space, trial, steps):
+            if self._ledger.find(recipe) is None and not self._hopeless.rules_out(recipe):
+                yield genes, recipe

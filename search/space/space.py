@@ -92,11 +92,11 @@ class Space:
 
     def rules_out(self, hopeless: Recipe, recipe: Recipe) -> bool:
         """Whether a recipe is at least as compressed as another; one that loses no unit goes with every measure."""
+        return at_least_as_compressed(self.in_order(recipe), self.in_order(hopeless))
 
-        def chosen(recipe: Recipe) -> Recipe:
-            return recipe if recipe.is_pruned(self.dimensions) else replace(recipe, importance=MEASURE)
-
-        return at_least_as_compressed(chosen(recipe), chosen(hopeless))
+    def in_order(self, recipe: Recipe) -> Recipe:
+        """The recipe as it is compared with others."""
+        return recipe if recipe.is_pruned(self.dimensions) else replace(recipe, importance=MEASURE)
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Every gene uniformly over its values, independently."""

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,9 +7,10 @@ from hypothesis import strategies as st
 
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import Recovery
+from search.engines.local_steps import LocalSteps
 from search.front import front
-from search.proposals import HOPELESS, is_hopeless, neighbours, starting_genes
-from search.space.space import Space
+from search.proposals import DOWN, HOPELESS, starting_genes
+from search.space.space import Genes, Space
 from search.trial import Trial
 from tests.search.answers import answer, toy_space
 from tests.search.conftest import DIMENSIONS
@@ -18,17 +20,23 @@ SPACES = {"toy": toy_space(), "coarse": make_space(DIMENSIONS, "coarse"), "fine"
 
 
 class Tried:
-    """See `search.proposals.Tried`: by brute force."""
+    """A ledger that finds by brute force."""
 
     def __init__(self, trials: list[Trial]) -> None:
         self.trials = trials
-
-    @property
-    def hopeless(self) -> list[Recipe]:
-        return [trial.recipe for trial in self.trials if is_hopeless(trial)]
+        self.front = front(trials)
 
     def find(self, recipe: Recipe) -> Trial | None:
         return next((trial for trial in self.trials if trial.recipe == recipe), None)
+
+
+def untried(space: Space, best: Trial, trials: list[Trial]) -> list[tuple[Genes, Recipe]]:
+    """The neighbours that a search goes on to."""
+    steps = LocalSteps(SimpleNamespace(**dict.fromkeys(ENGINE, lambda _: None)), space, Tried(trials), None)  # type: ignore[arg-type]
+    return list(steps._untried(best, DOWN))
+
+
+ENGINE = ("enqueue", "begin", "put_back", "add")
 
 
 def positions(space: Space, genes) -> list[int]:
@@ -73,7 +81,7 @@ def test_neighbours_are_one_step_away_new_and_not_hopeless(seed, count, name):
     best = front(trials)[0] if front(trials) else trials[0]
     best_genes = space.encode(best.recipe)
     assert best_genes is not None
-    found = list(neighbours(space, best, Tried(trials)))
+    found = untried(space, best, trials)
     for genes, recipe in found:
         steps = np.subtract(positions(space, genes), positions(space, best_genes))
         assert sorted(steps)[-1] == 1
@@ -99,7 +107,7 @@ def test_neighbours_are_one_step_away_new_and_not_hopeless(seed, count, name):
 def test_a_recipe_outside_the_space_has_no_neighbours():
     space = SPACES["toy"]
     outside = answer(0, replace(space.original, window_s=17.0))
-    assert list(neighbours(space, outside, Tried([outside]))) == []
+    assert untried(space, outside, [outside]) == []
 
 
 def test_a_groups_limit_rules_out_nothing_else():
@@ -108,7 +116,7 @@ def test_a_groups_limit_rules_out_nothing_else():
     original = answer(0, space.original)
     for name, is_ruled_out in (("wer", True), ("group", False)):
         over = replace(original, violations={"wer": -0.1} | {name: 3 * HOPELESS})
-        assert bool(list(neighbours(space, over, Tried([over])))) != is_ruled_out
+        assert bool(untried(space, over, [over])) != is_ruled_out
 
 
 def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
@@ -116,5 +124,5 @@ def test_a_recovered_best_trial_has_the_neighbours_of_its_recipe_before():
     best = answer(3, space.original)
     recovery = Recovery(method="distill", weights_sha256="ab" * 32)
     recovered = replace(best, recipe=replace(best.recipe, recovery=recovery))
-    assert list(neighbours(space, recovered, Tried([best]))) == list(neighbours(space, best, Tried([best])))
+    assert untried(space, recovered, [best]) == untried(space, best, [best])
     assert space.encode(recovered.recipe) is None

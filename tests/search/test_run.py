@@ -23,6 +23,7 @@ from search.interrupts import Interruption
 from search.ledger import SCORED, Ledger
 from search.limits.budget import WerLimit
 from search.outcome import ArtifactFigures, ArtifactRecord, Outcome
+from search.proposals import is_hopeless
 from search.run import MAX_DEATHS, Run
 from search.run_records import RunFacts, load_elapsed, read_outcome, save_facts
 from search.scorer import Baseline
@@ -511,6 +512,7 @@ def test_a_sampler_that_repeats_itself_does_not_end_the_run_while_neighbours_are
     assert process.search(NO_END)
     trials = store.trials()
     recipes = {trial.recipe for trial in trials}
+    hopeless = [trial.recipe for trial in trials if is_hopeless(trial)]
     for end in process.ledger.front:
         genes = space.encode(end.recipe)
         assert genes
@@ -518,7 +520,7 @@ def test_a_sampler_that_repeats_itself_does_not_end_the_run_while_neighbours_are
             at = values.index(genes[name])
             for value in (*values[max(0, at - 1) : at], *values[at + 1 : at + 2]):
                 neighbour = space.decode(genes | {name: value})
-                ruled_out = any(space.rules_out(hopeless, neighbour) for hopeless in process.ledger.hopeless)
+                ruled_out = any(space.rules_out(recipe, neighbour) for recipe in hopeless)
                 assert neighbour in recipes or ruled_out or world.rejection(neighbour)
 
 
