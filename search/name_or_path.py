@@ -27,13 +27,13 @@ NAMES: Mapping[str, Collection[str]] = {
 def settled(given: str, names: Collection[str], folder: Path = Path()) -> str:
     """The name as it is, a path absolute; in a file it is relative to that file's folder.
 
-    What is neither a name nor there and does not look like a path stays as it was given: whoever needs it complains.
+    What is not there stays as it was given, in a file beside it if it has a slash: whoever needs it complains.
     """
     if given in names:
         return given
     path = folder / expanded(Path(given))
-    is_path = os.sep in given or str(Path(given)) in names or _exists(path)
-    return str(_absolute(path)) if is_path else given
+    is_of_a_file = os.sep in given and folder != Path()
+    return str(_absolute(path)) if is_of_a_file or str(Path(given)) in names or _exists(path) else given
 
 
 def recorded(value: str, names: Collection[str], folder: Path) -> str:

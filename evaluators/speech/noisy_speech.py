@@ -17,6 +17,9 @@ AUDIO_ENDINGS = (".flac", ".mp3", ".ogg", ".wav")
 _SEED = 0
 """Not the search's: runs with other seeds hear the same speech."""
 
+MOST_DB = 120
+"""More than 16 bits can tell apart (96 dB)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixing:
@@ -121,4 +124,6 @@ def _level_db(text: str, asked: str) -> float | None:
         level = float("nan")
     if not isfinite(level):
         raise InputError(f"--snr-db {asked!r}: write decibels, or several with `clean` among them, such as 20,10,clean")
+    if abs(level) > MOST_DB:
+        raise InputError(f"--snr-db {asked!r}: decibels lie between -{MOST_DB} and {MOST_DB}; nothing is heard beyond")
     return level

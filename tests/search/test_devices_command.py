@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from devices.profile import known_profiles, load_profile
 from search.commands.devices import devices_overview, show_devices
+from tests.devices.test_plausibility import TOML, scaled, written
 
 
 def test_overview_lists_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,3 +40,13 @@ def test_detail_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     show_devices("imx8mplus", as_json=False)
     printed = capsys.readouterr().out
     assert all(named.name in printed for named in load_profile("imx8mplus").description.named_facts())
+
+
+def test_numbers_that_disagree_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = written(tmp_path, TOML, scaled(1000))
+    show_devices(board, as_json=True)
+    (by_clock, by_facts) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "are its times in microseconds, not ms?" in by_clock
+    assert "are its times in microseconds, not ms?" in by_facts
+    show_devices(board, as_json=False)
+    assert capsys.readouterr().out.count("Warning: ") == 2

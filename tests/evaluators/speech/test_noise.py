@@ -163,6 +163,12 @@ def test_levels_are_decibels_or_clean(text: str, levels: tuple[float | None, ...
     assert Mixing.parse(Path("noise"), text) == Mixing(noise=Path("noise"), levels_db=levels)
 
 
+@pytest.mark.parametrize("text", ["121", "20,-1000", "1e9"])
+def test_levels_beyond_hearing_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="decibels lie between -120 and 120"):
+        Mixing.parse(Path("noise"), text)
+
+
 @pytest.mark.parametrize("text", ["", "loud", "10,,5", "inf", "nan", "10 dB"])
 def test_other_levels_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="write decibels, or several"):
