@@ -16,6 +16,7 @@ from runtime.audio import Floats
 from runtime.errors import ArtifactError
 from runtime.repetition import is_loop
 from runtime.tokens import SpecialTokens, Vocabulary
+from runtime.unheard import is_word, reached_s
 
 Ids = npt.NDArray[np.int64]
 Ending = Literal["complete", "limit", "loop"]
@@ -32,6 +33,9 @@ class Text(Protocol):
 
     def rows(self, rows: Sequence[int]) -> "Text":
         """The given rows of the batch, in that order."""
+
+    def attention(self, tokens: Sequence[int]) -> Floats | None:
+        """Where each of the tokens of a whole text listens (tokens, positions); None where the model does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,20 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
         avg_logprob=best.logprob / (len(best.tokens) + 1),
         compression_ratio=compression_ratio(text),
     )
+
+
+def text_end_s(
+    opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, task: str, audio_s: float
+) -> float | None:
+    """Where in its audio of `audio_s` seconds a transcript ends (`runtime.unheard`); None where the model does not say:
+    artifacts from before it was asked.
+    """
+    prompt = (vocabulary.special.start, *vocabulary.prompt(language=opening.language, task=task))
+    attention = opening.text.attention((*prompt, *said.tokens))
+    if attention is None:
+        return None
+    words = [is_word(vocabulary.spelling(token)) for token in said.tokens]
+    return reached_s(attention[len(prompt) - 1 : -1], words, audio_s)
 
 
 def compression_ratio(text: str) -> float:

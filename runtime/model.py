@@ -16,6 +16,9 @@ from runtime.errors import ArtifactError
 
 Ids = npt.NDArray[np.int64]
 
+QUERY = "audio_query"
+"""The decoder's output (1, tokens, width): the last layer's queries to the audio."""
+
 _LOAD_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -64,6 +67,24 @@ class WindowText:
         values = self.decoder.run_with_ort_values(names, {"tokens": _value(tokens), **self.audio, **self.past})
         past = dict(zip(self.past, values[1:], strict=True))
         return values[0].numpy(), WindowText(decoder=self.decoder, audio=self.audio, past=past)
+
+    def attention(self, tokens: Sequence[int]) -> Floats | None:
+        """Where the decoder's last layer listens after each of the tokens of a text from its very beginning.
+
+        (tokens, positions): the mean over its heads. None for artifacts whose decoder has no output `audio_query`.
+        """
+        if QUERY not in [output.name for output in self.decoder.get_outputs()]:
+            return None
+        past = {name: _value(value.numpy()[:1, :, :0]) for name, value in self.past.items()}
+        inputs = {"tokens": _value(np.array([tokens])), **self.audio, **past}
+        (query,) = self.decoder.run_with_ort_values([QUERY], inputs)
+        keys = self.audio[f"cross_key_{len(self.past) // 2 - 1}"].numpy()[0]
+        heads, _, width = keys.shape
+        queries = query.numpy()[0].reshape(-1, heads, width).transpose(1, 0, 2)
+        scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(np.float32(width))
+        weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+        mean: Floats = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=0)
+        return mean
 
     def rows(self, rows: Sequence[int]) -> "WindowText":
         """The given rows of the batch, in that order, some perhaps several times."""

@@ -17,24 +17,37 @@ PAUSE_S, HOP_S = 0.3, 0.01
 
 
 def cut(samples: Floats) -> Iterator[slice]:
-    """Pieces of at most 26 s, without gap or overlap, of 16 kHz audio (samples,).
+    """Pieces of at most 26 s, without gap or overlap, of 16 kHz audio (samples,): one after the other."""
+    piece = next_piece(samples, 0)
+    yield piece
+    while piece.stop < len(samples):
+        piece = next_piece(samples, piece.stop)
+        yield piece
 
-    A piece ends in the middle of the 0.3 s with the least energy among its last 10 s, the last of several equal ones.
+
+def next_piece(samples: Floats, start: int) -> slice:
+    """The piece of 16 kHz audio (samples,) that begins at `start`.
+
+    It ends in the middle of the 0.3 s with the least energy among its last 10 s, the last of several equal ones.
     """
-    start = 0
-    while len(samples) - start > LONGEST_S * SAMPLE_RATE:
-        latest = min(start + round(LONGEST_S * SAMPLE_RATE), len(samples) - round(SHORTEST_S * SAMPLE_RATE))
-        earliest = latest - round(SEARCHED_S * SAMPLE_RATE)
-        stop = earliest + _quietest(samples[earliest:latest])
-        yield slice(start, stop)
-        start = stop
-    yield slice(start, len(samples))
+    if len(samples) - start <= LONGEST_S * SAMPLE_RATE:
+        return slice(start, len(samples))
+    latest = min(start + round(LONGEST_S * SAMPLE_RATE), len(samples) - round(SHORTEST_S * SAMPLE_RATE))
+    earliest = latest - round(SEARCHED_S * SAMPLE_RATE)
+    hop = round(HOP_S * SAMPLE_RATE)
+    return slice(start, earliest + quietest(energies(samples[earliest:latest])) * hop)
 
 
-def _quietest(samples: Floats) -> int:
-    """The middle of the quietest 0.3 s, in samples."""
-    hop, hops = round(HOP_S * SAMPLE_RATE), round(PAUSE_S / HOP_S)
-    energy = np.square(samples[: len(samples) // hop * hop].reshape(-1, hop)).sum(axis=1)
-    pauses = np.convolve(energy, np.ones(hops), mode="valid")
+def energies(samples: Floats) -> Floats:
+    """Of every whole hundredth of a second of 16 kHz audio (samples,): (frames,)."""
+    hop = round(HOP_S * SAMPLE_RATE)
+    energy: Floats = np.square(samples[: len(samples) // hop * hop].reshape(-1, hop)).sum(axis=1)
+    return energy
+
+
+def quietest(energy: Floats) -> int:
+    """The frame in the middle of the quietest 0.3 s, the last of several, of at least as many frames."""
+    frames = round(PAUSE_S / HOP_S)
+    pauses = np.convolve(energy, np.ones(frames), mode="valid")
     last = len(pauses) - 1 - int(pauses[::-1].argmin())
-    return (last + hops // 2) * hop
+    return last + frames // 2

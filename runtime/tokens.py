@@ -55,9 +55,13 @@ class Vocabulary:
     def text(self, tokens: Sequence[int]) -> str:
         """What the tokens say; special tokens say nothing, and bytes that are no UTF-8 become U+FFFD."""
         try:
-            return b"".join(b64decode(self._texts[token]) for token in tokens).decode("utf-8", errors="replace")
+            return b"".join(map(self.spelling, tokens)).decode("utf-8", errors="replace")
         except binascii.Error as error:
             raise ArtifactError(f"the artifact's tokens.txt.gz is damaged: {error}") from error
+
+    def spelling(self, token: int) -> bytes:
+        """A token's bytes; none for special tokens."""
+        return b64decode(self._texts[token])
 
     def check(self, *, language: str | None, task: str) -> None:
         """Raise OptionError unless the model knows the language (None: its own choice) and the task."""

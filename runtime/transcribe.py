@@ -8,10 +8,11 @@ import numpy as np
 
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, decode, open_window
+from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, decode, open_window, text_end_s
 from runtime.mel import log_mel
 from runtime.model import Model
-from runtime.pieces import cut
+from runtime.pieces import energies, next_piece
+from runtime.unheard import unheard_s
 from runtime.window import encoder_frames
 
 # openai-whisper's defaults
@@ -19,6 +20,12 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_COMPRESSION_RATIO = 2.4
 MIN_AVG_LOGPROB = -1.0
 MAX_NO_SPEECH_PROB = 0.6
+
+CERTAIN_AVG_LOGPROB = -0.5
+"""Below it a text counts as invented where the model says that nobody speaks. openai-whisper says -1, of texts with
+timestamps, which noise makes improbable: hum is "." at -1.18 for it, and "you" at -0.69 without them."""
+INVENTED_AVG_LOGPROB = -2.0
+"""Below it no text is kept: what all temperatures make of noise at last. openai-whisper keeps it."""
 
 SILENCE_PEAK = 1e-4
 """A piece in which no sample exceeds this (-80 dB of full scale, 3 steps of 16-bit audio) is silence and not decoded:
@@ -85,15 +92,19 @@ class Transcriber:
         if self._vocabulary.special.languages is None:
             language = "en"
         rng = np.random.default_rng(seed)
-        segments = []
-        for piece in cut(samples):
+        segments, heard, start = list[Segment](), None, 0
+        while start < len(samples) or not segments:
+            piece = next_piece(samples, start)
             opening = self._hear(samples[piece], language=language, task=task)
             said = self._decode(opening, beams=beams, rng=rng) if opening else None
-            segments.append(_segment(piece, opening, said))
-            if opening and segments[-1].text:
-                language = opening.language
+            rest = self._rest(samples[piece], opening, said, task=task) if opening and said else None
+            start = piece.stop if rest is None else piece.start + rest
+            segments.append(_segment(slice(piece.start, start), opening, said))
+            if opening and said and segments[-1].text:
+                heard = heard or opening.language
+                language = language if _failed(said) else opening.language
         text = " ".join(segment.text for segment in segments if segment.text)
-        return Transcript(text=text, language=language, segments=tuple(segments))
+        return Transcript(text=text, language=language or heard, segments=tuple(segments))
 
     def _hear(self, samples: Floats, *, language: str | None, task: str) -> PromptedWindow | None:
         """The window of a piece; None when it is silent."""
@@ -113,6 +124,15 @@ class Transcriber:
                 break
         return said
 
+    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded, *, task: str) -> int | None:
+        """Where the piece must be decoded again, in samples; None where its text covers it, or is no good itself."""
+        if _failed(said) or _is_silent(opening, said):
+            return None
+        audio_s = len(samples) / SAMPLE_RATE
+        end_s = text_end_s(opening, self._vocabulary, said, task=task, audio_s=audio_s)
+        rest_s = None if end_s is None else unheard_s(energies(samples), end_s)
+        return None if rest_s is None else round(rest_s * SAMPLE_RATE)
+
 
 def _failed(said: Decoded) -> bool:
     """Whether the text is repetitive or improbable."""
@@ -121,9 +141,15 @@ def _failed(said: Decoded) -> bool:
 
 
 def _is_silent(opening: PromptedWindow, said: Decoded) -> bool:
-    """Whether there is no speech: the model says so, and what it heard none the less is improbable."""
+    """Whether there is no speech: the model says so, and is not certain of what it heard none the less."""
     no_speech_prob = opening.no_speech_prob or 0.0
-    return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < MIN_AVG_LOGPROB
+    return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < CERTAIN_AVG_LOGPROB
+
+
+def _is_invented(opening: PromptedWindow, said: Decoded) -> bool:
+    """Whether nobody said the text: it has no word, or there is no speech, or it is far too improbable."""
+    has_words = any(character.isalnum() for character in said.text)
+    return not has_words or _is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
 
 
 def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
@@ -133,7 +159,7 @@ def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None)
     return Segment(
         start_s=start_s,
         end_s=end_s,
-        text="" if _is_silent(opening, said) else said.text,
+        text="" if _is_invented(opening, said) else said.text,
         avg_logprob=said.avg_logprob,
         no_speech_prob=opening.no_speech_prob,
         compression_ratio=said.compression_ratio,

@@ -12,7 +12,7 @@ The text is that of `whisper.decode` at temperature 0 without timestamps. What m
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ from common.errors import EvaluationError
 from compression.techniques.compressed import Compressed, Vocabulary
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
 from runtime.repetition import is_loop
+from runtime.unheard import POSITION_S, is_word, reached_s
 
 Ending = Literal["complete", "limit", "loop"]
 
@@ -43,12 +44,14 @@ class Clip:
 
     `features`: the encoder's output (positions, n_audio_state). `language`: Whisper's code, such as "en"; English-only
     models ignore it. `max_tokens`: where decoding ends at the latest; Whisper's own limit, n_text_ctx // 2, holds
-    as well. `draft`: the original's ids of a guess at the transcript, without prompt and end; may be empty.
+    as well. `audio_s`: how much of what the encoder saw is the clip, silence behind it not included; None: all of it.
+    `draft`: the original's ids of a guess at the transcript, without prompt and end; may be empty.
     """
 
     features: Tensor
     language: str
     max_tokens: int
+    audio_s: float | None = None
     draft: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,12 +62,22 @@ class Clip:
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """A transcript. `tokens`: its ids, those of the original vocabulary, without prompt and end. `ending`: end token,
-    token limit or repetition loop.
+    token limit or repetition loop. `reached_s`: where in the audio it ended; None where nobody looked.
     """
 
     text: str
     tokens: tuple[int, ...]
     ending: Ending
+    reached_s: float | None = field(default=None, compare=False)
+
+
+def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
+    """The transcript of a clip that was heard in parts, at least one. `ending`: the first that is not complete."""
+    return Hypothesis(
+        text=" ".join(part.text for part in parts if part.text),
+        tokens=tuple(token for part in parts for token in part.tokens),
+        ending=next((part.ending for part in parts if part.ending != "complete"), "complete"),
+    )
 
 
 @torch.inference_mode()
@@ -99,6 +112,7 @@ class _Stream:
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
         self.ending: Ending | None = None
+        self.reached_s: float | None = None
         self.caches: list[_Caches] = []
         self._clip = clip
         self._blocks = network.decoder.blocks
@@ -107,6 +121,7 @@ class _Stream:
         self._draft = [token for token in clip.draft if vocabulary.rows[token] >= 0]
         self._reach = FIRST_REACH
         self._proposed: list[int] = []
+        self._queries: list[Tensor] = []
 
     @property
     def length(self) -> int:
@@ -140,10 +155,12 @@ class _Stream:
         self._reach = 2 * self._reach if agreed == len(self._proposed) else max(1, self._reach // 2)
         for cache in self.caches:
             cache.length += len(self.fed) + agreed
+        self._queries.append(self.caches[-1].query[:, len(self.fed) - 1 : len(self.fed) + agreed])
         self.fed = [choices[agreed]]
         for token in choices[: agreed + 1]:
             self._take(token)
             if self.ending:
+                self.reached_s = self._reached_s()
                 self.caches = []
                 return
 
@@ -160,18 +177,26 @@ class _Stream:
         elif is_loop(self.tokens):
             self.ending = "loop"
 
+    def _reached_s(self) -> float:
+        """Where the text ends, by the last block's attention to the clip: see `runtime.unheard`."""
+        attention = self.caches[-1].attention(torch.cat(self._queries, dim=1)[:, : len(self.tokens)])
+        words = [is_word(self.tokenizer.encoding.decode_single_token_bytes(token)) for token in self.tokens]
+        audio_s = len(self._clip.features) * POSITION_S if self._clip.audio_s is None else self._clip.audio_s
+        return reached_s(attention.numpy(), words, audio_s)
+
     def hypothesis(self) -> Hypothesis:
         """The transcript, once decoding has ended."""
         if self.ending is None:
             raise RuntimeError("this clip is still being decoded")
         text = self.tokenizer.decode(self.tokens).strip()
-        return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending)
+        return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, reached_s=self.reached_s)
 
 
 class _Caches:
     """Keys and values (heads, positions, head width) of one block for one clip.
 
-    `length`: positions that hold text; what lies behind them belongs to rejected drafts and is overwritten.
+    `length`: positions that hold text; what lies behind them belongs to rejected drafts and is overwritten. `query`:
+    what last attended to the clip.
     """
 
     def __init__(self, block: ResidualAttentionBlock, features: Tensor, capacity: int) -> None:
@@ -181,6 +206,7 @@ class _Caches:
         self._clip_values = _split_heads(cross, cross.value(features[None])[0]).contiguous()
         shape = (own.n_head, capacity, len(own.query.weight) // own.n_head)
         self._text_keys, self._text_values = features.new_empty(shape), features.new_empty(shape)
+        self.query = features.new_empty(shape)
         self.length = 0
 
     def attend_text(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -192,7 +218,13 @@ class _Caches:
         return scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=sees)[0]
 
     def attend_clip(self, query: Tensor) -> Tensor:
+        self.query = query
         return scaled_dot_product_attention(query[None], self._clip_keys[None], self._clip_values[None])[0]
+
+    def attention(self, queries: Tensor) -> Tensor:
+        """Where queries (heads, rows, width) look in the clip: (rows, positions), the mean over the heads."""
+        scores = queries @ self._clip_keys.transpose(1, 2) / queries.shape[-1] ** 0.5
+        return scores.softmax(dim=-1).mean(dim=0)
 
 
 def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: Vocabulary) -> None:

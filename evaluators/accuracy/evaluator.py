@@ -16,8 +16,9 @@ from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.techniques.compressed import Compressed
 from compression.whisper.network import encode
-from evaluators.accuracy.decoding import Clip, Hypothesis, decode
+from evaluators.accuracy.decoding import Hypothesis, decode, joined
 from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of
+from evaluators.accuracy.hearing import Hearing
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 from evaluators.accuracy.normalisers import normaliser_of
 from evaluators.accuracy.word_errors import (
@@ -30,6 +31,9 @@ from evaluators.accuracy.word_errors import (
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import check_languages, language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
+from runtime.audio import SAMPLE_RATE, Floats
+from runtime.mel import WINDOW_SAMPLES
+from runtime.pieces import energies
 from runtime.window import encoder_frames
 
 BLOCK_SIZE = 20
@@ -38,8 +42,8 @@ ENCODER_CACHE_BYTES = 2 << 30
 TOKENS_PER_S = 12
 SPARE_TOKENS = 16
 
-_EncoderEntry = tuple[str | None, int, str]
-"""The encoder's key, the window in frames, the utterance."""
+_EncoderEntry = tuple[str | None, int, str, int]
+"""The encoder's key, the window in frames, the utterance, the sample that it is heard from."""
 
 Transcribe = Callable[[Utterance, int], Hypothesis]
 """What a recogniser says to an utterance, in at most so many tokens."""
@@ -112,6 +116,7 @@ class Evaluator:
         self.groups = groups_of(speech.utterances, normaliser)
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
         self._encoder_outputs: LRUCache[_EncoderEntry, Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
+        self._energies: dict[str, Floats] = {}
         order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
         self._blocks = [order[first : first + block_size] for first in range(0, len(order), block_size)]
 
@@ -136,16 +141,33 @@ class Evaluator:
         for block in self._blocks:
             if done and should_stop and (stopped := self._stop_reason(done, should_stop)):
                 break
-            started = perf_counter()
-            outputs = [
-                self._encoder_output(compressed.network, utterance, window_s, encoder_key) for utterance in block
-            ]
-            encoded = perf_counter()
-            hypotheses = decode(compressed, self._clips(block, outputs, drafts))
-            finished = perf_counter()
-            scored = tuple(self._score(utterance, said) for utterance, said in zip(block, hypotheses, strict=True))
-            done.append(_Block(scored=scored, encoder_s=encoded - started, decoder_s=finished - encoded))
+            done.append(self._block(compressed, block, _Encoding(window_s=window_s, key=encoder_key), drafts))
         return self._evaluation(done, stopped)
+
+    def _block(
+        self, compressed: Compressed, block: list[Utterance], encoding: "_Encoding", drafts: Evaluation | None
+    ) -> "_Block":
+        """Decode the utterances together, then again what their texts do not cover (`runtime.unheard`)."""
+        draft_of = {s.counts.utterance_id: s.hypothesis.tokens for s in drafts.utterances} if drafts else {}
+        hearings = [Hearing(u, self._max_tokens[u.id], draft_of.get(u.id, ())) for u in block]
+        waiting, encoder_s, decoder_s = hearings, 0.0, 0.0
+        while waiting:
+            started = perf_counter()
+            outputs = [self._encoder_output(compressed.network, h.utterance, h.start, encoding) for h in waiting]
+            encoded = perf_counter()
+            clips = [hearing.clip(output) for hearing, output in zip(waiting, outputs, strict=True)]
+            for hearing, said in zip(waiting, decode(compressed, clips), strict=True):
+                hearing.take(said, self._energy(hearing.utterance))
+            encoder_s += encoded - started
+            decoder_s += perf_counter() - encoded
+            waiting = [hearing for hearing in waiting if not hearing.is_whole]
+        scored = tuple(self._score(hearing.utterance, joined(hearing.parts)) for hearing in hearings)
+        return _Block(scored=scored, encoder_s=encoder_s, decoder_s=decoder_s)
+
+    def _energy(self, utterance: Utterance) -> Floats:
+        if utterance.id not in self._energies:
+            self._energies[utterance.id] = energies(utterance.samples()[:WINDOW_SAMPLES])
+        return self._energies[utterance.id]
 
     def evaluate_transcripts(self, transcribe: Transcribe) -> Evaluation:
         """Score any recogniser on the set, one utterance after the other; its time counts as the decoder's."""
@@ -171,29 +193,17 @@ class Evaluator:
         )
         return ScoredUtterance(hypothesis=hypothesis, counts=counts)
 
-    def _encoder_output(self, network: Whisper, utterance: Utterance, window_s: float, key: str | None) -> Tensor:
-        """(positions, n_audio_state) of one clip; one at a time already runs near the machine's peak."""
-        frames = encoder_frames(window_s, utterance.duration_s)
-        entry = (key, frames, utterance.id)
+    def _encoder_output(self, network: Whisper, utterance: Utterance, start: int, encoding: "_Encoding") -> Tensor:
+        """(positions, n_audio_state) of a clip from sample `start`; one at a time already runs near the peak."""
+        frames = encoder_frames(encoding.window_s, utterance.duration_s - start / SAMPLE_RATE)
+        entry = (encoding.key, frames, utterance.id, start)
         output = self._encoder_outputs.get(entry)
         if output is None:
             with torch.inference_mode():
-                output = encode(network, self._features.mel(utterance)[None, :, :frames])[0]
-            if key is not None:
+                output = encode(network, self._features.mel(utterance, start=start)[None, :, :frames])[0]
+            if encoding.key is not None:
                 self._encoder_outputs[entry] = output
         return output
-
-    def _clips(self, block: list[Utterance], outputs: list[Tensor], drafts: Evaluation | None) -> list[Clip]:
-        draft_of = {s.counts.utterance_id: s.hypothesis.tokens for s in drafts.utterances} if drafts else {}
-        return [
-            Clip(
-                features=output,
-                language=language_of(utterance),
-                max_tokens=self._max_tokens[utterance.id],
-                draft=draft_of.get(utterance.id, ()),
-            )
-            for utterance, output in zip(block, outputs, strict=True)
-        ]
 
     def _stop_reason(self, done: list["_Block"], should_stop: StopRule) -> str | None:
         counts = [scored.counts for block in done for scored in block.scored]
@@ -211,6 +221,14 @@ class Evaluator:
             stopped=stopped,
             groups=group_accuracies(self.groups, counts, seed=self._seed),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoding:
+    """Of `Evaluator.evaluate`."""
+
+    window_s: float
+    key: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

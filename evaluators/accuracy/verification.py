@@ -19,17 +19,19 @@ from whisper.model import Whisper
 from common.errors import EvaluationError, InputError
 from compression.export.manifest import artifact_bytes
 from compression.techniques.compressed import Compressed
-from evaluators.accuracy.decoding import Hypothesis
+from evaluators.accuracy.decoding import Hypothesis, joined
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.hearing import Hearing
 from evaluators.accuracy.word_errors import Accuracy
 from evaluators.speech.audio import SAMPLE_RATE
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
-from runtime.decoding import DecodingOptions, decode, open_window
+from runtime.decoding import DecodingOptions, decode, open_window, text_end_s
 from runtime.errors import TranscribeError
 from runtime.measure import Measurement, Plan
 from runtime.mel import WINDOW_SAMPLES, log_mel
+from runtime.pieces import energies
 from runtime.transcribe import SILENCE_PEAK, Transcriber
 from runtime.window import encoder_frames
 
@@ -98,18 +100,27 @@ class ArtifactRecogniser:
 
     def __call__(self, utterance: Utterance, max_tokens: int) -> Hypothesis:
         """The transcript of the first 30 s at most. Raises EvaluationError when the logits are not finite."""
-        artifact = self._transcriber.artifact
         samples = utterance.samples()[:WINDOW_SAMPLES]
-        frames = encoder_frames(artifact.window_s, utterance.duration_s)
-        window = self._transcriber.model.encode(log_mel(samples, artifact.n_mels)[:, :frames])
-        options = DecodingOptions(max_tokens=min(max_tokens, artifact.n_text_ctx // 2))
+        energy, hearing = energies(samples), Hearing(utterance, max_tokens)
+        while not hearing.is_whole:
+            hearing.take(self._part(utterance, samples, hearing), energy)
+        return joined(hearing.parts)
+
+    def _part(self, utterance: Utterance, samples: npt.NDArray[np.float32], hearing: Hearing) -> Hypothesis:
+        """What the artifact says from `hearing.start` on."""
+        artifact, vocabulary = self._transcriber.artifact, self._transcriber.artifact.vocabulary
+        audio_s = utterance.duration_s - hearing.start / SAMPLE_RATE
+        mel = log_mel(samples[hearing.start :], artifact.n_mels)[:, : encoder_frames(artifact.window_s, audio_s)]
+        options = DecodingOptions(max_tokens=min(hearing.tokens_left, artifact.n_text_ctx // 2))
         try:
-            opening = open_window(window, artifact.vocabulary, language=language_of(utterance), task="transcribe")
-            said = decode(opening, artifact.vocabulary, options)
+            window = self._transcriber.model.encode(mel)
+            opening = open_window(window, vocabulary, language=language_of(utterance), task="transcribe")
+            said = decode(opening, vocabulary, options)
+            end_s = text_end_s(opening, vocabulary, said, task="transcribe", audio_s=audio_s)
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
         tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
-        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending)
+        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending, reached_s=end_s)
 
     def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
         """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""

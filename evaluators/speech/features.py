@@ -27,16 +27,24 @@ class CachedFeatures:
         self._folder = cache_folder("mel") if folder is None else folder
         self._entries: dict[tuple[Path, AddedNoise | None], Path] = {}
 
-    def mel(self, utterance: Utterance) -> Tensor:
-        """The clip padded with silence to 30 s: float32 (n_mels, 3000), exactly as openai-whisper computes it."""
+    def mel(self, utterance: Utterance, *, start: int = 0) -> Tensor:
+        """The clip padded with silence to 30 s: float32 (n_mels, 3000), exactly as openai-whisper computes it.
+
+        `start`: the sample that it begins with. Only whole clips are kept on disk.
+        """
+        if start:
+            return self._computed(utterance, start)
         entry = self._entry(utterance)
         stored = read_cached(entry, self._load)
         if stored is None:
-            audio = torch.from_numpy(utterance.samples())
-            stored = log_mel_spectrogram(pad_or_trim(audio), self.n_mels).numpy()
+            stored = self._computed(utterance, 0).numpy()
             with whole_file(entry) as handle:
                 np.save(handle, stored)
         return torch.from_numpy(stored)
+
+    def _computed(self, utterance: Utterance, start: int) -> Tensor:
+        audio = torch.from_numpy(utterance.samples()[start:])
+        return log_mel_spectrogram(pad_or_trim(audio), self.n_mels)
 
     def _load(self, entry: Path) -> npt.NDArray[np.float32]:
         with entry.open("rb") as handle:

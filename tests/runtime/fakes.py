@@ -39,6 +39,10 @@ class FakeText:
         seen = tuple((*before, *new) for before, new in zip(self.seen, tokens.tolist(), strict=True))
         return np.array([self.rule(row) for row in seen], np.float32), FakeText(rule=self.rule, seen=seen)
 
+    def attention(self, tokens: Sequence[int]) -> Floats | None:
+        """It does not say what it listens to."""
+        return None
+
     def rows(self, rows: Sequence[int]) -> "FakeText":
         return FakeText(rule=self.rule, seen=tuple(self.seen[row] for row in rows))
 

@@ -186,7 +186,11 @@ def decoder_graph(network: Whisper) -> Any:
             inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, _cross_shape(block)))
             shape = ["batch", block.attn.n_head, "past", len(block.attn.query.weight) // block.attn.n_head]
             inputs.append(helper.make_tensor_value_info(f"past_{kind}_{index}", TensorProto.FLOAT, shape))
-        query = graph.split(block.cross_attn, graph.linear(block.cross_attn.query, graph.norm(block.cross_attn_ln, x)))
+        asked = graph.linear(block.cross_attn.query, graph.norm(block.cross_attn_ln, x))
+        if block is decoder.blocks[-1]:
+            graph.op("Identity", asked, name="audio_query")
+            graph.output("audio_query", ["batch", "new", len(block.cross_attn.query.weight)])
+        query = graph.split(block.cross_attn, asked)
         attended = graph.attend(block.cross_attn, query, f"cross_key_{index}", f"cross_value_{index}")
         x = graph.feed_forward(block, graph.op("Add", x, attended))
     last = graph.norm(decoder.ln, graph.op("Gather", x, graph.constant(np.array(-1)), axis=1))

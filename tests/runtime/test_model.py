@@ -1,14 +1,18 @@
 """The graphs through onnxruntime against the same network in torch."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
-from whisper.model import Whisper
+from whisper.model import Whisper, disable_sdpa
 
 from compression.whisper.network import encode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
 from runtime.model import Ids, Model, WindowText
+from tests.runtime.miniature import write_artifact, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,32 @@ def test_steps_of_any_length_give_the_logits_of_torch(
         logits, text = text.step(tokens[:, seen : seen + new])
         seen += new
         np.testing.assert_allclose(logits, expected_logits(small, mel, tokens[:, :seen]), atol=2e-4)
+
+
+def test_attention_to_the_audio_is_that_of_torch(model: Model, small: Whisper) -> None:
+    """The last block's, of a whole text, whatever was said before; the mean over the heads."""
+    mel, tokens = mel_of(300), random_tokens(1, 7)
+    scores: list[torch.Tensor] = []
+    hook = small.decoder.blocks[-1].cross_attn.register_forward_hook(lambda _, __, out: scores.append(out[1]))
+    with disable_sdpa(), torch.inference_mode():
+        small.decoder(torch.from_numpy(tokens), encode(small, torch.from_numpy(mel)[None]))
+    hook.remove()
+    _, text = model.encode(mel).step(random_tokens(1, 3))
+    _, text = text.rows([0, 0]).step(random_tokens(2, 1))
+    found = text.attention(tokens[0].tolist())
+    np.testing.assert_allclose(found, scores[0][0].softmax(-1).mean(0).numpy(), atol=1e-5)
+
+
+def test_an_older_artifact_does_not_say_where_it_listens(small: Whisper, tmp_path: Path) -> None:
+    folder = write_artifact(small, tmp_path / "old")
+    graph = onnx.load(folder / "decoder.onnx")
+    outputs = [output for output in graph.graph.output if output.name != "audio_query"]
+    del graph.graph.output[:]
+    graph.graph.output.extend(outputs)
+    onnx.save(graph, folder / "decoder.onnx")
+    write_manifest(folder)
+    text = Model(Artifact.open(folder), threads=1).encode(mel_of(200))
+    assert text.attention([1, 2, 3]) is None
 
 
 def test_rows_of_a_batch_are_repeated_and_reordered(model: Model, small: Whisper) -> None:

@@ -1,6 +1,6 @@
 """Fallback, silence, long audio and language detection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +18,13 @@ from evaluators.speech.speech_set import SpeechSet
 from runtime import transcribe
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.decoding import Decoded, DecodingOptions
+from runtime.decoding import Decoded, DecodingOptions, Ids
 from runtime.errors import OptionError
 from runtime.mel import log_mel
 from runtime.pieces import cut
 from runtime.transcribe import TEMPERATURES, Transcriber
 from tests.runtime.conftest import tensor
-from tests.runtime.fakes import NO_SPEECH, VOCABULARY, FakeModel
+from tests.runtime.fakes import END, NO_SPEECH, VOCABULARY, FakeModel, FakeText
 
 SPEECH = np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
 
@@ -61,7 +61,7 @@ SCRIPTS = [
     Script(answers=(REPETITIVE, IMPROBABLE, GOOD), no_speech_prob=0.9),
     Script(answers=((3.0, -1.5), GOOD), no_speech_prob=0.9),
     Script(answers=(GOOD,), no_speech_prob=0.9),
-    Script(answers=((2.39, -0.99),), no_speech_prob=0.9),
+    Script(answers=((2.39, -0.99),), no_speech_prob=0.5),
 ]
 
 
@@ -117,6 +117,96 @@ def test_fallback_is_that_of_whisper(script: Script, monkeypatch: pytest.MonkeyP
     transcript = fake_transcriber(script.no_speech_prob).transcribe(SPEECH)
     assert transcript.text == whisper_transcribes(script)
     assert len(transcript.segments) == 1
+
+
+@pytest.mark.parametrize(
+    ("logprob", "no_speech_prob", "text"),
+    [
+        (-0.69, 0.92, ""),  # tiny.en of hum, without timestamps; openai-whisper's text with timestamps is at -1.18
+        (-0.49, 0.92, "you"),
+        (-0.69, 0.59, "you"),
+        (-1.5, 0.59, "you"),  # openai-whisper keeps it too
+        (-2.1, 0.1, ""),  # sea noise: -5
+    ],
+)
+def test_text_that_nobody_said_is_dropped(
+    logprob: float, no_speech_prob: float, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scripted_text("you", logprob, no_speech_prob, monkeypatch) == text
+
+
+@pytest.mark.parametrize(("said", "text"), [(". . . .", ""), ("...", ""), ("A.", "A."), ("7", "7"), ("日。", "日。")])
+def test_signs_alone_are_no_text(said: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scripted_text(said, -0.3, 0.1, monkeypatch) == text
+
+
+def scripted_text(text: str, logprob: float, no_speech_prob: float, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is left of a text that is decoded at every temperature."""
+
+    def decode(_opening: object, _vocabulary: object, options: DecodingOptions) -> Decoded:
+        return Decoded(
+            text=text,
+            tokens=(0,),
+            ending="complete",
+            temperature=options.temperature,
+            avg_logprob=logprob,
+            compression_ratio=1.0,
+        )
+
+    monkeypatch.setattr(transcribe, "decode", decode)
+    return fake_transcriber(no_speech_prob).transcribe(SPEECH).text
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndsEarly(FakeText):
+    """Says " a", and listened to the first position meanwhile."""
+
+    def step(self, tokens: Ids) -> "tuple[Floats, EndsEarly]":
+        logits, text = super().step(tokens)
+        return logits, EndsEarly(rule=self.rule, seen=text.seen)
+
+    def rows(self, rows: Sequence[int]) -> "EndsEarly":
+        return EndsEarly(rule=self.rule, seen=super().rows(rows).seen)
+
+    def attention(self, tokens: Sequence[int]) -> Floats:
+        return np.eye(1, 500, 50, dtype=np.float32).repeat(len(tokens), axis=0)
+
+
+def test_what_follows_a_pause_is_decoded_again() -> None:
+    """The model says "a" and ends at 1 s; what follows the pauses is said in segments of their own, without a gap."""
+    model = FakeModel(lambda seen: [9.0 if END not in seen and len(seen) < 3 else 0.0, *[0.0] * 6, 5.0, 0.0, 0.0])
+    model.encode = lambda mel: (model.frames.append(mel.shape[1]), EndsEarly(rule=model.rule))[1]  # type: ignore[method-assign]
+    pause = np.zeros(2 * SAMPLE_RATE, np.float32)
+    burst = SPEECH[:SAMPLE_RATE]
+    transcript = Transcriber(model, fake_artifact()).transcribe(np.concatenate([burst, pause, burst, pause, burst]))
+    times = [(round(s.start_s, 1), round(s.end_s, 1), s.text) for s in transcript.segments]
+    assert times == [(0.0, 2.5, "a"), (2.5, 5.5, "a"), (5.5, 7.0, "a")]
+
+
+def test_improbable_text_does_not_decide_the_language(
+    multilingual_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three pieces the first is improbable: the second decides, the third keeps what it decided."""
+    asked, logprobs = [], iter([*[-1.5] * 6, -0.3, -0.3])
+    opened = transcribe.open_window
+
+    def open_window(*args: object, language: str | None, task: str) -> object:
+        asked.append(language)
+        return replace(opened(*args, language=language, task=task), language=language or ("de", "sv")[len(asked) - 1])
+
+    def decode(_opening: object, _vocabulary: object, options: DecodingOptions) -> Decoded:
+        return Decoded(
+            text="a", tokens=(0,), ending="complete", temperature=options.temperature,
+            avg_logprob=next(logprobs), compression_ratio=1.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(transcribe, "open_window", open_window)
+    monkeypatch.setattr(transcribe, "decode", decode)
+    monkeypatch.setattr(transcribe, "unheard_s", lambda *_: None)
+    monkeypatch.setattr(transcribe, "text_end_s", lambda *_, **__: None)
+    transcript = Transcriber.open(multilingual_artifact, threads=1).transcribe(np.tile(SPEECH, 20))
+    assert asked == [None, None, "sv"]
+    assert transcript.language == "sv"
 
 
 def test_a_loop_falls_back_and_ends_early() -> None:
@@ -186,11 +276,18 @@ def test_long_audio_is_the_sum_of_its_pieces(tiny: Transcriber, clips: list[Floa
     assert jiwer.wer(reference, normalise(transcript.text)) <= jiwer.wer(reference, alone) + 0.03
 
 
+def believe_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights: what they say is always improbable."""
+    monkeypatch.setattr(transcribe, "TEMPERATURES", (0.0,))
+    monkeypatch.setattr(transcribe, "MIN_AVG_LOGPROB", -np.inf)
+    monkeypatch.setattr(transcribe, "MAX_COMPRESSION_RATIO", np.inf)
+    monkeypatch.setattr(transcribe, "INVENTED_AVG_LOGPROB", -np.inf)
+
+
 def test_the_language_is_that_of_the_first_piece_with_speech(
     multilingual: Whisper, multilingual_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # random weights: what they say is always improbable
-    monkeypatch.setattr(transcribe, "TEMPERATURES", (0.0,))
+    believe_everything(monkeypatch)
     transcriber = Transcriber.open(multilingual_artifact, threads=1)
     samples = np.concatenate([np.zeros(26 * SAMPLE_RATE, np.float32), SPEECH])
     transcript = transcriber.transcribe(samples)
@@ -210,8 +307,10 @@ def test_later_pieces_keep_the_language(multilingual_artifact: Path, monkeypatch
         return replace(opened(*args, language=language, task=task), no_speech_prob=0.0)
 
     monkeypatch.setattr(transcribe, "open_window", open_window)
-    monkeypatch.setattr(transcribe, "TEMPERATURES", (0.0,))
+    believe_everything(monkeypatch)
+    monkeypatch.setattr(transcribe, "unheard_s", lambda *_: None)
     transcript = Transcriber.open(multilingual_artifact, threads=1).transcribe(np.tile(SPEECH, 20))
+    assert transcript.language
     assert asked == [None, transcript.language, transcript.language]
 
 

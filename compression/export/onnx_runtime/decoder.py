@@ -24,7 +24,8 @@ def decoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
     ids = graph.op("Reshape", tokens, graph.integers(-1))
     x = step.reshaped(look_up(graph, ids, embedding), network.dims.n_text_state)
     layers = [layer for layer in recipe.decoder if layer]
-    caches = [step.caches(index, block) for index, block in enumerate(decoder.blocks)]
+    depth = len(decoder.blocks)
+    caches = [step.caches(index, block, is_last=index == depth - 1) for index, block in enumerate(decoder.blocks)]
     x = build.add(x, step.positions(network, caches[0].past_key))
     for index, (block, layer) in enumerate(zip(decoder.blocks, layers, strict=True)):
         x = step.block(x, f"decoder.{index}", block, layer, caches[index])
@@ -39,6 +40,7 @@ class _Caches:
     """Names of one layer's cached keys and values: of the text so far, and of the audio."""
 
     index: int
+    is_last: bool
     past_key: str
     past_value: str
     cross_key: str
@@ -52,7 +54,7 @@ class _Step:
     build: Builder
     shape: str
 
-    def caches(self, index: int, block: ResidualAttentionBlock) -> _Caches:
+    def caches(self, index: int, block: ResidualAttentionBlock, *, is_last: bool) -> _Caches:
         """The inputs of layer `index`."""
         heads, width = block.attn.n_head, head_width(block.attn)
         cross_heads, cross_width = block.cross_attn.n_head, head_width(block.cross_attn)
@@ -60,6 +62,7 @@ class _Step:
         graph = self.build.graph
         return _Caches(
             index=index,
+            is_last=is_last,
             past_key=graph.input(f"past_key_{index}", TensorProto.FLOAT, past),
             past_value=graph.input(f"past_value_{index}", TensorProto.FLOAT, past),
             cross_key=graph.input(f"cross_key_{index}", TensorProto.FLOAT, cross),
@@ -114,5 +117,7 @@ class _Step:
         normed = build.layer_norm(x, f"{name}.cross_attn_ln", block.cross_attn_ln)
         query = build.linear(normed, f"{name}.cross_attn.query", [attention.query], bits)
         flat = graph.op("Reshape", query, graph.integers(1, -1, width))
+        if caches.is_last:
+            graph.output(flat, "audio_query", (1, "queries", width))
         mixed = build.attend(flat, caches.cross_key, caches.cross_value, heads=attention.n_head)
         return build.linear(self.reshaped(mixed, width), f"{name}.cross_attn.out", [attention.out], bits)
