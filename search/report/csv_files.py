@@ -23,7 +23,8 @@ COLUMNS = (
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
-ARTIFACT_COLUMNS = ("trial", "recipe_id", *(field.name for field in fields(ArtifactFigures)), "note")
+_FIGURES = (field.name for field in fields(ArtifactFigures) if field.name != "on_sounds")
+ARTIFACT_COLUMNS = ("trial", "recipe_id", *_FIGURES, "note", "on_sounds")
 HOST = "host"
 """The profile of the machine that the search runs on."""
 CONVOLUTION_WIDTH = 3
@@ -73,7 +74,9 @@ def artifacts_frame(outcome: Outcome) -> pd.DataFrame:
 def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
     notes = [outcome.artifacts[trial.recipe.id].note, *new_notes(outcome, trial)]
-    return {"note": "; ".join(filter(None, notes))} | (asdict(figures) if figures else {})
+    row = {"note": "; ".join(filter(None, notes))} | (asdict(figures) if figures else {})
+    heard = figures.on_sounds if figures and figures.on_sounds else {}
+    return row | {"on_sounds": "; ".join(f"{sound}: {text!r}" for sound, text in heard.items() if text)}
 
 
 def write_results(folder: Path, outcome: Outcome, dimensions: Dimensions) -> None:
