@@ -123,4 +123,5 @@ def figures(verification: Verification) -> ArtifactFigures:
         on_silence=verification.on_silence,
         on_noise=verification.on_noise,
         on_quiet=verification.on_quiet,
+        on_sounds=verification.on_sounds,
     )

@@ -24,8 +24,8 @@ class ArtifactFigures:
 
     `host_latency_ms`: the reference utterance on this machine; `host_encoder_ms`, `host_token_ms`: medians over clips
     of that speech. `identical_transcripts`: share of utterances on which artifact and torch say the same.
-    `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; the last one is None
-    in records from before it was kept.
+    `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; `on_quiet` is
+    None in records from before it was kept, and so is `on_sounds`, what it hears in each of the synthesised sounds.
     """
 
     rate: ErrorRate
@@ -39,6 +39,7 @@ class ArtifactFigures:
     on_silence: str
     on_noise: str
     on_quiet: str | None = None
+    on_sounds: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

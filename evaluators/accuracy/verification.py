@@ -23,6 +23,7 @@ from evaluators.accuracy.decoding import Hypothesis, joined
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.accuracy.groups import GroupAccuracy
 from evaluators.accuracy.hearing import Hearing
+from evaluators.accuracy.sounds import BATTERY
 from evaluators.accuracy.word_errors import Accuracy
 from evaluators.speech.audio import SAMPLE_RATE
 from evaluators.speech.language import language_of
@@ -70,7 +71,8 @@ class Verification:
 
     `on_silence`, `on_noise`, `on_quiet`: what `whisperfit transcribe` hears in 10 s of digital silence, of white noise
     and of noise as faint as a quiet room, which is best nothing. Digital silence never reaches the model (see
-    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `measured`: in a process of its own. `groups`: `accuracy`
+    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `on_sounds`: what it hears in each of the synthesised
+    sounds of `evaluators.accuracy.sounds.BATTERY`. `measured`: in a process of its own. `groups`: `accuracy`
     by group.
     """
 
@@ -80,6 +82,7 @@ class Verification:
     on_silence: str
     on_noise: str
     on_quiet: str
+    on_sounds: dict[str, str]
     measured: Measurement
     groups: tuple[GroupAccuracy, ...] = ()
 
@@ -164,6 +167,7 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
         on_silence=recogniser.transcribe(white_noise(0.0)),
         on_noise=recogniser.transcribe(white_noise(NOISE_LEVEL)),
         on_quiet=recogniser.transcribe(white_noise(QUIET_LEVEL)),
+        on_sounds={name: recogniser.transcribe(sound()) for name, sound in BATTERY.items()},
         measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
         groups=evaluation.groups,
     )

@@ -11,6 +11,7 @@ from compression.export.manifest import Origin, read_origin
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
+from evaluators.accuracy.sounds import BATTERY
 from evaluators.accuracy.verification import (
     NOISE_LEVEL,
     QUIET_LEVEL,
@@ -71,15 +72,17 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     verification = verify(options.artifact, evaluator, plan, compressed=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
     original = {name: original_transcribes(model.network, white_noise(level)) for name, level in LEVELS.items()}
+    original_sounds = {name: original_transcribes(model.network, sound()) for name, sound in BATTERY.items()}
+    texts = {name: getattr(verification, name) for name in LEVELS} | verification.on_sounds
     heard = [
-        NonSpeechOutput(sound=sound, text=getattr(verification, name), original=original[name])
-        for name, sound in SOUNDS.items()
+        NonSpeechOutput(sound=SOUNDS.get(name, name), text=text, original=(original | original_sounds)[name])
+        for name, text in texts.items()
     ]
     warnings = [f"The artifact {heard_sound.note}." for heard_sound in heard if heard_sound.text and heard_sound.is_new]
     if as_json:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
-        values |= {"original": original, "warnings": warnings}
+        values |= {"original": original, "original_on_sounds": original_sounds, "warnings": warnings}
         print(json.dumps(values | verification_values(verification)))
         return
     print("\n".join([*_lines(verification, promised), *(f"Warning: {warning}" for warning in warnings)]))
@@ -111,8 +114,15 @@ def _lines(verification: Verification, promised: int) -> list[str]:
         f"{measured.reference_ms:.0f} ms",
         f"memory {measured.peak_rss_bytes / 1e6:.0f} MB, Python included; loads in {1000 * measured.load_s:.0f} ms",
         "hears " + ", ".join(f"{_quoted(getattr(verification, name))} in {sound}" for name, sound in SOUNDS.items()),
+        _sounds_line(verification.on_sounds),
     ]
     return lines + _differences(parity)
+
+
+def _sounds_line(on_sounds: dict[str, str]) -> str:
+    spoken = [f"{_quoted(text)} in {sound}" for sound, text in on_sounds.items() if text]
+    silent = len(on_sounds) - len(spoken)
+    return "hears " + ", ".join([*spoken, f"nothing in {silent} of {len(on_sounds)} synthesised sounds"])
 
 
 def _quoted(text: str) -> str:

@@ -24,8 +24,8 @@ COLUMNS = (
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
 ARTIFACT_COLUMNS = (
     *("trial", "recipe_id", *RATE_COLUMNS),
-    *(field.name for field in fields(ArtifactFigures) if field.name != "rate"),
-    "note",
+    *(field.name for field in fields(ArtifactFigures) if field.name not in {"rate", "on_sounds"}),
+    *("note", "on_sounds"),
 )
 HOST = "host"
 """The profile of the machine that the search runs on."""
@@ -87,7 +87,9 @@ def _artifact_row(trial: Trial, outcome: Outcome) -> dict[str, object]:
     figures = outcome.figures(trial)
     notes = [outcome.artifacts[trial.recipe.id].note, *new_notes(outcome, trial)]
     measured = asdict(figures) | figures.rate.columns if figures else {}
-    return {"note": "; ".join(filter(None, notes))} | measured
+    heard = figures.on_sounds if figures and figures.on_sounds else {}
+    sounds = "; ".join(f"{sound}: {text!r}" for sound, text in heard.items() if text)
+    return {"note": "; ".join(filter(None, notes))} | measured | {"on_sounds": sounds}
 
 
 @lru_cache(maxsize=CACHED_RECIPES)

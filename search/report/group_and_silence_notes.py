@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from search.limits.group_budget import GROUP, MIN_WORDS, JudgedGroup
-from search.outcome import Outcome
+from search.outcome import ArtifactFigures, Outcome
 from search.trial import GroupErrors, Trial
 
 SHOWN_CHARACTERS = 60
@@ -82,11 +82,17 @@ def heard_in_nothing(outcome: Outcome, trial: Trial) -> list[NonSpeechOutput]:
     figures, original = outcome.figures(trial), outcome.figures(outcome.baseline)
     if figures is None:
         return []
+    heard, by_original = _texts(figures), _texts(original) if original else {}
     return [
-        NonSpeechOutput(sound=sound, text=text, original=getattr(original, name, None))
-        for name, sound in SOUNDS.items()
-        if (text := getattr(figures, name))
+        NonSpeechOutput(sound=sound, text=text, original=by_original.get(sound))
+        for sound, text in heard.items()
+        if text
     ]
+
+
+def _texts(figures: ArtifactFigures) -> dict[str, str | None]:
+    """By the sound's name, what an artifact heard; None where it was not asked."""
+    return {sound: getattr(figures, name) for name, sound in SOUNDS.items()} | (figures.on_sounds or {})
 
 
 def new_notes(outcome: Outcome, trial: Trial) -> list[str]:
