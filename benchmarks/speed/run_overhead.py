@@ -100,7 +100,9 @@ def overhead(folder: RunFolder, trials: int, steps: int, sampler: SamplerName) -
         opening_s=opening_s,
         proposal_s=median(proposals_s[1:]),
         rest_s=median([whole - proposal for whole, proposal in zip(times, proposals_s, strict=True)][1:]),
-        report_s=_timed(lambda: subprocess.run([*COMMAND, "report", str(folder.path)], check=True, cwd=ROOT)),
+        report_s=_timed(
+            lambda: subprocess.run([*COMMAND, "report", str(folder.path)], check=True, cwd=ROOT, capture_output=True)
+        ),
     )
 
 
