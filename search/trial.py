@@ -92,7 +92,7 @@ class GroupErrors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transcripts:
-    """Texts, one an utterance, in some 40 bytes each: `packed` is their JSON list, by zlib and base64."""
+    """Texts, one an utterance, in some 60 % of their length: `packed` is their JSON list, by zlib and base64."""
 
     packed: str
 

@@ -45,7 +45,7 @@ def test_a_trial_comes_back_with_groups_and_transcripts(make_trial):
 
 
 def test_transcripts_are_compact():
-    """80 utterances of 20 words, of a vocabulary of 400: 5 KB of 10."""
+    """80 utterances of 20 words of a small vocabulary, in less than half of their length."""
     texts = [" ".join(f"word{(7 * n * n + 31 * k * k) % 400}" for k in range(20)) for n in range(80)]
     packed = Transcripts.of(texts)
     assert packed.texts == tuple(texts)
