@@ -10,7 +10,7 @@ from evaluators.accuracy.normaliser_names import NormaliserChoice
 SamplerName = Literal["tpe", "nsga2", "random"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
-Minutes = Annotated[Positive, Field(le=60 * 8784)]
+Minutes = Annotated[float, Field(ge=0, le=60 * 8784, allow_inf_nan=False)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
