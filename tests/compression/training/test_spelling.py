@@ -164,7 +164,7 @@ def test_a_network_learns_to_spell_and_its_weights_fit(short: Subject, train_emb
         ("ln.weight", trained.ln.weight),
         ("token_embedding.weight", trained.token_embedding.weight),
     ):
-        torch.testing.assert_close(again.decoder.get_parameter(name), parameter.half().float(), rtol=0, atol=0)
+        torch.testing.assert_close(again.network.decoder.get_parameter(name), parameter.half().float(), rtol=0, atol=0)
 
 
 def test_a_refitted_network_with_few_tokens_comes_nearer_to_its_original(
@@ -182,14 +182,14 @@ def test_a_refitted_network_with_few_tokens_comes_nearer_to_its_original(
     recipe, weights = recovered_recipe(before, "reconstruct", reconstruct(before, samples))
     after = replace(before, recipe=recipe, recovered=weights)
 
-    original = Compressed.original(model.network)
+    whole = Compressed.original(model.network)
 
     def error(subject: Subject) -> float:
         ours, total = subject.compressed(), 0.0
         with torch.no_grad():
             for sample in samples:
                 tokens = spelling.of(sample.tokens).unsqueeze(0)
-                total += float((_last(ours, tokens, sample.mel) - _last(original, tokens, sample.mel)).square().sum())
+                total += float((_last(ours, tokens, sample.mel) - _last(whole, tokens, sample.mel)).square().sum())
         return total
 
     assert error(after) < 0.8 * error(before)
