@@ -1,6 +1,6 @@
 """Where a text ended in its audio, and where sound follows that it does not cover.
 
-Without timestamps Whisper often ends at a pause. Attention to the audio says where: the word that reaches furthest.
+Without timestamps Whisper often ends at a pause. The last block's attention says where, by the furthest word.
 Shared by `runtime.transcribe` and by what scores a recipe. See docs/transcribing.md for what was measured.
 """
 
@@ -18,7 +18,7 @@ SMOOTHED_S = 0.05
 LOUD_PERCENTILE, QUIET_DB = 95, 20.0
 """Quiet is what is 20 dB below the loud moments of the same audio."""
 WORD_S = 1.0
-"""A word reaches at most so far behind the position that it attends to most."""
+"""A word reaches at most so far behind the middle of its attention."""
 LEAD_S = 0.5
 """So much of a pause is heard again before the sound that follows it."""
 SOUND_S, SOUND_WITHOUT_PAUSE_S = 0.3, 1.5
@@ -34,12 +34,18 @@ def is_word(text: bytes) -> bool:
 
 
 def reached_s(attention: Floats, words: Sequence[bool], audio_s: float) -> float:
-    """The furthest place that a word attends to most, in seconds of at most `audio_s`; 0 without words.
+    """The furthest middle of a word's attention, in seconds of at most `audio_s`; 0 without words.
 
-    `attention`: (tokens, positions), where each token's choice listened. `words`: which tokens are parts of words.
+    Half of the attention to the audio lies before the middle. The place of most attention will not do: a word without
+    a clear one may have it anywhere, often where the next sentence begins.
+
+    `attention`: (tokens, positions), where the choice of each token listened. `words`: which tokens are parts of words.
     """
     within = attention[np.array(words, bool), : max(1, int(audio_s / POSITION_S))]
-    return float(within.argmax(axis=1).max()) * POSITION_S if len(within) else 0.0
+    if not len(within):
+        return 0.0
+    before = within.cumsum(axis=1)
+    return int((before < before[:, -1:] / 2).sum(axis=1).max()) * POSITION_S
 
 
 def unheard_s(energy: Floats, reached_s: float) -> float | None:

@@ -75,9 +75,10 @@ class TimeBudget:
 
     @property
     def _export_s(self) -> float:
-        """What exporting the front will take: artifact and network are both evaluated, to compare them."""
+        """What exporting the front will take: artifacts are evaluated, and networks whose transcripts were not kept."""
         waiting = [trial for trial in self.ledger.baseline_and_front if self.ledger.artifact(trial) is None]
-        return len(waiting) * (2 * self._full_evaluation_s + MEASURING_S)
+        evaluations = sum(1 if trial.heard else 2 for trial in waiting)
+        return evaluations * self._full_evaluation_s + len(waiting) * MEASURING_S
 
     @property
     def _full_evaluation_s(self) -> float:

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10, help="how many pairs of clips")
     parser.add_argument("--longest", type=float, default=11.0, help="seconds of a clip at most")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", help="one of the recognisers; the others' results in --out are kept")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -83,14 +84,16 @@ def main() -> None:
     clips = clips[: 2 * options.pairs]
     audio = {f"pause of {pause_s:g} s": pairs(clips, pause_s) for pause_s in PAUSES_S}
     audio["long recording"] = [together(clips, GAP_S)]
-    results = {}
+    rows = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.only and options.out else {}
     for name, recognise in recognisers(options).items():
-        results[name] = {kind: counted(recognise, recordings) for kind, recordings in audio.items()}
-        for kind, counts in results[name].items():
-            print(f"{name:15} {kind:15} WER {100 * counts.wer:6.2f} %  {asdict(counts)}", flush=True)
+        if options.only in (None, name):
+            rows[name] = {}
+            for kind, recordings in audio.items():
+                counts = counted(recognise, recordings)
+                rows[name][kind] = asdict(counts)
+                print(f"{name:15} {kind:15} WER {100 * counts.wer:6.2f} %  {asdict(counts)}", flush=True)
     if options.out:
-        rows = {name: {kind: asdict(c) for kind, c in kinds.items()} for name, kinds in results.items()}
-        shown = {key: str(value) for key, value in vars(options).items() if key != "out"}
+        shown = {key: str(value) for key, value in vars(options).items() if key not in ("out", "only")}
         options.out.write_text(json.dumps({"options": shown, "results": rows}, indent=1) + "\n", encoding="utf-8")
 
 

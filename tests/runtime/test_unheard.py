@@ -68,6 +68,9 @@ def test_the_word_that_reaches_furthest_counts_signs_and_silence_behind_the_clip
     attention[1, 90] = 0.9
     assert reached_s(attention, [True, True, True, False], 1.4) == pytest.approx(40 * 0.02)
     assert reached_s(attention, [True, True, True, True], 2.0) == pytest.approx(90 * 0.02)
+    attention[1] = 0.01
+    attention[1, 99] = 0.3  # a spike without most of the attention
+    assert reached_s(attention, [True, True, True, False], 2.0) == pytest.approx(64 * 0.02)
     assert reached_s(attention, [False] * 4, 2.0) == 0.0
 
 
