@@ -118,6 +118,6 @@ class _Step:
         query = build.linear(normed, f"{name}.cross_attn.query", [attention.query], bits)
         flat = graph.op("Reshape", query, graph.integers(1, -1, width))
         if caches.is_last:
-            graph.output(flat, "audio_query", (1, "queries", width))
+            flat = graph.shared_output("audio_query", (1, "queries", width))
         mixed = build.attend(flat, caches.cross_key, caches.cross_value, heads=attention.n_head)
         return build.linear(self.reshaped(mixed, width), f"{name}.cross_attn.out", [attention.out], bits)

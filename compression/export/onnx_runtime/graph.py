@@ -38,6 +38,12 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output.{name}"))
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
+    def shared_output(self, name: str, shape: tuple[int | str, ...]) -> str:
+        """Make the last operator's output one of the graph too, although others use it: no Identity runs for that."""
+        self._nodes[-1].output[0] = name
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
     @property
     def output_count(self) -> int:
         return len(self._outputs)

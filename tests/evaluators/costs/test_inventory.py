@@ -212,7 +212,9 @@ def test_sessions_take_and_give_as_many_values_as_the_graphs() -> None:
     by_name = {item.name: item for item in operations(SMALL, recipe, tokens=10)}
     for stage, graph in (("encoder", encoder_graph(network, recipe)), ("decoder", decoder_graph(network, recipe))):
         exported = onnx.load_from_string(graph.to_bytes()).graph
-        assert by_name[f"{stage}.session"].operation.n == len(exported.input) + len(exported.output)
+        # a step does not ask for the queries to the audio
+        asked = [output for output in exported.output if output.name != "audio_query"]
+        assert by_name[f"{stage}.session"].operation.n == len(exported.input) + len(asked)
     assert (by_name["encoder.session"].count, by_name["decoder.session"].count) == (1, 12)
 
 
