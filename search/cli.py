@@ -12,8 +12,8 @@ import typer
 
 from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
-from search.command_options import checked, takes
-from search.options import Beams, Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
+from search.configuration.command_options import checked, takes
+from search.configuration.options import Beams, Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 def _speech_path(given: str | Path) -> Path:
-    from search.name_or_path import speech_path
+    from search.configuration.name_or_path import speech_path
 
     return speech_path(given)
 

@@ -7,7 +7,7 @@ from compression.recipe.recipe import Recipe
 from devices.facts import RuntimeSupport
 from devices.profile import DeviceProfile
 from evaluators.costs.price import price
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.space.space import runtime_violation
 from search.trial import TrialCosts, TrialState
 

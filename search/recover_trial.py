@@ -23,7 +23,7 @@ from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, shared_recordings
 from search.engines.base import Engine
-from search.ledger import Ledger
+from search.records.ledger import Ledger
 from search.scorer import Scorer
 from search.session import Session
 from search.trial import Trial

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from devices.profile import DeviceProfile
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.limits.group_budget import GROUP
 from search.limits.window_guard import GUARDED
 from search.pricing import broken_limits, mark_unscored, trial_costs

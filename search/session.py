@@ -28,11 +28,11 @@ from evaluators.speech.language import known_languages, language_of
 from evaluators.speech.noisy_speech import Mixing, with_noise
 from evaluators.speech.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
 from runtime.cores import usable_cores
-from search.config import SearchConfig
-from search.folder import RunFolder
+from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits
 from search.limits.group_budget import MIN_WORDS
-from search.run_records import RunFacts
+from search.records.folder import RunFolder
+from search.records.run_records import RunFacts
 from search.space.genes import MEAN_BITS, VOCABULARY, Value
 from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
 

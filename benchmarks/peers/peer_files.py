@@ -24,9 +24,9 @@ from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from search.artifacts import calibrated
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
-from search.run_records import read_outcome
+from search.records.folder import RunFolder
+from search.records.run_records import read_outcome
+from search.records.study_store import StudyStore
 
 OUR_WINDOW_S = 15.0
 """Of our compressed points: the shortest encoder window."""

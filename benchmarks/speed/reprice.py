@@ -24,14 +24,14 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.error_rate import ErrorRate
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
 from search.front import front
 from search.outcome import Confirmation
 from search.pricing import mark_unscored, rejection, trial_costs
-from search.run_records import RunFacts, save_confirmation, save_facts
+from search.records.folder import RunFolder
+from search.records.run_records import RunFacts, save_confirmation, save_facts
+from search.records.study_store import StudyStore
 from search.space.genes import units_of
 from search.space.space import Space, fine
 from search.trial import Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors

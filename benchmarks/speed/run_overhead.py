@@ -23,20 +23,20 @@ import numpy as np
 from benchmarks.speed.reprice import COMMAND, ROOT, TINY_EN, made_up_space, made_up_trial, synthetic_run
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
+from search.configuration.options import SamplerName
 from search.engines.base import Proposal
 from search.engines.local_steps import LocalSteps
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
-from search.interrupts import Interruption
-from search.ledger import Ledger
-from search.options import SamplerName
 from search.outcome import Outcome
 from search.pricing import rejection, trial_costs
+from search.records.folder import RunFolder
+from search.records.ledger import Ledger
+from search.records.study_store import StudyStore
 from search.report.result_files import ResultFiles
-from search.run import Run
+from search.run.interrupts import Interruption
+from search.run.loop import Run
+from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Baseline
-from search.time_budget import End, RunClock, TimeBudget
 from search.trial import Trial
 
 

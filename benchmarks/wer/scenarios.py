@@ -33,13 +33,13 @@ from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from search.artifacts import make_artifact
 from search.commands.baseline import read_recipe
 from search.commands.search import resume_search, run_new_search
-from search.config import SearchConfig
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
+from search.configuration.config import SearchConfig
 from search.outcome import ArtifactFigures, Outcome
 from search.pricing import trial_costs
+from search.records.folder import RunFolder
+from search.records.run_records import find_outcome, load_facts
+from search.records.study_store import StudyStore
 from search.reprice import Target, reprice
-from search.run_records import find_outcome, load_facts
 from search.session import Session, open_session
 from search.trial import Trial, TrialCosts
 

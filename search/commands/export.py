@@ -16,10 +16,10 @@ from compression.whisper.load import LoadedModel
 from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, sources_of
 from search.commands.baseline import read_recipe_for
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
-from search.name_or_path import NAMES, settled
-from search.run_records import find_trial, read_outcome
+from search.configuration.name_or_path import NAMES, settled
+from search.records.folder import RunFolder
+from search.records.run_records import find_trial, read_outcome
+from search.records.study_store import StudyStore
 from search.session import open_model, reopen_session
 
 CALIBRATION_UTTERANCES = 32

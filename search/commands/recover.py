@@ -21,18 +21,18 @@ from evaluators.speech.speech_set import SpeechSet
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.search import Ending
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore, advising
-from search.folder import RunFolder
-from search.interrupts import Interruption, say_beside
-from search.ledger import Ledger
-from search.progress import Progress
+from search.records.folder import RunFolder
+from search.records.ledger import Ledger
+from search.records.run_records import check_configuration, find_trial
+from search.records.study_store import StudyStore, advising
 from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_disjoint, improve, subject_of
 from search.report.baseline_vs_pick import percent
 from search.report.result_files import ResultFiles
-from search.run_records import check_configuration, find_trial
+from search.run.interrupts import Interruption, say_beside
+from search.run.progress import Progress
+from search.run.time_budget import End, RunClock
 from search.scorer import Scorer
 from search.session import Session, load_speech, reopen_session
-from search.time_budget import End, RunClock
 from search.trial import Trial
 
 

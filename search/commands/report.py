@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
 from search.outcome import Outcome
+from search.records.folder import RunFolder
+from search.records.run_records import load_facts, read_outcome
+from search.records.study_store import StudyStore
 from search.report.page import write_report
 from search.report.result_files import ResultFiles
 from search.report.summary import outcome_values, print_summary
-from search.run_records import load_facts, read_outcome
 
 NO_RECIPE_EXIT = 3
 

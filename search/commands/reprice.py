@@ -15,12 +15,12 @@ from common.errors import InputError
 from common.files import sha256_of_file, write_text_whole
 from devices.profile import load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
-from search.config import SearchConfig
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder, processor
+from search.configuration.config import SearchConfig
+from search.records.folder import RunFolder, processor
+from search.records.run_records import find_outcome, load_facts
+from search.records.study_store import StudyStore
 from search.report.result_files import ResultFiles
 from search.reprice import Target, reprice
-from search.run_records import find_outcome, load_facts
 
 ORIGIN = "reprice.toml"
 """Marks a folder that this command wrote."""

@@ -12,24 +12,30 @@ from common.errors import INTERRUPTED_EXIT
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.commands.report import NO_RECIPE_EXIT, write_all
-from search.config import SearchConfig
-from search.confirmation import confirm
+from search.configuration.config import SearchConfig
 from search.engines.base import Engine
 from search.engines.local_steps import LocalSteps
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore, advising
-from search.exporting import export_front
-from search.folder import RunFolder
-from search.interrupts import Interruption
-from search.ledger import Ledger
 from search.outcome import ArtifactRecord, Outcome
-from search.progress import Progress
+from search.records.folder import RunFolder
+from search.records.ledger import Ledger
+from search.records.run_records import (
+    check_configuration,
+    load_elapsed,
+    normaliser_note,
+    save_configuration,
+    save_facts,
+)
+from search.records.study_store import StudyStore, advising
 from search.report.result_files import ResultFiles
-from search.run import Run
-from search.run_records import check_configuration, load_elapsed, normaliser_note, save_configuration, save_facts
+from search.run.confirmation import confirm
+from search.run.exporting import export_front
+from search.run.interrupts import Interruption
+from search.run.loop import Run
+from search.run.progress import Progress
+from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Scorer
 from search.session import Session, open_session, reopen_session
-from search.time_budget import End, RunClock, TimeBudget
 from search.trial import Trial
 
 

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from compression.recipe.recipe import Recipe
 from search.engines.base import Engine, Proposal
-from search.ledger import Ledger
-from search.proposals import DOWN, UP, Hopeless, neighbours, starting_genes
+from search.engines.proposals import DOWN, UP, Hopeless, neighbours, starting_genes
+from search.records.ledger import Ledger
 from search.space.space import Genes, Space
 from search.trial import Trial
 

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 
 from common.errors import EvaluationError
 from compression.recipe.recipe import Recipe
+from search.configuration.options import SamplerName
 from search.engines.base import Proposal
-from search.engines.study_store import RECORD, StudyStore
-from search.options import SamplerName
+from search.records.study_store import RECORD, StudyStore
 from search.space.space import Genes, Space
 from search.trial import Trial
 

@@ -10,7 +10,7 @@ from compression.export.targets import check_exportable
 from compression.recipe.dimensions import Dimensions, published_dimensions
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.pricing import trial_costs
 from search.space.space import runtime_violation
 from search.trial import TrialCosts

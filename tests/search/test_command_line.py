@@ -17,8 +17,8 @@ import soundfile
 
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
+from search.records.folder import RunFolder
+from search.records.study_store import StudyStore
 from search.space.space import runtime_violation
 from tests.search.commands import (  # noqa: F401
     CLIPS,

@@ -23,9 +23,9 @@ from devices.profile import load_profile
 from evaluators.costs.price import price
 from search.cli import main
 from search.commands.report import write_report_again
-from search.config import SearchConfig
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
+from search.configuration.config import SearchConfig
+from search.records.folder import RunFolder
+from search.records.study_store import StudyStore
 from search.reprice import Target, reprice
 from search.space.space import runtime_violation
 from search.trial import UNEVALUATED, Trial

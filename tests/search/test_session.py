@@ -16,7 +16,7 @@ import torch
 from common.errors import EvaluationError, InputError
 from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
 from search.scorer import Baseline, Scorer
 from search.session import _languages, _with_known_words, load_speech

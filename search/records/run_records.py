@@ -8,14 +8,14 @@ from typing import Any
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
-from search.config import SearchConfig
-from search.engines.study_store import StudyStore
+from search.configuration.config import SearchConfig
+from search.configuration.name_or_path import NAMES
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
-from search.name_or_path import NAMES
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.record_json import RecordFormat
+from search.records.study_store import StudyStore
 from search.trial import Trial
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"

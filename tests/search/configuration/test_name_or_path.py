@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from devices.profile import load_profile
 from evaluators.speech.speech_set import SAMPLES, load_speech_set
-from search.config import SearchConfig
-from search.name_or_path import NAMES, recorded, settled, speech_path
+from search.configuration.config import SearchConfig
+from search.configuration.name_or_path import NAMES, recorded, settled, speech_path
 
 LEAST = {"model": "base", "device": "rpi4", "trials": 1}
 EXAMPLES = {

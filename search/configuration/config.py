@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from common.errors import InputError
 from evaluators.speech.noisy_speech import Mixing
-from search.command_options import complaint
+from search.configuration.command_options import complaint
+from search.configuration.name_or_path import NAMES, recorded, settled
+from search.configuration.options import SearchOptions
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
-from search.name_or_path import NAMES, recorded, settled
-from search.options import SearchOptions
 
 
 class SearchConfig(SearchOptions):

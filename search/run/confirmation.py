@@ -5,12 +5,12 @@ from typing import Protocol
 
 from common.errors import EvaluationError
 from compression.recipe.recipe import Recipe
-from search.interrupts import Interruption
-from search.ledger import Ledger
 from search.limits.budget import WerBudget
 from search.limits.group_budget import find_group_limits
 from search.outcome import Confirmation
-from search.run_records import RunFacts
+from search.records.ledger import Ledger
+from search.records.run_records import RunFacts
+from search.run.interrupts import Interruption
 from search.trial import Trial, TrialAccuracy
 
 Measure = Callable[[Recipe], TrialAccuracy]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from search.config import SearchConfig
-from search.engines.study_store import StudyStore
-from search.folder import RunFolder
+from search.configuration.config import SearchConfig
+from search.records.folder import RunFolder
+from search.records.study_store import StudyStore
 
 
 def configuration(**changes: object) -> SearchConfig:
@@ -117,7 +117,7 @@ LOCKING = """
 import sys
 from pathlib import Path
 from common.errors import InputError
-from search.folder import RunFolder
+from search.records.folder import RunFolder
 try:
     with RunFolder(Path(sys.argv[1])).locked():
         if "die" in sys.argv:
@@ -171,7 +171,7 @@ def test_without_locks_a_run_goes_elsewhere(run):
 def test_a_run_that_goes_on_with_other_packages_says_so(run, monkeypatch):
     folder = RunFolder.open(run)
     today = {"torch": "2.13.0", "openai-whisper": "20250625"}
-    monkeypatch.setattr("search.folder.version", lambda name: today.get(name, "1.0"))
+    monkeypatch.setattr("search.records.folder.version", lambda name: today.get(name, "1.0"))
     assert folder.version_changes() == [], "before there is an environment"
     folder.write_environment({"model_sha256": "0" * 64})
     began = folder.environment()

@@ -14,21 +14,21 @@ from optuna.trial import TrialState
 from common.errors import EvaluationError, InputError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.error_rate import ErrorRate, GroupKey
-from search.confirmation import confirm
 from search.engines.local_steps import MOST_REPEATS, LocalSteps
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore
-from search.exporting import export_front
-from search.interrupts import Interruption
-from search.ledger import SCORED, Ledger
+from search.engines.proposals import is_hopeless
 from search.limits.budget import WerLimit
 from search.outcome import ArtifactFigures, ArtifactRecord, Outcome
-from search.proposals import is_hopeless
-from search.run import MAX_DEATHS, Run
-from search.run_records import RunFacts, load_elapsed, read_outcome, save_facts
+from search.records.ledger import SCORED, Ledger
+from search.records.run_records import RunFacts, load_elapsed, read_outcome, save_facts
+from search.records.study_store import StudyStore
+from search.run.confirmation import confirm
+from search.run.exporting import export_front
+from search.run.interrupts import Interruption
+from search.run.loop import MAX_DEATHS, Run
+from search.run.time_budget import MEASURING_S, End, RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.genes import Value
-from search.time_budget import MEASURING_S, End, RunClock, TimeBudget
 from search.trial import GroupErrors, Trial, TrialAccuracy
 from tests.search.answers import CHOICES, SECONDS, WER_LIMIT, answer, toy_space
 from tests.search.conftest import DIMENSIONS, make_rate

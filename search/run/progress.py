@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.status import Status
 
 from compression.recipe.recipe import Recipe
-from search.interrupts import say_beside
-from search.ledger import SCORED
 from search.outcome import Outcome
+from search.records.ledger import SCORED
 from search.report.baseline_vs_pick import percent
-from search.time_budget import End
+from search.run.interrupts import say_beside
+from search.run.time_budget import End
 from search.trial import Trial
 
 _MARKS = {"complete": "scored", "stopped": "stopped", "rejected": "rejected", "failed": "failed"}

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from search.cli import app, main
-from search.options import SearchOptions
+from search.configuration.options import SearchOptions
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 

@@ -4,12 +4,12 @@ from typing import Protocol
 
 from compression.recipe.recipe import Recipe
 from search.engines.base import Engine, Proposal
-from search.interrupts import Interruption
-from search.ledger import SCORED, Ledger
 from search.outcome import Outcome
+from search.records.ledger import SCORED, Ledger
+from search.run.interrupts import Interruption
+from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.space import Space
-from search.time_budget import RunClock, TimeBudget
 from search.trial import Trial
 
 MAX_UNSCORED = 300

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import InputError
 from evaluators.speech.noisy_speech import Mixing
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerBudget
 
 LEAST = {"model": "tiny.en", "device": "imx8mplus", "trials": 4}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import Recovery
 from search.engines.local_steps import LocalSteps
+from search.engines.proposals import DOWN, HOPELESS, starting_genes
 from search.front import front
-from search.proposals import DOWN, HOPELESS, starting_genes
 from search.space.space import Genes, Space
 from search.trial import Trial
 from tests.search.answers import answer, toy_space

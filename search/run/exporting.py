@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Protocol
 
 from common.errors import EvaluationError
-from search.interrupts import Interruption
-from search.ledger import Ledger
 from search.outcome import ArtifactRecord
+from search.records.ledger import Ledger
+from search.run.interrupts import Interruption
 from search.trial import Trial
 
 MakeArtifact = Callable[[Trial, Path], ArtifactRecord]

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 from common.errors import InputError
 from compression.recipe.recovery_spec import Recovery
+from search.configuration.options import SamplerName
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import BUSY_S, RECORD, STUDY_NAME, StudyStore, advising
-from search.options import SamplerName
+from search.records.study_store import BUSY_S, RECORD, STUDY_NAME, StudyStore, advising
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from search.engines.study_store import StudyStore
-from search.ledger import Ledger
-from search.run_records import load_elapsed, save_elapsed
+from search.records.ledger import Ledger
+from search.records.run_records import load_elapsed, save_elapsed
+from search.records.study_store import StudyStore
 
 MOST_KEPT = 0.5
 """Share of a run's time that is kept for confirming and exporting; a run so short that they take longer is late."""

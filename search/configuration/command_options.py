@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from common.errors import InputError
-from search.options import SearchOptions
+from search.configuration.options import SearchOptions
 
 Command = Callable[..., None]
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from compression.recipe.recipe import Recipe
-from search.engines.study_store import StudyStore
 from search.front import front
 from search.outcome import ArtifactRecord, Confirmation, Outcome
-from search.run_records import (
+from search.records.run_records import (
     load_artifacts,
     load_confirmations,
     load_facts,
@@ -14,6 +13,7 @@ from search.run_records import (
     save_artifact,
     save_confirmation,
 )
+from search.records.study_store import StudyStore
 from search.trial import Trial
 
 SCORED = ("complete", "stopped", "failed")

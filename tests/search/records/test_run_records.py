@@ -6,14 +6,12 @@ import pytest
 
 from common.errors import InputError
 from evaluators.accuracy.error_rate import GroupKey
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 from search.engines.base import Proposal
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.study_store import StudyStore
 from search.limits.budget import CostLimits
 from search.outcome import Outcome
-from search.report.csv_files import artifacts_frame, trials_frame
-from search.run_records import (
+from search.records.run_records import (
     RunFacts,
     check_configuration,
     find_outcome,
@@ -28,6 +26,8 @@ from search.run_records import (
     save_elapsed,
     save_facts,
 )
+from search.records.study_store import StudyStore
+from search.report.csv_files import artifacts_frame, trials_frame
 from search.trial import GroupErrors, Trial
 from tests.search.answers import toy_space
 from tests.search.conftest import DIMENSIONS, make_rate

@@ -19,7 +19,7 @@ Beams = Annotated[int, Field(ge=1, le=100)]
 
 
 class SearchOptions(BaseModel):
-    """What a run can be told. `search.command_options` makes a flag of each field, in this order.
+    """What a run can be told. `search.configuration.command_options` makes a flag of each field, in this order.
 
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
     stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.

@@ -6,8 +6,8 @@ from io import StringIO
 from rich.console import Console
 
 from search.outcome import Outcome
-from search.progress import Progress
-from search.time_budget import End
+from search.run.progress import Progress
+from search.run.time_budget import End
 
 
 def log_of(outcome: Outcome, *, elapsed_s: float) -> list[str]:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import InputError
 from common.files import write_text_whole
-from search.config import SearchConfig
+from search.configuration.config import SearchConfig
 
 PACKAGES = ("whisperfit", "torch", "openai-whisper", "onnxruntime", "optuna", "jiwer", "fvcore", "numpy", "pandas")
 DECIDING = {
