@@ -9,6 +9,7 @@ import pytest
 import torch
 from whisper.model import Whisper, disable_sdpa
 
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode, joined
@@ -68,8 +69,9 @@ def test_a_hearing_ends(said: Hypothesis, sample: SpeechSet) -> None:
 def test_where_a_text_ends_is_told_by_the_last_blocks_attention(pruned: Whisper) -> None:
     """Against the module's own weights, all tokens at once; with and without drafts."""
     features = torch.randn(200, pruned.dims.n_audio_state, generator=torch.Generator().manual_seed(1))
-    (said,) = decode(pruned, [Clip(features=features, language="en", max_tokens=30, audio_s=3.0)])
-    (drafted,) = decode(pruned, [Clip(features=features, language="en", max_tokens=30, audio_s=3.0, draft=said.tokens)])
+    clip = Clip(features=features, language="en", max_tokens=30, audio_s=3.0)
+    (said,) = decode(Compressed.original(pruned), [clip])
+    (drafted,) = decode(Compressed.original(pruned), [replace(clip, draft=said.tokens)])
     tokenizer, scores = tokenizer_of(pruned, "en"), list[torch.Tensor]()
     prompt = tokenizer.sot_sequence_including_notimestamps
     cross = pruned.decoder.blocks[-1].cross_attn
@@ -96,7 +98,7 @@ def test_the_speech_behind_a_pause_is_heard_in_torch_and_by_the_artifact(
     evaluator = Evaluator(speech, dimensions=tiny_en.dimensions, features=CachedFeatures(n_mels=80, folder=tmp_path))
     folder = write_artifact(tiny_en.network, tmp_path / "artifact")
     (artifact,) = evaluator.evaluate_transcripts(ArtifactRecogniser(folder, threads=1)).utterances
-    (in_torch,) = evaluator.evaluate(tiny_en.network, window_s=30.0).utterances
+    (in_torch,) = evaluator.evaluate(Compressed.original(tiny_en.network), window_s=30.0).utterances
     assert artifact.hypothesis == in_torch.hypothesis
     assert in_torch.counts.deletions <= 1
     assert "Billy" in in_torch.hypothesis.text
