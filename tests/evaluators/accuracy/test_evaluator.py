@@ -25,6 +25,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages
 from evaluators.speech.speech_set import SpeechSet
 from runtime.pieces import energies
+from runtime.unheard import Unheard
 from runtime.window import encoder_frames
 from tests.evaluators.conftest import ENGLISH_VOCABULARY
 from tests.networks import random_network
@@ -52,7 +53,7 @@ def evaluator(sample: SpeechSet, features: CachedFeatures) -> Evaluator:
 @pytest.fixture
 def heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No text leaves anything unheard; where a random network's texts end is chance."""
-    monkeypatch.setattr(hearing, "unheard_s", lambda *_: None)
+    monkeypatch.setattr(hearing, "unheard", lambda *_: None)
 
 
 @pytest.fixture
@@ -146,7 +147,8 @@ def test_what_is_heard_again_is_encoded_and_kept_by_where_it_begins(
 ) -> None:
     """Of every clip once more what lies behind its first half second."""
     clips = {len(energies(utterance.samples())) for utterance in sample.utterances}
-    monkeypatch.setattr(hearing, "unheard_s", lambda energy, _: 0.5 if len(energy) in clips else None)
+    rest = Unheard(start_s=0.5, tokens=0, text="")
+    monkeypatch.setattr(hearing, "unheard", lambda energy, _: rest if len(energy) in clips else None)
     first = evaluator.evaluate(pruned, window_s=5, encoder_key="a")
     lengths_s = [utterance.duration_s for utterance in sample.utterances]
     assert sorted(encoded) == sorted(encoder_frames(5, s - from_s) for s in lengths_s for from_s in (0, 0.5))
