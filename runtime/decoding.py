@@ -16,7 +16,7 @@ from runtime.audio import Floats
 from runtime.errors import ArtifactError
 from runtime.repetition import is_loop
 from runtime.tokens import SpecialTokens, Vocabulary
-from runtime.unheard import is_word, reached_s
+from runtime.unheard import Listening
 
 Ids = npt.NDArray[np.int64]
 Ending = Literal["complete", "limit", "loop"]
@@ -137,18 +137,18 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
     )
 
 
-def text_end_s(
+def listening(
     opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, task: str, audio_s: float
-) -> float | None:
-    """Where in its audio of `audio_s` seconds a transcript ends (`runtime.unheard`); None where the model does not say:
-    artifacts from before it was asked.
+) -> Listening | None:
+    """Where in its audio of `audio_s` seconds a transcript listened; None where the model does not say: artifacts from
+    before it was asked.
     """
     prompt = (vocabulary.special.start, *vocabulary.prompt(language=opening.language, task=task))
     attention = opening.text.attention((*prompt, *said.tokens))
     if attention is None:
         return None
-    words = [is_word(vocabulary.spelling(token)) for token in said.tokens]
-    return reached_s(attention[len(prompt) - 1 : -1], words, audio_s)
+    spellings = [vocabulary.spelling(token) for token in said.tokens]
+    return Listening.to(audio_s, spellings=spellings, attention=attention[len(prompt) - 1 : -1])
 
 
 def compression_ratio(text: str) -> float:

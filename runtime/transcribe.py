@@ -1,6 +1,6 @@
 """Speech to text for audio of any length, with Whisper's fallback."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from runtime.artifact import Artifact
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, decode, open_window, text_end_s
+from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, decode, listening, open_window
 from runtime.mel import log_mel
 from runtime.model import Model
 from runtime.pieces import energies, next_piece
-from runtime.unheard import unheard_s
+from runtime.unheard import Unheard, unheard
 from runtime.window import encoder_frames
 
 # openai-whisper's defaults
@@ -98,7 +98,8 @@ class Transcriber:
             opening = self._hear(samples[piece], language=language, task=task)
             said = self._decode(opening, beams=beams, rng=rng) if opening else None
             rest = self._rest(samples[piece], opening, said, task=task) if opening and said else None
-            start = piece.stop if rest is None else piece.start + rest
+            start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
+            said = replace(said, tokens=said.tokens[: rest.tokens], text=rest.text) if said and rest else said
             segments.append(_segment(slice(piece.start, start), opening, said))
             if opening and said and segments[-1].text:
                 heard = heard or opening.language
@@ -124,14 +125,13 @@ class Transcriber:
                 break
         return said
 
-    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded, *, task: str) -> int | None:
-        """Where the piece must be decoded again, in samples; None where its text covers it, or is no good itself."""
+    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded, *, task: str) -> Unheard | None:
+        """Where the piece must be decoded again; None where its text covers it, or is no good itself."""
         if _failed(said) or _is_silent(opening, said):
             return None
         audio_s = len(samples) / SAMPLE_RATE
-        end_s = text_end_s(opening, self._vocabulary, said, task=task, audio_s=audio_s)
-        rest_s = None if end_s is None else unheard_s(energies(samples), end_s)
-        return None if rest_s is None else round(rest_s * SAMPLE_RATE)
+        listened = listening(opening, self._vocabulary, said, task=task, audio_s=audio_s)
+        return None if listened is None else unheard(energies(samples), listened)
 
 
 def _failed(said: Decoded) -> bool:

@@ -1,12 +1,13 @@
 """Words lost and words invented in audio with pauses and in long audio, by three recognisers on the same samples.
 
-    python benchmarks/wer/long_audio.py --data MANIFEST --artifact DIR [--pairs N] [--longest S] [--out FILE]
+    python benchmarks/wer/long_audio.py --data MANIFEST --artifact DIR... [--groups N] [--sentences N] [--longest S]
+                                        [--pauses S...] [--below-db DB] [--out FILE]
 
-The audio is made of the manifest's clips, in its order: two clips with a pause of faint noise between them (1, 3 and
-6 s), and one long recording of all those clips with 0.5 s between them. All recognisers have their own defaults, and
-hear English:
+The audio is made of the manifest's clips, in its order: groups of so many sentences with a pause of faint noise between
+them, by default two and 1, 3 and 6 s, and one long recording of all those clips with 0.5 s between them. All
+recognisers have their own defaults, and hear English:
 
-- whisperfit: the artifact, as `whisperfit transcribe` runs it
+- each artifact, named by its folder, as `whisperfit transcribe` runs it
 - openai-whisper: `whisper.transcribe` of --model, without conditioning on previous text
 - faster-whisper: `WhisperModel.transcribe` of the package's tiny.en with beam 1, without conditioning on previous text
 
@@ -18,6 +19,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import jiwer
@@ -35,7 +37,6 @@ from runtime.transcribe import Transcriber
 
 PAUSES_S = (1.0, 3.0, 6.0)
 GAP_S = 0.5
-NOISE_DB = -60.0
 STRETCH_WORDS = 5
 
 Recognise = Callable[[Floats], str]
@@ -71,48 +72,58 @@ class Counts:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--artifact", type=Path, required=True)
+    parser.add_argument("--artifact", type=Path, required=True, nargs="+")
     parser.add_argument("--model", default="tiny.en")
-    parser.add_argument("--pairs", type=int, default=10, help="how many pairs of clips")
+    parser.add_argument("--groups", type=int, default=10, help="how many groups of clips")
+    parser.add_argument("--sentences", type=int, default=2, help="how many clips are a group")
+    parser.add_argument("--pauses", type=float, nargs="*", default=PAUSES_S, help="seconds; none: only the recording")
+    parser.add_argument("--below-db", type=float, default=60.0, help="the pauses' noise; inf: digital silence")
     parser.add_argument("--longest", type=float, default=11.0, help="seconds of a clip at most")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", help="one of the recognisers; the others' results in --out are kept")
+    parser.add_argument("--only", nargs="+", help="of the recognisers; the others' results in --out are kept")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clips = [clip for clip in load_speech_set(options.data).utterances if clip.duration_s <= options.longest]
-    clips = clips[: 2 * options.pairs]
-    audio = {f"pause of {pause_s:g} s": pairs(clips, pause_s) for pause_s in PAUSES_S}
-    audio["long recording"] = [together(clips, GAP_S)]
+    clips = clips[: options.sentences * options.groups]
+    groups = [list(group) for group in zip(*[iter(clips)] * options.sentences, strict=False)]
+    audio = {
+        f"pause of {pause_s:g} s": [together(group, pause_s, options.below_db) for group in groups]
+        for pause_s in options.pauses
+    }
+    audio["long recording"] = [together(clips, GAP_S, options.below_db)]
     rows = json.loads(options.out.read_text(encoding="utf-8"))["results"] if options.only and options.out else {}
     for name, recognise in recognisers(options).items():
-        if options.only in (None, name):
+        if not options.only or name in options.only:
             rows[name] = {}
             for kind, recordings in audio.items():
                 counts = counted(recognise, recordings)
                 rows[name][kind] = asdict(counts)
-                print(f"{name:15} {kind:15} WER {100 * counts.wer:6.2f} %  {asdict(counts)}", flush=True)
+                print(
+                    f"{name:15} {kind:15} {len(recordings)}: WER {100 * counts.wer:6.2f} %  {asdict(counts)}",
+                    flush=True,
+                )
     if options.out:
-        shown = {key: str(value) for key, value in vars(options).items() if key not in ("out", "only")}
+        shown = {key: _shown(value) for key, value in vars(options).items() if key not in ("out", "only")}
         options.out.write_text(json.dumps({"options": shown, "results": rows}, indent=1) + "\n", encoding="utf-8")
 
 
-def pairs(clips: list[Utterance], pause_s: float) -> list[Recording]:
-    return [together(list(pair), pause_s) for pair in zip(clips[::2], clips[1::2], strict=False)]
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def together(clips: list[Utterance], pause_s: float) -> Recording:
+def together(clips: list[Utterance], pause_s: float, below_db: float) -> Recording:
     """The clips with faint white noise between them, always the same."""
     rng = np.random.default_rng(0)
     parts: list[Floats] = []
     for clip in clips:
-        pause = rng.normal(0, 10 ** (NOISE_DB / 20), round(pause_s * SAMPLE_RATE)).astype(np.float32)
+        pause = rng.normal(0, 10 ** (-below_db / 20), round(pause_s * SAMPLE_RATE)).astype(np.float32)
         parts += [pause, clip.samples()] if parts else [clip.samples()]
     return Recording(samples=np.concatenate(parts), text=" ".join(clip.text for clip in clips))
 
 
 def recognisers(options: argparse.Namespace) -> dict[str, Recognise]:
-    ours = Transcriber.open(options.artifact, threads=options.threads)
+    ours = {folder.name: Transcriber.open(folder, threads=options.threads) for folder in options.artifact}
     network = load_model(options.model).network
     converted = WhisperModel(
         str(packaged(options.model)), device="cpu", compute_type="float32", cpu_threads=options.threads
@@ -128,10 +139,14 @@ def recognisers(options: argparse.Namespace) -> dict[str, Recognise]:
         return " ".join(segment.text for segment in segments)
 
     return {
-        "whisperfit": lambda samples: ours.transcribe(samples, language="en").text,
+        **{name: partial(_text, transcriber) for name, transcriber in ours.items()},
         "openai-whisper": openai,
         "faster-whisper": faster,
     }
+
+
+def _text(transcriber: Transcriber, samples: Floats) -> str:
+    return transcriber.transcribe(samples, language="en").text
 
 
 def counted(recognise: Recognise, recordings: list[Recording]) -> Counts:

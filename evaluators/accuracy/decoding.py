@@ -24,7 +24,7 @@ from common.errors import EvaluationError
 from compression.techniques.compressed import Compressed, Vocabulary
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
 from runtime.repetition import is_loop
-from runtime.unheard import POSITION_S, is_word, reached_s
+from runtime.unheard import POSITION_S, Listening
 
 Ending = Literal["complete", "limit", "loop"]
 
@@ -62,13 +62,13 @@ class Clip:
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """A transcript. `tokens`: its ids, those of the original vocabulary, without prompt and end. `ending`: end token,
-    token limit or repetition loop. `reached_s`: where in the audio it ended; None where nobody looked.
+    token limit or repetition loop. `listening`: where in the audio its tokens listened; None where nobody looked.
     """
 
     text: str
     tokens: tuple[int, ...]
     ending: Ending
-    reached_s: float | None = field(default=None, compare=False)
+    listening: Listening | None = field(default=None, compare=False)
 
 
 def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
@@ -112,7 +112,7 @@ class _Stream:
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
         self.ending: Ending | None = None
-        self.reached_s: float | None = None
+        self.listening: Listening | None = None
         self.caches: list[_Caches] = []
         self._clip = clip
         self._blocks = network.decoder.blocks
@@ -160,7 +160,7 @@ class _Stream:
         for token in choices[: agreed + 1]:
             self._take(token)
             if self.ending:
-                self.reached_s = self._reached_s()
+                self.listening = self._listening()
                 self.caches = []
                 return
 
@@ -177,19 +177,19 @@ class _Stream:
         elif is_loop(self.tokens):
             self.ending = "loop"
 
-    def _reached_s(self) -> float:
-        """Where the text ends, by the last block's attention to the clip: see `runtime.unheard`."""
+    def _listening(self) -> Listening:
+        """By the last block's attention to the clip: see `runtime.unheard`."""
         attention = self.caches[-1].attention(torch.cat(self._queries, dim=1)[:, : len(self.tokens)])
-        words = [is_word(self.tokenizer.encoding.decode_single_token_bytes(token)) for token in self.tokens]
+        spellings = [self.tokenizer.encoding.decode_single_token_bytes(token) for token in self.tokens]
         audio_s = len(self._clip.features) * POSITION_S if self._clip.audio_s is None else self._clip.audio_s
-        return reached_s(attention.numpy(), words, audio_s)
+        return Listening.to(audio_s, spellings=spellings, attention=attention.numpy())
 
     def hypothesis(self) -> Hypothesis:
         """The transcript, once decoding has ended."""
         if self.ending is None:
             raise RuntimeError("this clip is still being decoded")
         text = self.tokenizer.decode(self.tokens).strip()
-        return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, reached_s=self.reached_s)
+        return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, listening=self.listening)
 
 
 class _Caches:

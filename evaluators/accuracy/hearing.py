@@ -1,5 +1,7 @@
 """A clip being heard, part by part: the rule of `runtime.unheard` for what scores, in torch and on artifacts."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from evaluators.accuracy.decoding import Clip, Hypothesis
@@ -7,7 +9,7 @@ from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import Utterance
 from runtime.audio import SAMPLE_RATE, Floats
 from runtime.pieces import HOP_S
-from runtime.unheard import unheard_s
+from runtime.unheard import unheard
 
 
 class Hearing:
@@ -39,11 +41,15 @@ class Hearing:
         )
 
     def take(self, said: Hypothesis, energy: Floats) -> None:
-        """Add a part. `energy`: of the whole clip (`runtime.pieces.energies`). A loop is the end of a hearing."""
-        self.parts.append(said)
+        """Add a part, without what comes behind a sound that it leaves out. A loop or the limit ends a hearing.
+
+        `energy`: of the whole clip (`runtime.pieces.energies`).
+        """
         first = round(self.start / SAMPLE_RATE / HOP_S)
-        rest_s = None if said.reached_s is None else unheard_s(energy[first:], said.reached_s)
-        if rest_s is None or said.ending == "loop" or self.tokens_left < 1:
+        rest = None if said.listening is None else unheard(energy[first:], said.listening)
+        if rest is None or said.ending == "loop" or len(said.tokens) >= self.tokens_left:
+            self.parts.append(said)
             self.is_whole = True
             return
-        self.start += round(rest_s * SAMPLE_RATE)
+        self.parts.append(replace(said, text=rest.text, tokens=said.tokens[: rest.tokens]))
+        self.start += round(rest.start_s * SAMPLE_RATE)

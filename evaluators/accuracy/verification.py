@@ -28,7 +28,7 @@ from evaluators.accuracy.word_errors import Accuracy
 from evaluators.speech.audio import SAMPLE_RATE
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
-from runtime.decoding import DecodingOptions, decode, open_window, text_end_s
+from runtime.decoding import DecodingOptions, decode, listening, open_window
 from runtime.errors import TranscribeError
 from runtime.measure import Measurement, Plan
 from runtime.mel import WINDOW_SAMPLES, log_mel
@@ -119,11 +119,11 @@ class ArtifactRecogniser:
             window = self._transcriber.model.encode(mel)
             opening = open_window(window, vocabulary, language=language_of(utterance), task="transcribe")
             said = decode(opening, vocabulary, options)
-            end_s = text_end_s(opening, vocabulary, said, task="transcribe", audio_s=audio_s)
+            listened = listening(opening, vocabulary, said, task="transcribe", audio_s=audio_s)
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
         tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
-        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending, reached_s=end_s)
+        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending, listening=listened)
 
     def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
         """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""

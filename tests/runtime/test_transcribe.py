@@ -23,6 +23,7 @@ from runtime.errors import OptionError
 from runtime.mel import log_mel
 from runtime.pieces import cut
 from runtime.transcribe import TEMPERATURES, Transcriber
+from runtime.unheard import Listening
 from tests.runtime.conftest import tensor
 from tests.runtime.fakes import END, NO_SPEECH, VOCABULARY, FakeModel, FakeText
 
@@ -183,6 +184,28 @@ def test_what_follows_a_pause_is_decoded_again() -> None:
     assert times == [(0.0, 2.5, "a"), (2.5, 5.5, "a"), (5.5, 7.0, "a")]
 
 
+def test_what_a_text_passes_over_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three bursts with pauses the text is "a b", of the first and the last: the segment ends before the second
+    with "a". From there on the text covers both.
+    """
+    said = Decoded(
+        text="a b", tokens=(0, 1), ending="complete", temperature=0.0, avg_logprob=-0.2, compression_ratio=1.0
+    )
+
+    def listening(*_: object, audio_s: float, **__: object) -> Listening:
+        places_s = (0.5, 6.5) if audio_s > 6 else (1.0, 4.0)
+        attention = np.eye(350, dtype=np.float32)[[round(place_s / 0.02) for place_s in places_s]]
+        return Listening.to(audio_s, spellings=(b" a", b" b"), attention=attention)
+
+    monkeypatch.setattr(transcribe, "listening", listening)
+    monkeypatch.setattr(transcribe, "decode", lambda *_: said)
+    pause, burst = np.zeros(2 * SAMPLE_RATE, np.float32), SPEECH[:SAMPLE_RATE]
+    transcript = fake_transcriber().transcribe(np.concatenate([burst, pause, burst, pause, burst]))
+    times = [(round(s.start_s, 1), round(s.end_s, 1), s.text) for s in transcript.segments]
+    assert times == [(0.0, 2.5, "a"), (2.5, 7.0, "a b")]
+    assert transcript.text == "a a b"
+
+
 def test_improbable_text_does_not_decide_the_language(
     multilingual_artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,8 +225,7 @@ def test_improbable_text_does_not_decide_the_language(
 
     monkeypatch.setattr(transcribe, "open_window", open_window)
     monkeypatch.setattr(transcribe, "decode", decode)
-    monkeypatch.setattr(transcribe, "unheard_s", lambda *_: None)
-    monkeypatch.setattr(transcribe, "text_end_s", lambda *_, **__: None)
+    monkeypatch.setattr(transcribe, "listening", lambda *_, **__: None)
     transcript = Transcriber.open(multilingual_artifact, threads=1).transcribe(np.tile(SPEECH, 20))
     assert asked == [None, None, "sv"]
     assert transcript.language == "sv"
@@ -308,7 +330,7 @@ def test_later_pieces_keep_the_language(multilingual_artifact: Path, monkeypatch
 
     monkeypatch.setattr(transcribe, "open_window", open_window)
     believe_everything(monkeypatch)
-    monkeypatch.setattr(transcribe, "unheard_s", lambda *_: None)
+    monkeypatch.setattr(transcribe, "unheard", lambda *_: None)
     transcript = Transcriber.open(multilingual_artifact, threads=1).transcribe(np.tile(SPEECH, 20))
     assert transcript.language
     assert asked == [None, transcript.language, transcript.language]

@@ -17,12 +17,15 @@ from compression.recipe.dimensions import VOCABULARIES
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy import evaluator as module
+from evaluators.accuracy import hearing
 from evaluators.accuracy.evaluator import Evaluation, Evaluator, max_tokens
 from evaluators.accuracy.normalisers import plain
 from evaluators.accuracy.word_errors import ErrorCounts
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages
 from evaluators.speech.speech_set import SpeechSet
+from runtime.pieces import energies
+from runtime.unheard import Unheard
 from runtime.window import encoder_frames
 from tests.evaluators.conftest import ENGLISH_VOCABULARY
 from tests.networks import random_network
@@ -45,6 +48,12 @@ def pruned(pruned: Whisper) -> Compressed:
 @pytest.fixture
 def evaluator(sample: SpeechSet, features: CachedFeatures) -> Evaluator:
     return Evaluator(sample, dimensions=DIMENSIONS, features=features, block_size=2)
+
+
+@pytest.fixture
+def heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text leaves anything unheard; where a random network's texts end is chance."""
+    monkeypatch.setattr(hearing, "unheard", lambda *_: None)
 
 
 @pytest.fixture
@@ -83,6 +92,7 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Com
     assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625.1")
 
 
+@pytest.mark.usefixtures("heard_once")
 def test_every_clip_is_encoded_alone_at_its_window(
     evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
@@ -90,6 +100,7 @@ def test_every_clip_is_encoded_alone_at_its_window(
     assert sorted(encoded) == sorted(encoder_frames(9, utterance.duration_s) for utterance in sample.utterances)
 
 
+@pytest.mark.usefixtures("heard_once")
 def test_a_rule_may_stop_after_any_block_but_the_last(
     evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
@@ -115,6 +126,7 @@ def test_a_rule_may_stop_after_any_block_but_the_last(
     assert {utterance_counts.utterance_id for utterance_counts in partial.counts} == {one.id for one in order[:4]}
 
 
+@pytest.mark.usefixtures("heard_once")
 def test_encoder_outputs_of_a_known_key_are_used_again(
     evaluator: Evaluator, pruned: Compressed, encoded: list[int]
 ) -> None:
@@ -128,6 +140,20 @@ def test_encoder_outputs_of_a_known_key_are_used_again(
     assert len(encoded) == 15
     assert results(evaluator.evaluate(pruned, window_s=5)) == results(first)
     assert len(encoded) == 20
+
+
+def test_what_is_heard_again_is_encoded_and_kept_by_where_it_begins(
+    evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every clip once more what lies behind its first half second."""
+    clips = {len(energies(utterance.samples())) for utterance in sample.utterances}
+    rest = Unheard(start_s=0.5, tokens=0, text="")
+    monkeypatch.setattr(hearing, "unheard", lambda energy, _: rest if len(energy) in clips else None)
+    first = evaluator.evaluate(pruned, window_s=5, encoder_key="a")
+    lengths_s = [utterance.duration_s for utterance in sample.utterances]
+    assert sorted(encoded) == sorted(encoder_frames(5, s - from_s) for s in lengths_s for from_s in (0, 0.5))
+    assert results(evaluator.evaluate(pruned, window_s=5, encoder_key="a")) == results(first)
+    assert len(encoded) == 2 * len(lengths_s)
 
 
 def test_drafts_change_nothing(evaluator: Evaluator, pruned: Compressed) -> None:
@@ -181,6 +207,7 @@ def test_a_reference_fits_twice_into_the_limit(
     assert max_tokens(replace(sample.utterances[0], duration_s=duration_s), reference_tokens) == expected
 
 
+@pytest.mark.usefixtures("heard_once")
 @pytest.mark.parametrize(("networks", "encodings"), [(1, [5, 5, 10, 15]), (2, [5, 5, 10, 10])])
 def test_the_least_recently_used_outputs_go_first(  # noqa: PLR0917 - fixtures
     networks: int,
