@@ -16,6 +16,7 @@ from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from compression.techniques.grids import Grid, quantise
 from devices.streams import streamed_bytes
 from evaluators.costs.inventory import operations, prompt_length
@@ -208,9 +209,12 @@ def test_the_encoders_graph_projects_keys_and_values_for_the_decoder() -> None:
 def test_sessions_take_and_give_as_many_values_as_the_graphs() -> None:
     original = Recipe.original(SMALL)
     recipe = replace(original, decoder=(original.decoder[0], None))
-    network = network_of_shape(SMALL, recipe)
+    compressed = Compressed.original(network_of_shape(SMALL, recipe))
     by_name = {item.name: item for item in operations(SMALL, recipe, tokens=10)}
-    for stage, graph in (("encoder", encoder_graph(network, recipe)), ("decoder", decoder_graph(network, recipe))):
+    for stage, graph in (
+        ("encoder", encoder_graph(compressed, recipe)),
+        ("decoder", decoder_graph(compressed, recipe)),
+    ):
         exported = onnx.load_from_string(graph.to_bytes()).graph
         # a step does not ask for the queries to the audio
         asked = [output for output in exported.output if output.name != "audio_query"]

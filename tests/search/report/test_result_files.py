@@ -8,7 +8,7 @@ from search.outcome import Confirmation, Outcome
 from search.report import result_files as module
 from search.report.csv_files import FLOAT_FORMAT, artifacts_frame, pareto_frame, trials_frame
 from search.report.result_files import ResultFiles
-from tests.search.conftest import DIMENSIONS
+from tests.search.conftest import DIMENSIONS, make_rate
 
 NAMES = ("trials.csv", "pareto.csv", "artifacts.csv")
 
@@ -70,7 +70,7 @@ def test_a_trial_costs_its_own_line(outcome, tmp_path, monkeypatch):
 def test_a_confirmation_is_shown(outcome, tmp_path):
     results = ResultFiles(tmp_path, DIMENSIONS)
     results.write(outcome)
-    confirmed = Confirmation(wer=0.0612, wer_low=0.05, wer_high=0.07, words=900, within_budget=True)
+    confirmed = Confirmation(rate=make_rate(612, 10_000), within_budget=True)
     trial = outcome.trials[3]
     changed = replace(outcome, confirmations=outcome.confirmations | {trial.recipe.id: confirmed})
     results.write(changed)
