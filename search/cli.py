@@ -13,7 +13,7 @@ import typer
 from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
-from search.configuration.options import Beams, Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
+from search.configuration.options import Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -317,8 +317,8 @@ def transcribe(
     format: Annotated[str, typer.Option(help="text, json or srt.")] = "text",  # noqa: A002 - the option's name
     language: Annotated[str | None, typer.Option(help="Such as en; default: detected where speech begins.")] = None,
     task: Annotated[str, typer.Option(help="transcribe, or translate to English.")] = "transcribe",
-    beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.", callback=checked(Beams))] = 1,
-    threads: Threads = None,
+    beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default: one per core that it may use.")] = None,
     json: Json = False,
 ) -> None:
     """Transcribe audio with an exported model."""

@@ -15,7 +15,6 @@ Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
-Beams = Annotated[int, Field(ge=1, le=100)]
 
 
 class SearchOptions(BaseModel):
