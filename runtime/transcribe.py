@@ -43,8 +43,8 @@ class Encoder(Protocol):
 class Segment:
     """What was said in a piece of the audio. `text` is empty where there was no speech.
 
-    The numbers are those of `runtime.decoding`, of the whole text where only its beginning was kept
-    (`runtime.unheard`); None where a piece was silent and not decoded.
+    The numbers are those of `runtime.decoding`, of all that was decoded where only its beginning is kept;
+    None where a piece was silent and not decoded.
     """
 
     start_s: float

@@ -180,8 +180,8 @@ class _Stream:
     def _listening(self) -> Listening:
         """By the last block's attention to the clip: see `runtime.unheard`."""
         attention = self.caches[-1].attention(torch.cat(self._queries, dim=1)[:, : len(self.tokens)])
-        spell, first_special = self.tokenizer.encoding.decode_single_token_bytes, self.tokenizer.eot
-        spellings = [spell(token) if token < first_special else b"" for token in self.tokens]
+        spelling, first_time = self.tokenizer.encoding.decode_single_token_bytes, self.tokenizer.timestamp_begin
+        spellings = [spelling(token) if token < first_time else b"" for token in self.tokens]
         audio_s = len(self._clip.features) * POSITION_S if self._clip.audio_s is None else self._clip.audio_s
         return Listening.to(audio_s, spellings=spellings, attention=attention.numpy())
 
