@@ -19,8 +19,8 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
+from reprice import COMMAND, ROOT, TINY_EN, made_up_space, made_up_trial, synthetic_run
 
-from benchmarks.speed.reprice import COMMAND, ROOT, TINY_EN, made_up_space, made_up_trial, synthetic_run
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
 from search.configuration.options import SamplerName

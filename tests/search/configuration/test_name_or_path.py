@@ -105,7 +105,8 @@ TEXTS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS | st.sampled_from(sorted(SAMPLES)), key=st.sampled_from(sorted(NAMES)))
-def test_what_is_recorded_is_read_again(text, key, tmp_path):
+def test_what_is_recorded_is_read_again(text, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # away from the project's own folders
     names = NAMES[key]
     for value in (settled(text, names, tmp_path), settled(f"./{text}", names, tmp_path)):
         assert settled(recorded(value, names, tmp_path / "run"), names, tmp_path / "run") == value
