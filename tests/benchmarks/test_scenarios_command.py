@@ -30,7 +30,12 @@ DIMENSIONS = small_dimensions(layers=3, state=64, heads=2, vocabulary=51864)
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with files_of_a_whisper(tmp_path_factory.mktemp("files"), DIMENSIONS) as folder:
+    """Each clip is decoded once: where a network with random weights listened is chance."""
+    with (
+        files_of_a_whisper(tmp_path_factory.mktemp("files"), DIMENSIONS) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("evaluators.accuracy.hearing.unheard", lambda *_: None)
         yield folder
 
 
