@@ -1,7 +1,5 @@
 """Long audio is cut into pieces that fit into Whisper's window, where it is quietest."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from runtime.audio import SAMPLE_RATE, Floats
@@ -14,15 +12,6 @@ SEARCHED_S = 10.0
 SHORTEST_S = 1.0
 """The last piece is not shorter: of a fragment of a word Whisper makes up a whole sentence."""
 PAUSE_S, HOP_S = 0.3, 0.01
-
-
-def cut(samples: Floats) -> Iterator[slice]:
-    """Pieces of at most 26 s, without gap or overlap, of 16 kHz audio (samples,): one after the other."""
-    piece = next_piece(samples, 0)
-    yield piece
-    while piece.stop < len(samples):
-        piece = next_piece(samples, piece.stop)
-        yield piece
 
 
 def next_piece(samples: Floats, start: int) -> slice:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.audio import SAMPLE_RATE, Floats
-from runtime.pieces import cut
+from tests.runtime.cuts import cut
 
 
 def noise(seconds: float, level: float = 0.1) -> Floats:

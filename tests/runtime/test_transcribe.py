@@ -21,10 +21,10 @@ from runtime.audio import SAMPLE_RATE, Floats
 from runtime.decoding import Decoded, DecodingOptions, Ids
 from runtime.errors import OptionError
 from runtime.mel import log_mel
-from runtime.pieces import cut
 from runtime.transcribe import TEMPERATURES, Transcriber
 from runtime.unheard import Listening
 from tests.runtime.conftest import tensor
+from tests.runtime.cuts import cut
 from tests.runtime.fakes import END, NO_SPEECH, VOCABULARY, FakeModel, FakeText
 
 SPEECH = np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
