@@ -47,8 +47,8 @@ types: .venv/.installed  ## mypy --strict
 imports: .venv/.installed  ## the direction of imports
 	$(BIN)/lint-imports
 
-test: .venv/.installed  ## pytest
-	$(BIN)/pytest
+test: .venv/.installed  ## pytest, on up to four cores
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 sample-speech: .venv/.installed  ## synthesise the sample speech anew
 	$(INSTALL) -e '.[synthesis]'

@@ -1,7 +1,6 @@
 """`whisperfit recover`: a trial of a run made better by training, added to the run as a trial of its own."""
 
 import json
-import math
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -160,8 +159,6 @@ class _Work:
 def _settings(options: RecoverOptions) -> TrainingSettings:
     if options.method not in RECOVERY_METHODS:
         raise UnknownNameError("method", options.method, RECOVERY_METHODS)
-    if options.hours is not None and not 0 < options.hours < math.inf:
-        raise InputError(f"--hours must be above 0 and finite, but got {options.hours:g}")
     if options.method == "reconstruct" and (options.training or options.torch_device):
         raise InputError("a reconstruction has no settings, and no CUDA: leave out --training and --torch-device")
     settings = TrainingSettings.read(options.training, torch_device=options.torch_device)

@@ -201,8 +201,8 @@ def steps_shown(text: str) -> list[int]:
     [
         ({"method": "distil"}, ("unknown method 'distil'", "Did you mean 'distill'?")),
         ({"trial": 99}, ("--trial 99: no trial",)),
-        ({"hours": -1}, ("--hours must be above 0",)),
-        ({"hours": "inf"}, ("--hours must be above 0 and finite",)),
+        ({"hours": -1}, ("--hours: input should be greater than 0",)),
+        ({"hours": "inf"}, ("--hours: input should be a finite number",)),
         ({"method": "reconstruct", "torch_device": "cuda"}, ("a reconstruction has no settings, and no CUDA",)),
         ({"training": None}, ("a training needs an end: give --hours",)),
         ({"speech": None}, ("no calibration speech of its own", "--speech MANIFEST")),
