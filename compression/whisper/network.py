@@ -39,8 +39,13 @@ def decoder_states(network: Whisper, tokens: Tensor, encoded: Tensor) -> list[Te
     `tokens` (batch, length) int64 are rows of its embedding, `encoded` is (batch, positions, n_audio_state); each state
     is (batch, length, n_text_state). The operations are those of `network.decoder`.
     """
+    return embedded_decoder_states(network, network.decoder.token_embedding(tokens), encoded)
+
+
+def embedded_decoder_states(network: Whisper, embedded: Tensor, encoded: Tensor) -> list[Tensor]:
+    """`decoder_states` of tokens whose rows of the embedding (batch, length, n_text_state) are given."""
     decoder = network.decoder
-    x = decoder.token_embedding(tokens) + decoder.positional_embedding[: tokens.shape[-1]]
+    x = embedded + decoder.positional_embedding[: embedded.shape[1]]
     states = []
     for block in decoder.blocks:
         x = block(x, encoded, mask=decoder.mask)

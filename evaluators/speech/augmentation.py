@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import soxr
+from scipy.signal import fftconvolve
 
 from evaluators.speech.audio import SAMPLE_RATE
 from evaluators.speech.noise import Samples, noise_gain, power
@@ -52,3 +53,24 @@ def with_noise(samples: Samples, noise: Samples, *, snr_db: float) -> Samples:
         return samples
     mixed: Samples = (samples + noise_gain(samples, fitted, snr_db=snr_db) * fitted).astype(np.float32)
     return mixed
+
+
+def at_level(samples: Samples, level_db: float) -> Samples:
+    """So many decibels louder, and at most full scale."""
+    scaled: Samples = samples * np.float32(10 ** (level_db / 20))
+    return (scaled / max(1.0, float(np.abs(scaled).max(initial=0.0)))).astype(np.float32)
+
+
+def reverberated(samples: Samples, rng: np.random.Generator, *, decay_s: float, reverberant_db: float) -> Samples:
+    """The clip in a room, as long and as loud as before.
+
+    The room's response is the direct sound and noise that decays by 60 dB in `decay_s` (Polack 1988, "La transmission
+    de l'energie sonore dans les salles"), whose energy is `reverberant_db` of the direct sound's.
+    """
+    times = np.arange(round(decay_s * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay_s)
+    response = tail * np.sqrt(10 ** (reverberant_db / 10) / np.square(tail).sum())
+    response[0] += 1
+    heard = fftconvolve(samples, response)[: len(samples)]
+    loudness = power(heard.astype(np.float32))
+    return (heard * np.sqrt(power(samples) / loudness)).astype(np.float32) if loudness else samples

@@ -1,0 +1,134 @@
+"""Measuring divergence: one pass of encoder and decoder a clip, no decoding loop, no transcripts of people's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor
+from whisper.audio import log_mel_spectrogram, pad_or_trim
+from whisper.model import Whisper
+
+from common.errors import EvaluationError
+from compression.techniques.compressed import Compressed
+from compression.whisper.load import LoadedModel
+from compression.whisper.network import embedded_decoder_states, encode
+from compression.whisper.tokenizer import tokenizer_of
+from evaluators.accuracy.decoding import Clip, decode
+from evaluators.accuracy.divergence import Divergence
+from evaluators.speech.divergence_clips import DivergenceClip
+from runtime.window import WINDOW_LIMIT_S, encoder_frames
+
+ENCODER_CACHE_BYTES = 1 << 29
+"""Room for encoder outputs: those of 8 clips in a window of 15 s at tiny's width take 9 MB."""
+
+Stop = Callable[[Divergence], bool]
+"""Sees what was measured so far; whether that is enough."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reference:
+    """A clip and what the original says of it.
+
+    `mel` (n_mels, 3000). `tokens` (T,): the prompt, what it said, the end. `log_probs` (T - prompt_length, n_vocab): of
+    each token behind the prompt.
+    """
+
+    duration_s: float
+    mel: Tensor
+    tokens: Tensor
+    prompt_length: int
+    log_probs: Tensor
+
+
+class DivergenceMeter:
+    """Compares networks with the original on clips; those in which the original says nothing, or loops, are left out.
+
+    The original hears 30 s windows. Raises EvaluationError, when it is first used, if no clip is left.
+    """
+
+    def __init__(self, model: LoadedModel, clips: Sequence[DivergenceClip]) -> None:
+        self._model = model
+        self._clips = clips
+        self._encoded: LRUCache[tuple[str, int, int], Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
+
+    @torch.inference_mode()
+    def measure(
+        self, compressed: Compressed, *, window_s: float, encoder_key: str | None = None, enough: Stop | None = None
+    ) -> Divergence:
+        """The divergence of a network on the clips, or on as many as `enough` asks for, one at least.
+
+        `window_s`, `encoder_key`: as for `Evaluator.evaluate`. With p of the original and q of the network, both over
+        the tokens that the network has, a token counts KL(p/m || q) - log m, where m is the mass that p has there: a
+        shorter vocabulary costs what it leaves out. Raises EvaluationError when the logits are not finite.
+        """
+        pairs: list[tuple[float, int]] = []
+        for index in range(len(self._references)):
+            encoded = self._encoder_output(compressed.network, index, window_s, encoder_key)
+            pairs.append(self._of_clip(compressed, self._references[index], encoded))
+            if enough and enough(Divergence.of(pairs)):
+                break
+        return Divergence.of(pairs)
+
+    def _of_clip(self, compressed: Compressed, reference: _Reference, encoded: Tensor) -> tuple[float, int]:
+        """Nats over all tokens, and their number."""
+        logits = self._logits(compressed, reference.tokens, reference.prompt_length, encoded)
+        kept = reference.log_probs[:, compressed.vocabulary.ids]
+        mass = kept.logsumexp(-1, keepdim=True)
+        shares = (kept - mass).exp()
+        found = (shares * (kept - mass - logits.log_softmax(-1))).sum(-1) - mass.squeeze(-1)
+        total = float(found.sum())
+        if not torch.isfinite(found).all():
+            raise EvaluationError("the network's logits are not finite: it predicts nothing")
+        return max(total, 0.0), len(found)
+
+    def _logits(self, compressed: Compressed, tokens: Tensor, prompt_length: int, encoded: Tensor) -> Tensor:
+        """(T - prompt_length, n_vocab of the network), teacher-forced.
+
+        A token that a shorter vocabulary lacks is read with the row that the original has for it.
+        """
+        network, embedding = compressed.network, compressed.network.decoder.token_embedding.weight
+        rows = compressed.vocabulary.rows[tokens[:-1]]
+        original = self._model.network.decoder.token_embedding.weight[tokens[:-1]]
+        read = torch.where((rows >= 0)[:, None], embedding[rows.clamp(min=0)], original)
+        states = embedded_decoder_states(network, read[None], encoded[None])[-1][0]
+        return states[prompt_length - 1 :] @ embedding.T
+
+    def _encoder_output(self, network: Whisper, index: int, window_s: float, key: str | None) -> Tensor:
+        reference = self._references[index]
+        frames = encoder_frames(window_s, reference.duration_s)
+        if key is None:
+            return encode(network, reference.mel[None, :, :frames])[0]
+        entry = (key, frames, index)
+        if entry not in self._encoded:
+            self._encoded[entry] = encode(network, reference.mel[None, :, :frames])[0]
+        return self._encoded[entry]
+
+    @cached_property
+    def _references(self) -> tuple[_Reference, ...]:
+        found = [reference for clip in self._clips if (reference := self._reference(clip))]
+        if not found:
+            raise EvaluationError("the original says nothing in the clips for divergence, or does not come to an end")
+        return tuple(found)
+
+    @torch.inference_mode()
+    def _reference(self, clip: DivergenceClip) -> _Reference | None:
+        network, original = self._model.network, Compressed.original(self._model.network)
+        mel = log_mel_spectrogram(pad_or_trim(torch.from_numpy(clip.samples)), self._model.dimensions.n_mels)
+        encoded = encode(network, mel[None, :, : encoder_frames(WINDOW_LIMIT_S, clip.duration_s)])[0]
+        limit = self._model.dimensions.n_text_ctx // 2
+        (said,) = decode(original, [Clip(features=encoded, language=clip.language, max_tokens=limit)])
+        if said.ending != "complete" or not said.tokens:
+            return None
+        tokenizer = tokenizer_of(network, clip.language)
+        prompt = tokenizer.sot_sequence_including_notimestamps
+        tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
+        log_probs = self._logits(original, tokens, len(prompt), encoded).log_softmax(-1)
+        return _Reference(
+            duration_s=clip.duration_s, mel=mel, tokens=tokens, prompt_length=len(prompt), log_probs=log_probs
+        )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.nbytes
