@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from search.certainty import Certainty
 from search.limits.budget import WerLimit
 from search.limits.group_budget import GroupLimits
 from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
 
 
-def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+def front(trials: Iterable[Trial], certainty: Certainty | None = None) -> tuple[Trial, ...]:
     """The non-dominated feasible trials, cheapest first.
 
     A trial is dominated when another one has an objective and a WER that are no larger, and one of them smaller;
-    of equal ones the first stays.
+    of equal ones the first stays. Of trials whose divergence is known the WER is the expected one, by `certainty`:
+    the measured ones of good recipes mostly differ by chance.
     """
     candidates = [
-        (trial.objective, trial.accuracy.wer, trial.number, trial)
+        (trial.objective, _expected_wer(trial, trial.accuracy.wer, certainty), trial.number, trial)
         for trial in trials
         if trial.feasible and trial.accuracy is not None
     ]
@@ -26,6 +28,11 @@ def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
             kept.append(trial)
             best_wer = wer
     return tuple(kept)
+
+
+def _expected_wer(trial: Trial, measured: float, certainty: Certainty | None) -> float:
+    estimate = certainty.scored(trial.recipe.id) if certainty and trial.divergence else None
+    return certainty.original_wer * (1 + estimate.rise) if certainty and estimate else measured
 
 
 def least_violating(trials: Sequence[Trial]) -> Trial | None:
@@ -47,11 +54,15 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
     wer_limit: WerLimit,
     baseline: Trial,
     group_limits: GroupLimits | None = None,
+    certainty: Certainty | None = None,
+    confidence: float = 0.5,
 ) -> Trial | None:
     """The cheapest trial of the front that kept its promise, as a file and on the confirm set, else the cheapest one.
 
-    The best of many candidates on one set looks better than it is; so a trial whose WER on unseen utterances is
-    over a budget there gives way to the next one, and so does one whose artifact is over one or could not be made.
+    Where divergence was measured, to keep a promise is to be within the budget with a probability of `confidence`, by
+    both sets and divergence together. Elsewhere the confirm set decides alone: the best of many candidates on one set
+    looks better than it is, so a trial whose WER on unseen utterances is over a budget there gives way to the next one,
+    and so does one whose artifact is over one or could not be made.
     What was not tried is no reason against a trial: where only the original was tried and kept its promise, the
     cheapest that nothing speaks against is taken; where something speaks against every trial, the cheapest.
     """
@@ -59,13 +70,16 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
     def evidence(trial: Trial) -> list[bool]:
         confirmation, record = confirmations.get(trial.recipe.id), artifacts.get(trial.recipe.id)
         found = [confirmation.within_budget] if confirmation else []
+        estimate = certainty.scored(trial.recipe.id) if certainty and trial.divergence else None
+        if estimate and trial.number != baseline.number:
+            found = [estimate.probability >= confidence] * (len(found) or 1)
         if record:
             broken = group_limits and group_limits.broken(record.groups)
             found.append(record.figures is not None and wer_limit.keeps(record.figures.rate) and not broken)
         return found
 
     unopposed = [trial for trial in front if all(evidence(trial))]
-    tried = [trial for trial in unopposed if len(evidence(trial)) == bool(confirmations) + bool(artifacts)]
+    tried = [trial for trial in unopposed if len(evidence(trial)) >= bool(confirmations) + bool(artifacts)]
     kept = next(iter(tried), baseline)
     if kept.number != baseline.number:
         return kept

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from evaluators.accuracy.error_rate import ErrorRate
+from search.certainty import Certainty, Estimate
 from search.limits.budget import CostLimits, WerLimit
 from search.limits.group_budget import GroupLimits, JudgedGroup, find_group_limits
 from search.trial import GroupErrors, Trial
@@ -59,7 +60,8 @@ class Outcome:
     are by recipe id, also of trials that have left the front since; empty when the run has no confirm set or has not
     come to it. `limits`: on costs; None in runs from before they were kept. `repriced_from`: the device that the run
     was made for, where it was priced anew for `device`. `artifacts_are_of_host`: whether the machine that measured the
-    artifacts is what the profile `host` describes.
+    artifacts is what the profile `host` describes. `confidence`: the probability of being within the budget that the
+    pick has at least; `certainty` says what it is.
     """
 
     model: str
@@ -81,6 +83,15 @@ class Outcome:
     repriced_from: str | None = None
     artifacts_are_of_host: bool = True
     group_budget: str | None = None
+    certainty: Certainty | None = field(default=None, compare=False)
+    confidence: float = 0.5
+
+    def estimate(self, trial: Trial) -> Estimate | None:
+        """Of the trial's true WER, by all that was measured; None without its divergence."""
+        if self.certainty is None:
+            return None
+        scored = self.certainty.scored(trial.recipe.id)
+        return scored or (self.certainty.expected(trial.divergence.mean) if trial.divergence else None)
 
     @property
     def group_limits(self) -> GroupLimits | None:

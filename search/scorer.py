@@ -1,6 +1,6 @@
 """From a recipe to a trial: price it, compress the model, score it on speech."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from common.errors import CompressionError, EvaluationError, InputError
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate
 from evaluators.accuracy.evaluator import Evaluation
 from evaluators.accuracy.groups import GroupAccuracy
@@ -82,9 +83,50 @@ class Scorer:
             note=note,
         )
 
-    def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
-        """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set."""
+    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
+        """The trial of a recipe that is not worth its transcripts, and why."""
+        costs = self.costs(recipe)
+        return Trial(
+            number=number,
+            recipe=recipe,
+            state="stopped",
+            objective=self._objective(costs),
+            costs=costs,
+            accuracy=None,
+            violations=self._session.limits.violations(costs),
+            seconds=0.0,
+            note=note,
+            divergence=divergence,
+        )
+
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        """A recipe's divergence from the original, on the run's clips or as many as are enough.
+
+        What was measured before, also by other runs, is not measured again. Raises CompressionError, EvaluationError.
+        """
+        meter, measured = self._session.meter, self._session.divergences
+        if meter is None or measured is None:
+            raise InputError("this run does not judge by divergence")
+        known = measured.find(recipe.id)
+        if known and (known.clips >= meter.clips or enough(known)):
+            return known
+        with telling_memory_shortage():
+            found = meter.measure(
+                self._session.network(recipe), window_s=recipe.window_s, encoder_key=recipe.encoder_key, enough=enough
+            )
+        measured.keep(recipe.id, found)
+        return found
+
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial:
+        """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set.
+
+        `divergence`: what was measured of it before; the baseline's is measured here, where the run judges by it.
+        """
         started = perf_counter()
+        if baseline is None and self._session.meter:
+            divergence = self.divergence(recipe, _never)
         costs = self.costs(recipe)
         violations = self._session.limits.violations(costs)
         state, accuracy, note = self._measure(recipe, violations, baseline)
@@ -111,6 +153,7 @@ class Scorer:
             violations=violations,
             seconds=perf_counter() - started,
             note=note,
+            divergence=divergence,
         )
 
     def _measure(
@@ -186,6 +229,10 @@ class Scorer:
         return find_group_limits(self._session.config.group_budget, baseline.groups)
 
 
+def _never(_: Divergence) -> bool:
+    return False
+
+
 def group_violation(accuracy: TrialAccuracy, limits: GroupLimits | None, state: TrialState) -> dict[str, float]:
     """The worst group's violation, if it is known: on a part of the set only a broken limit is."""
     worst = limits.worst(accuracy.groups) if limits else None
@@ -222,4 +269,5 @@ def utterance_errors(counts: ErrorCounts) -> UtteranceErrors:
         deletions=counts.deletions,
         substitutions=counts.substitutions,
         words=counts.words,
+        speaker=counts.speaker,
     )

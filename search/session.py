@@ -21,8 +21,11 @@ from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import unknown_words
 from compression.whisper.load import LoadedModel, load_model
 from devices.profile import DeviceProfile, load_profile
+from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
-from evaluators.learning.calibration import calibrate, sensitivity_profile
+from evaluators.accuracy.known_divergences import KnownDivergences
+from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
+from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages, language_of
 from evaluators.speech.noisy_speech import Mixing, with_noise
@@ -45,7 +48,10 @@ GRID_FIELDS = ("group_size", "symmetric", "rounding")
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights."""
+    """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights.
+
+    `meter`, `divergences`: None where the run does not judge by divergence.
+    """
 
     config: SearchConfig
     profile: DeviceProfile
@@ -57,6 +63,8 @@ class Session:
     limits: CostLimits
     evaluator: Evaluator
     confirm: Evaluator | None
+    meter: DivergenceMeter | None = None
+    divergences: KnownDivergences | None = None
     recovered: Path | None = None
 
     def weights(self, recipe: Recipe) -> Weights | None:
@@ -84,6 +92,7 @@ class Session:
             dimensions=self.model.dimensions,
             limits=self.limits,
             group_budget=self.config.group_budget,
+            confidence=self.config.confidence,
         )
 
     @property
@@ -123,7 +132,22 @@ def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
         limits=config.cost_limits(loaded.profile.ram_available_mb),
         evaluator=loaded.evaluator,
         confirm=loaded.confirm,
+        **_divergence_parts(loaded),
     )
+
+
+def _divergence_parts(loaded: "_Loaded") -> dict[str, Any]:
+    """The session's `meter` and `divergences`, where its engine judges by divergence."""
+    config, model, speech = loaded.config, loaded.model, loaded.calibration_speech
+    if config.engine != "evolution":
+        return {}
+    utterances, count = loaded.evaluator.speech.utterances, config.divergence_clips
+    clips = clips_digest(utterances, count, seed=config.seed, widen=config.widen)
+    calibrated = identity_of(model, speech, config.calibration_utterances)
+    return {
+        "meter": DivergenceMeter(model, draw_clips(utterances, count, seed=config.seed, widen=config.widen)),
+        "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

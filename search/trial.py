@@ -10,11 +10,13 @@ from zlib import compress, decompress
 from pydantic import PlainSerializer, PlainValidator
 
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search.record_json import RecordFormat
 
 TrialState = Literal["complete", "stopped", "rejected", "failed"]
-"""complete: scored on the whole set. stopped: the evaluation ended early, surely over the budget or dominated.
+"""complete: scored on the whole set. stopped: the evaluation ended early, surely over the budget by
+a part of the set, or dominated by divergence and cost, before any transcript.
 rejected: its costs alone break a limit. failed: it could not be compressed or scored."""
 RecipeText = Annotated[Recipe, PlainSerializer(Recipe.to_json), PlainValidator(Recipe.from_json)]
 """Recipes have a format of their own, which decides their ids."""
@@ -51,7 +53,7 @@ class UtteranceErrors:
     """Errors of one utterance: insertions, deletions, substitutions against its number of words.
 
     `ran_on`: whether its transcript ended in a loop or at the limit of its length; False in records from before that
-    was kept.
+    was kept. `speaker`: empty in records from before it was kept.
     """
 
     id: str
@@ -60,6 +62,7 @@ class UtteranceErrors:
     substitutions: int
     words: int
     ran_on: bool = False
+    speaker: str = ""
 
     @property
     def errors(self) -> int:
@@ -147,6 +150,8 @@ class Trial:
     """By limit, how far above it, relative to the limit; <= 0 where kept. A missing key means not known."""
     seconds: float
     note: str = ""
+    divergence: Divergence | None = None
+    """None where nobody measured it."""
 
     @property
     def heard(self) -> dict[str, str] | None:

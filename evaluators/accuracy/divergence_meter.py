@@ -53,6 +53,11 @@ class DivergenceMeter:
         self._clips = clips
         self._encoded: LRUCache[tuple[str, int, int], Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
 
+    @property
+    def clips(self) -> int:
+        """How many clips are left."""
+        return len(self._references)
+
     @torch.inference_mode()
     def measure(
         self, compressed: Compressed, *, window_s: float, encoder_key: str | None = None, enough: Stop | None = None

@@ -15,7 +15,7 @@ from evaluators.speech.noise import Samples
 from evaluators.speech.speech_set import Utterance
 
 CLIP_S = 11.0
-"""Of longer clips only the beginning is heard: with the margin it fits a window of 15 s, the shortest of the presets."""
+"""Of longer clips only the beginning is heard: with its margin it fits a window of 15 s."""
 WIDENING_VERSION = 1
 """To be raised whenever the same speech would give other clips."""
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from common.errors import InputError
+from common.terminal import tell
 from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.recipe.recipe import Recipe
@@ -57,11 +56,10 @@ class _Material:
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
     check_replaceable(options.out)
-    say = Console(stderr=True).print
     material = _from_run(options, options.run) if options.run else _from_file(options)
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
-    say(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}", highlight=False)
+    tell(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}")
     export(model, recipe, material.network(), options.out, target=options.target, sources=material.sources)
     size, promised = artifact_bytes(options.out), stored_bytes(model.dimensions, recipe)
     if as_json:
@@ -87,7 +85,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
         )
     folder = RunFolder.open(run)
     recipe = find_trial(read_outcome(StudyStore(folder.study_file)), options.trial).recipe
-    session = reopen_session(folder, Console(stderr=True).print)
+    session = reopen_session(folder, tell)
     return _Material(
         model=session.model,
         recipe=recipe,
@@ -99,7 +97,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
 def _from_file(options: ExportOptions) -> _Material:
     if options.recipe_file is None or options.model is None or options.trial:
         raise InputError("export takes either a run (perhaps with --trial), or --recipe and --model")
-    model = open_model(options.model, Console(stderr=True).print)
+    model = open_model(options.model, tell)
     recipe = read_recipe_for(model, options.recipe_file)
     sources = Sources(
         model=settled(options.model, NAMES["model"]),

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
+from common.terminal import tell
 from compression.recipe.recovery_spec import RECOVERY_METHODS, RecoveryMethod
 from compression.training.checkpoint import Point
 from compression.training.run import Limits
@@ -81,7 +82,7 @@ def _opened(options: RecoverOptions, settings: TrainingSettings, folder: RunFold
     ledger = Ledger(store)
     trial = find_trial(ledger.outcome(), options.trial)
     check_configuration(store, folder.config())
-    session = reopen_session(folder, Console(stderr=True).print)
+    session = reopen_session(folder, tell)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
     recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
     check_disjoint(recovery.speech, session)

@@ -9,13 +9,17 @@ from typing import Any
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
+from common.terminal import tell
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.configuration.config import SearchConfig
+from search.engines.archive import Archive
 from search.engines.base import Engine
+from search.engines.evolution import Evolution
 from search.engines.local_steps import LocalSteps
 from search.engines.optuna_engine import OptunaEngine
+from search.engines.proposals import starting_genes
 from search.outcome import ArtifactRecord, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
@@ -33,6 +37,7 @@ from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.progress import Progress
+from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Scorer
 from search.session import Session, open_session, reopen_session
@@ -82,7 +87,7 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
-    session = open_session(config, Console(stderr=True).print)
+    session = open_session(config, tell)
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
         store = StudyStore(folder.study_file)
@@ -101,7 +106,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     with folder.locked():
         config, store = folder.config(), StudyStore(folder.study_file)
         check_configuration(store, config)
-        session = reopen_session(folder, Console(stderr=True).print)
+        session = reopen_session(folder, tell)
         folder.record_versions()
         end = End(seconds=_seconds(config.hours), trials=config.trials)
         if hours is not None or trials is not None:
@@ -128,9 +133,11 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
+        engine, screening = _engine(session, store, ledger, scorer)
         run = Run(
             space=session.space,
-            engine=_engine(session, store, ledger, scorer),
+            engine=engine,
+            screening=screening,
             scorer=scorer,
             ledger=ledger,
             clock=clock,
@@ -150,10 +157,20 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> Engine:
-    config = session.config
-    sampler = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
-    return LocalSteps(sampler, session.space, ledger, scorer)
+def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> tuple[Engine, Screening | None]:
+    """The engine that the configuration names, and what judges its proposals by divergence."""
+    config, space = session.config, session.space
+    sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
+    if config.engine == "steps":
+        return LocalSteps(sampler, space, ledger, scorer), None
+    if config.engine == "optuna":
+        for genes in starting_genes(space):
+            sampler.enqueue(genes)
+        return sampler, None
+    archive = Archive()
+    screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
+    engine = Evolution(sampler, space, archive, scorer, target=lambda: screening.target, seed=config.seed)
+    return engine, screening
 
 
 def _confirm_share(session: Session) -> float:

@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from common.errors import InputError
+from common.terminal import tell
 from compression.export.manifest import Origin, read_origin
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.evaluator import Evaluator
@@ -57,7 +56,6 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     use_threads(options.threads)
     mixing = Mixing.parse(options.noise, options.snr_db)
     normaliser = parse_normaliser(options.normaliser)
-    say = Console(stderr=True).print
     origin = read_origin(options.artifact)
     model = _model(options, origin)
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
@@ -67,7 +65,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
         origin.sources if options.calibration is None else replace(origin.sources, calibration=str(options.calibration))
     )
     network = compressed(model, origin.recipe, sources)
-    say(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances", highlight=False)
+    tell(f"Verifying recipe {origin.recipe.id} on {len(speech.utterances)} utterances")
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, compressed=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
@@ -89,7 +87,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
 
 
 def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:
-    model = open_model(options.model or origin.sources.model, Console(stderr=True).print)
+    model = open_model(options.model or origin.sources.model, tell)
     if model.digest != origin.model_sha256:
         raise InputError(
             f"{options.artifact} was made from another model than this {model.name} (SHA-256 "

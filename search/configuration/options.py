@@ -1,12 +1,13 @@
 """The options of a search, once: keys of its configuration, flags of its command, their ranges and their help."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 
+EngineName = Literal["evolution", "steps", "optuna"]
 SamplerName = Literal["tpe", "nsga2", "random"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
@@ -23,7 +24,8 @@ class SearchOptions(BaseModel):
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
     stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
     `noise` is mixed into the search's and the confirm set's speech at `snr_db`, such as `20,10,clean`.
-    Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens.
+    Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens. Who names a `sampler`
+    and no `engine` wants that sampler alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,8 +65,23 @@ class SearchOptions(BaseModel):
         Annotated[str, Field(coerce_numbers_to_str=True)] | None,
         Field(description="Signal-to-noise ratio; several, such as 20,10,clean, are shared out."),
     ] = None
-    space: Annotated[str, Field(min_length=1, description="coarse, fine, or a TOML file of genes.")] = "coarse"
-    sampler: Annotated[SamplerName, Field(description="tpe, nsga2 or random.")] = "tpe"
+    space: Annotated[
+        str, Field(min_length=1, description="fine, coarse, or a TOML file of genes; a sampler's default is coarse.")
+    ] = "fine"
+    engine: Annotated[
+        EngineName,
+        Field(description="evolution (default), optuna (a sampler alone), or steps (a sampler and steps of one gene)."),
+    ] = "evolution"
+    sampler: Annotated[SamplerName, Field(description="tpe, nsga2 or random, of Optuna.")] = "tpe"
+    confidence: Annotated[
+        float, Field(gt=0, lt=1, description="Least probability that the pick is within the WER budget; default 0.5.")
+    ] = 0.5
+    divergence_clips: Annotated[
+        int, Field(ge=4, le=1000, description="Clips by which evolution judges recipes; default 8.")
+    ] = 8
+    widen: Annotated[
+        bool, Field(description="Hear every second one in noise, in a room, faster, fainter or slower; default yes.")
+    ] = True
     objective: Annotated[str, Field(description="Weights of size and FLOPs, such as 0.5,0.5.")] = "0.5,0.5"
     max_size_mb: Annotated[
         Annotated[Positive, Field(le=1e6)] | None, Field(description="Limit on the stored model's megabytes.")
@@ -96,3 +113,17 @@ class SearchOptions(BaseModel):
     threads: Annotated[
         ThreadCount | None, Field(description="CPU threads; default: one per core that this process may use.")
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_engine(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return with_engine(values)
+
+
+def with_engine(values: dict[str, Any]) -> dict[str, Any]:
+    """Options, with the engine and the space that follow from the others where they are not named."""
+    if "engine" not in values and "sampler" in values:
+        values = values | {"engine": "optuna"}
+    if values.get("engine", "evolution") != "evolution" and "space" not in values:
+        values = values | {"space": "coarse"}
+    return values

@@ -30,10 +30,14 @@ class Engine(Protocol):
     def enqueue(self, genes: Genes) -> None:
         """Propose these genes before the engine's own; genes that were enqueued before are ignored."""
 
-    def ask(self) -> Proposal: ...
+    def ask(self) -> Proposal | None:
+        """The next proposal; None when the engine knows of no further one."""
 
     def begin(self, proposal: Proposal, recipe: Recipe) -> None:
         """The proposal, which makes this recipe, is about to be scored."""
+
+    def pause(self, proposal: Proposal) -> None:
+        """The proposal that was begun is left for later; should the process end until then, that is no death."""
 
     def put_back(self, proposal: Proposal) -> None:
         """The user dropped the proposal that was begun: it comes again, and that is no death."""

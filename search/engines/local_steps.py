@@ -41,10 +41,11 @@ class LocalSteps:
             engine.enqueue(genes)
         self.enqueue: Callable[[Genes], None] = engine.enqueue
         self.begin: Callable[[Proposal, Recipe], None] = engine.begin
+        self.pause: Callable[[Proposal], None] = engine.pause
         self.put_back: Callable[[Proposal], None] = engine.put_back
         self.add: Callable[[Trial], Trial] = engine.add
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Proposal | None:
         """The next proposal; after many known ones, one that is not, as long as the front has such a neighbour."""
         if self._repeats >= MOST_REPEATS:
             self._enqueue_cheapest(self._around_the_front())

@@ -77,6 +77,22 @@ class OptunaEngine:
     def _indices(self, genes: Genes) -> dict[str, int]:
         return {name: values.index(genes[name]) for name, values in self._choices.items()}
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what comes next was in flight in an earlier process, or was enqueued."""
+        return bool(self._interrupted or self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+
+    def propose(self, genes: Genes) -> Proposal:
+        """These genes, as if the sampler had drawn them: one entry in the store instead of one for each gene."""
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.RUNNING, params=self._indices(genes), distributions=self._distributions
+            )
+        )
+        frozen = self._study.get_trials(deepcopy=False)[-1]
+        self._asked[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
+        return Proposal(number=frozen.number, genes=dict(self._space.default_genes) | dict(genes))
+
     def ask(self) -> Proposal:
         """What does not fit the space (a study edited by hand) is given up, and the next one comes."""
         while True:
@@ -109,6 +125,9 @@ class OptunaEngine:
         asked = self._asked[proposal.number]
         asked.set_user_attr(_SUMMARY, recipe.summary())
         asked.set_user_attr(_BEGUN, proposal.deaths + 1)
+
+    def pause(self, proposal: Proposal) -> None:
+        self._asked[proposal.number].set_user_attr(_BEGUN, proposal.deaths)
 
     def put_back(self, proposal: Proposal) -> None:
         asked = self._asked.pop(proposal.number)

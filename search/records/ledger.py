@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from compression.recipe.recipe import Recipe
+from search.certainty import Certainty
 from search.front import front
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.records.run_records import (
+    certainty_of,
     load_artifacts,
     load_confirmations,
     load_facts,
@@ -29,7 +31,9 @@ class Ledger:
         self._trials: list[Trial] = []
         self._by_recipe: dict[str, Trial] = {}
         self._scored: list[Trial] = []
-        self._front: tuple[Trial, ...] = ()
+        self._complete: list[Trial] = []
+        self._front: tuple[Trial, ...] | None = None
+        self._certainty: Certainty | None = None
         self._confirmations = load_confirmations(store)
         self._artifacts = load_artifacts(store)
         for trial in store.trials():
@@ -45,13 +49,22 @@ class Ledger:
         return self._scored
 
     @property
+    def certainty(self) -> Certainty | None:
+        """What the trials so far say of each other; None before the baseline has a WER."""
+        if self._certainty is None:
+            self._certainty = certainty_of(self.facts, self._complete, self._confirmations)
+        return self._certainty
+
+    @property
     def front(self) -> tuple[Trial, ...]:
+        if self._front is None:
+            self._front = front(self._complete, self.certainty)
         return self._front
 
     @property
     def baseline_and_front(self) -> list[Trial]:
         """What is confirmed and exported: each once, the baseline first; empty before the first trial."""
-        return [*self._trials[:1], *(trial for trial in self._front if trial.number != self._trials[0].number)]
+        return [*self._trials[:1], *(trial for trial in self.front if trial.number != self._trials[0].number)]
 
     def find(self, recipe: Recipe) -> Trial | None:
         """The trial of a recipe."""
@@ -63,8 +76,9 @@ class Ledger:
         self._by_recipe.setdefault(trial.recipe.id, trial)
         if trial.state in SCORED:
             self._scored.append(trial)
-        if trial.feasible:
-            self._front = front([*self._front, trial])
+        if trial.state == "complete" or len(self._trials) == 1:
+            self._complete.append(trial)
+            self._front = self._certainty = None
 
     def confirmation(self, trial: Trial) -> Confirmation | None:
         """What the confirm set said of a trial."""
@@ -74,6 +88,7 @@ class Ledger:
         """Keep what the confirm set said."""
         save_confirmation(self._store, trial.recipe, confirmation)
         self._confirmations[trial.recipe.id] = confirmation
+        self._front = self._certainty = None
 
     def artifact(self, trial: Trial) -> ArtifactRecord | None:
         """What came of exporting a trial's recipe."""
@@ -90,7 +105,8 @@ class Ledger:
         return outcome_of(
             self.facts,
             self._trials,
-            self._front,
+            self.front,
             {name: record for name, record in self._confirmations.items() if name in scored},
             {name: record for name, record in self._artifacts.items() if name in scored},
+            self.certainty,
         )

@@ -1,15 +1,17 @@
 """What a run's store holds beside its trials, and the outcome that follows from all of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from search.certainty import Certainty
 from search.configuration.config import SearchConfig
 from search.configuration.name_or_path import NAMES
+from search.configuration.options import with_engine
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
@@ -41,6 +43,7 @@ class RunFacts:
     limits: CostLimits | None = None
     """None in runs from before limits were kept."""
     group_budget: str | None = None
+    confidence: float = 0.5
 
 
 _FACTS_FORMAT = RecordFormat(RunFacts, "record of its set-up")
@@ -60,7 +63,7 @@ def check_configuration(store: StudyStore, config: SearchConfig) -> None:
     the configuration was kept is compared with its facts.
     """
     text = store.recall(_CONFIGURATION)
-    before = _judged_by(store) if text is None else json.loads(text)
+    before = _judged_by(store) if text is None else with_engine(json.loads(text))
     defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
     for name, value in _judging(config).items():
         was = before.get(name, value if text is None else defaults.get(name))
@@ -160,15 +163,27 @@ def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) ->
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
     confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
     artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
-    return outcome_of(facts, trials, front(trials), confirmations, artifacts)
+    certainty = certainty_of(facts, trials, confirmations)
+    return outcome_of(facts, trials, front(trials, certainty), confirmations, artifacts, certainty)
 
 
-def outcome_of(
+def certainty_of(
+    facts: RunFacts, trials: Sequence[Trial], confirmations: Mapping[str, Confirmation]
+) -> Certainty | None:
+    """What these trials say of each other; None before the baseline has a WER."""
+    if not trials or trials[0].accuracy is None:
+        return None
+    rates = {name: confirmation.rate for name, confirmation in confirmations.items()}
+    return Certainty.of(trials[0], trials, rates, WerBudget.parse(facts.wer_budget))
+
+
+def outcome_of(  # noqa: PLR0913, PLR0917 - all that was found out
     facts: RunFacts,
     trials: Sequence[Trial],
     found: tuple[Trial, ...],
     confirmations: dict[str, Confirmation],
     artifacts: dict[str, ArtifactRecord],
+    certainty: Certainty | None,
 ) -> Outcome:
     """What follows from these trials, of which `found` is the front; errors as for `read_outcome`."""
     if not trials:
@@ -178,7 +193,14 @@ def outcome_of(
     wer_limit = WerBudget.parse(facts.wer_budget).limit(trials[0].accuracy.rate)
     group_limits = find_group_limits(facts.group_budget, trials[0].accuracy.groups)
     recommended = recommend(
-        found, confirmations, artifacts, wer_limit=wer_limit, group_limits=group_limits, baseline=trials[0]
+        found,
+        confirmations,
+        artifacts,
+        wer_limit=wer_limit,
+        group_limits=group_limits,
+        baseline=trials[0],
+        certainty=certainty,
+        confidence=facts.confidence,
     )
     return Outcome(
         model=facts.model,
@@ -198,4 +220,6 @@ def outcome_of(
         confirm_broken_lines=facts.confirm_broken_lines,
         limits=facts.limits,
         group_budget=facts.group_budget,
+        certainty=certainty,
+        confidence=facts.confidence,
     )

@@ -20,6 +20,7 @@ COLUMNS = (
     *("peak_memory_mb", "energy_mj", "parameters_m"),
     *("encoder_layers", "decoder_layers", "heads", "ffn_channels", "mean_weight_bits", "activation_bits"),
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
+    *("divergence", "divergence_tokens", "p_within_budget"),
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
 ARTIFACT_COLUMNS = (
@@ -36,7 +37,8 @@ CACHED_RECIPES = 2**14
 _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm", "energy_mj"), "float64"),
     **dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms", "rtf"), "float64"),
-    **dict.fromkeys(("insertions", "deletions", "substitutions", "words"), "Int64"),
+    **dict.fromkeys(("divergence", "p_within_budget"), "float64"),
+    **dict.fromkeys(("insertions", "deletions", "substitutions", "words", "divergence_tokens"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
 _COSTS = (
@@ -144,7 +146,16 @@ def trial_row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[st
         "seconds": trial.seconds,
         "note": _note(trial, outcome, is_confirmed=confirmation is not None),
         "recipe": recipe_json,
+        **_divergence(trial, outcome),
     }
+
+
+def _divergence(trial: Trial, outcome: Outcome) -> dict[str, object]:
+    estimate = outcome.estimate(trial)
+    probability: dict[str, object] = {"p_within_budget": estimate.probability} if estimate else {}
+    if trial.divergence is None:
+        return probability
+    return {"divergence": trial.divergence.mean, "divergence_tokens": sum(trial.divergence.tokens), **probability}
 
 
 def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:

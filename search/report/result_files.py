@@ -41,6 +41,7 @@ class ResultFiles:
             outcome.confirmations.get(recipe_id),
             outcome.artifacts.get(recipe_id),
             outcome.figures(outcome.baseline) if recipe_id in outcome.artifacts else None,
+            outcome.estimate(trial),
         )
         before, line = self._lines.get(trial.number, ((), ""))
         if before != shown:

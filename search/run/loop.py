@@ -1,12 +1,18 @@
 """The run loop: ask, score, tell, until the time or the trials are used up."""
 
+from dataclasses import replace
+from time import perf_counter
 from typing import Protocol
 
+from common.errors import CompressionError, EvaluationError
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.engines.archive import Judged
 from search.engines.base import Engine, Proposal
 from search.outcome import Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
+from search.run.screening import Candidate, Screening
 from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.space import Space
@@ -24,8 +30,18 @@ class Scorer(Protocol):
     def baseline(self, trial: Trial) -> Baseline:
         """What the run's first trial measured. Raises EvaluationError when that trial failed."""
 
-    def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
-        """The recipe's trial; without a baseline, the first one."""
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial:
+        """The recipe's trial; without a baseline, the first one. `divergence`: as far as it is known."""
+
+    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
+        """The trial of a recipe that is not worth its transcripts, and why."""
+
+    def objective(self, recipe: Recipe) -> float: ...
+
+    def rejection(self, recipe: Recipe) -> str | None:
+        """Why its costs or the runtime speak against a recipe, or None."""
 
     def failed(self, number: int, recipe: Recipe, note: str) -> Trial:
         """The trial of a recipe that is not to be tried again."""
@@ -40,7 +56,10 @@ class Watcher(Protocol):
 
 
 class Run:
-    """The search of one run; a new one and its continuations share the engine's store."""
+    """The search of one run; a new one and its continuations share the engine's store.
+
+    With `screening` a recipe is judged by divergence first, and may wait for its WER while others are judged.
+    """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
         self,
@@ -52,6 +71,7 @@ class Run:
         clock: RunClock,
         watcher: Watcher,
         interruption: Interruption,
+        screening: Screening | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
         self._space = space
@@ -61,45 +81,106 @@ class Run:
         self._clock = clock
         self._watcher = watcher
         self._interruption = interruption
+        self._screening = screening
         self._max_unscored = max_unscored
 
     def search(self, budget: TimeBudget) -> bool:
         """Try recipes until the budget is used up; False when the user interrupted it."""
-        unscored = 0
+        unscored: int | None = 0
         with self._interruption.caught():
-            while not self._interruption.asked and unscored < self._max_unscored:
+            while not self._interruption.asked and unscored is not None and unscored < self._max_unscored:
                 if budget.is_over(self._clock.elapsed_s):
                     break
-                unscored = 0 if self._step() else unscored + 1
+                brought = self._step()
+                unscored = None if brought is None else 0 if brought else unscored + 1
+            if self._screening:
+                self._close(self._screening)
         return not self._interruption.asked
 
-    def _step(self) -> bool:
-        """One proposal; whether it came to be scored."""
+    def _step(self) -> bool | None:
+        """One recipe; whether something was measured of it, None when the engine has no further one."""
+        due = self._screening.next_to_score() if self._screening else None
+        if due:
+            return self._finish(due.proposal, due.recipe, due)
         proposal = self._engine.ask()
+        if proposal is None:
+            return None
         recipe = self._space.decode(proposal.genes)
         known = self._ledger.find(recipe)
         if known:
             self._engine.drop(proposal, known)
             return False
-        trial = self._scored(proposal, recipe)
+        if self._screening and self._ledger.trials and not self._scorer.rejection(recipe):
+            return self._judge(self._screening, proposal, recipe)
+        return self._finish(proposal, recipe)
+
+    def _judge(self, screening: Screening, proposal: Proposal, recipe: Recipe) -> bool:
+        """Measure the divergence; the recipe then waits for its WER, or is stopped, and so are those that it beats."""
+        self._watcher.started(proposal.number, recipe)
+        if proposal.deaths >= MAX_DEATHS:
+            return self._finish(proposal, recipe)
+        self._engine.begin(proposal, recipe)
+        started, objective = perf_counter(), self._scorer.objective(recipe)
+        try:
+            divergence = screening.divergence(recipe, objective)
+        except (CompressionError, EvaluationError) as error:
+            return self._keep(proposal, self._scorer.failed(proposal.number, recipe, str(error)))
+        except KeyboardInterrupt:
+            self._engine.put_back(proposal)
+            raise
+        judged = Judged(recipe_id=recipe.id, genes=proposal.genes, objective=objective, divergence=divergence)
+        candidate = Candidate(proposal=proposal, recipe=recipe, judged=judged, seconds=perf_counter() - started)
+        reason = screening.judge(candidate)
+        if reason:
+            self._stop(candidate, reason)
+        else:
+            self._engine.pause(proposal)
+        for beaten, why in screening.beaten():
+            self._stop(beaten, why)
+        return True
+
+    def _stop(self, candidate: Candidate, reason: str) -> None:
+        trial = self._scorer.stopped(candidate.proposal.number, candidate.recipe, candidate.judged.divergence, reason)
+        self._keep(candidate.proposal, replace(trial, seconds=candidate.seconds))
+
+    def _finish(self, proposal: Proposal, recipe: Recipe, candidate: Candidate | None = None) -> bool:
+        """Score the recipe; whether it came to be scored."""
+        trial = self._scored(proposal, recipe, candidate)
+        if self._screening and not candidate:
+            self._screening.know(recipe, trial.objective, trial.divergence)
+        return self._keep(proposal, trial)
+
+    def _keep(self, proposal: Proposal, trial: Trial) -> bool:
         self._engine.tell(proposal, trial)
         self._ledger.add(trial)
         self._clock.save()
         self._watcher.finished(self._ledger.outcome(), self._clock.elapsed_s)
         return trial.state in SCORED
 
-    def _scored(self, proposal: Proposal, recipe: Recipe) -> Trial:
+    def _scored(self, proposal: Proposal, recipe: Recipe, candidate: Candidate | None) -> Trial:
         """The proposal's trial; one that ended the process too often is not tried again."""
         self._watcher.started(proposal.number, recipe)
         if proposal.deaths >= MAX_DEATHS:
             note = f"not tried again: it ended the process {proposal.deaths} times (out of memory?)"
             return self._scorer.failed(proposal.number, recipe, note)
         self._engine.begin(proposal, recipe)
+        divergence = candidate.judged.divergence if candidate else None
         try:
-            return self._scorer.score(proposal.number, recipe, self._baseline)
+            trial = self._scorer.score(proposal.number, recipe, self._baseline, divergence)
         except KeyboardInterrupt:
             self._engine.put_back(proposal)
             raise
+        return replace(trial, seconds=trial.seconds + candidate.seconds) if candidate else trial
+
+    def _close(self, screening: Screening) -> None:
+        """Score what would be the pick; what still waits ends without a WER, unless the user goes on later."""
+        scored = 0
+        while not self._interruption.asked and (last := screening.last_to_score(scored)):
+            self._finish(last.proposal, last.recipe, last)
+            scored += 1
+        if not self._interruption.asked:
+            for candidate in screening.rest():
+                self._stop(candidate, "not scored: nothing cheaper beats it, but others came first")
 
     @property
     def _baseline(self) -> Baseline | None:

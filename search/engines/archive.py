@@ -1,0 +1,71 @@
+"""Recipes that were judged by divergence: what they cost, how far they are from the original, which is the best."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from evaluators.accuracy.divergence import Divergence
+from search.space.space import Genes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """One of them. `divergence`: of the first clips only, where that was enough to see that another one is better."""
+
+    recipe_id: str
+    genes: Genes
+    objective: float
+    divergence: Divergence
+
+
+class Archive:
+    """All that a run judged, in order."""
+
+    def __init__(self) -> None:
+        self.judged: list[Judged] = []
+        self._ids: set[str] = set()
+        self._front: list[Judged] = []
+
+    def __contains__(self, recipe_id: str) -> bool:
+        return recipe_id in self._ids
+
+    def add(self, judged: Judged) -> None:
+        self.judged.append(judged)
+        self._ids.add(judged.recipe_id)
+        if self.better(judged.objective, judged.divergence) is None:
+            kept = [other for other in self._front if not _is_better(judged, other.objective, other.divergence)]
+            self._front = sorted([*kept, judged], key=lambda member: member.objective)
+
+    @property
+    def front(self) -> Sequence[Judged]:
+        """Those for which nothing cheaper or equal is as near to the original, cheapest first."""
+        return self._front
+
+    @property
+    def clips(self) -> int:
+        """The most clips that a recipe was measured on."""
+        return max((judged.divergence.clips for judged in self.judged), default=0)
+
+    def better(self, objective: float, divergence: Divergence, *, margin: float = 1.0) -> Judged | None:
+        """One that costs no more and diverges no more on the same clips, times `margin`; None if there is none."""
+        return next((m for m in self._front if _is_better(m, objective, divergence, margin=margin)), None)
+
+    def members(self) -> Iterator[tuple[Genes, float]]:
+        """Genes and divergence of all; what was measured on few clips is scaled to all by what the front shows."""
+        scale: dict[int, float] = {}
+        for judged in self.judged:
+            clips = judged.divergence.clips
+            if clips not in scale:
+                scale[clips] = self._whole_over_first(clips)
+            yield judged.genes, judged.divergence.mean * scale[clips]
+
+    def _whole_over_first(self, clips: int) -> float:
+        whole = [member.divergence for member in self._front if member.divergence.clips > clips]
+        first = sum(divergence.of_first(clips).mean for divergence in whole)
+        return sum(divergence.mean for divergence in whole) / first if first else 1.0
+
+
+def _is_better(member: Judged, objective: float, divergence: Divergence, *, margin: float = 1.0) -> bool:
+    if member.objective > objective:
+        return False
+    clips = min(member.divergence.clips, divergence.clips)
+    return member.divergence.of_first(clips).mean * margin <= divergence.of_first(clips).mean

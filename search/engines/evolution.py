@@ -1,0 +1,205 @@
+"""Evolution of the front of cost and divergence: the default engine.
+
+Cost is a known function, so it is never modelled: every child's is worked out before anything is measured. Divergence
+is measured in a second or two. A child changes a few genes of a member of the front, some to a more and some to a less
+compressed value, as in EvoPress (Sieberling et al. 2024, arXiv 2410.14649), where a child so stays on its cost level.
+Of many children the one is measured that looks best by a model of divergence: to second order, what genes do to it
+adds up (HAWQ-V2, Dong et al. 2020), so the model is a sum of one non-negative step a gene value, fitted by
+non-negative least squares to all that was judged.
+"""
+
+from collections.abc import Callable, Sequence
+from math import exp, log
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from search.engines.archive import Archive, Judged
+from search.engines.base import Proposal
+from search.engines.local_steps import Pricer
+from search.engines.optuna_engine import OptunaEngine
+from search.engines.proposals import starting_genes
+from search.space.genes import Value
+from search.space.space import Genes, Space
+from search.trial import Trial
+
+CHILDREN = 48
+"""Of which one is measured."""
+AIMED = 0.7
+"""Share of parents that are near the budget; the others are anywhere on the front."""
+NEAR = 4
+"""Members of the front on each side of the budget that count as near."""
+CHANGED = 4
+"""Most genes that a child changes."""
+JUMP = 0.15
+"""How often a changed gene takes any value, instead of the next one."""
+RESTED = 25
+"""Judgements between two fits of the model."""
+MIN_FITTED = 12
+"""Fewer say nothing about so many genes: then any child will do."""
+RANGE = 8.0
+"""The model is fitted to what diverges at most so many times as much as the budget allows."""
+ATTEMPTS = 20
+"""Rounds of children without one that is new and within the limits, after which all neighbours are looked through."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class Evolution:
+    """An engine (see `search.engines.base.Engine`) whose store is that of the one it is given.
+
+    `target`: the largest divergence that is within the WER budget, as far as the run knows by now.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it knows and what it asks
+        self,
+        engine: OptunaEngine,
+        space: Space,
+        archive: Archive,
+        pricer: Pricer,
+        *,
+        target: Callable[[], float],
+        seed: int,
+    ) -> None:
+        self._engine = engine
+        self._space = space
+        self._archive = archive
+        self._pricer = pricer
+        self._target = target
+        self._rng = np.random.default_rng([seed, len(archive.judged)])
+        self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
+        self._starts = [dict(genes) for genes in starting_genes(space)]
+        self._model = AdditiveModel(self._choices)
+        self._fitted = 0
+        self.enqueue: Callable[[Genes], None] = engine.enqueue
+        self.begin = engine.begin
+        self.pause = engine.pause
+        self.put_back = engine.put_back
+        self.tell = engine.tell
+        self.drop = engine.drop
+        self.add: Callable[[Trial], Trial] = engine.add
+
+    def ask(self) -> Proposal | None:
+        """What was in flight when the process died or was enqueued, then the starting points, then children."""
+        if self._engine.is_waiting:
+            return self._engine.ask()
+        while self._starts:
+            genes = self._starts.pop(0)
+            if self._space.decode(genes).id not in self._archive:
+                return self._engine.propose(genes)
+        found = self._child() or self._neighbour()
+        return self._engine.propose(found) if found else None
+
+    def _child(self) -> Genes | None:
+        self._fit()
+        for _ in range(ATTEMPTS):
+            parent = self._parent()
+            children = self._children(parent)
+            if children:
+                merits = [self._merit(genes, objective) for genes, objective in children]
+                return children[int(np.argmin(merits))][0]
+        return None
+
+    def _parent(self) -> Judged:
+        """A member of the front, most often one near the budget."""
+        front = self._archive.front
+        if self._rng.random() < AIMED:
+            within = [i for i, member in enumerate(front) if member.divergence.mean <= self._target()]
+            first = within[0] if within else len(front) - 1
+            front = front[max(0, first - NEAR) : first + NEAR]
+        return front[int(self._rng.integers(len(front)))]
+
+    def _children(self, parent: Judged) -> list[tuple[Genes, float]]:
+        """Genes and objective of those that are new and within the limits."""
+        found: dict[str, tuple[Genes, float]] = {}
+        for _ in range(CHILDREN):
+            genes = self._mutated(parent.genes)
+            recipe = self._space.decode(genes)
+            if recipe.id in found or recipe.id in self._archive or self._pricer.rejection(recipe):
+                continue
+            found[recipe.id] = genes, self._pricer.objective(recipe)
+        return list(found.values())
+
+    def _mutated(self, genes: Genes) -> dict[str, Value]:
+        names = self._rng.permutation(list(self._choices))[: int(self._rng.integers(1, CHANGED + 1))]
+        changed = dict(genes)
+        for name in names:
+            values = self._choices[name]
+            index = values.index(genes[name])
+            if self._rng.random() < JUMP:
+                index = int(self._rng.integers(len(values)))
+            else:
+                index += 1 if self._rng.random() < 0.5 else -1
+            changed[name] = values[min(max(index, 0), len(values) - 1)]
+        return changed
+
+    def _merit(self, genes: Genes, objective: float) -> float:
+        """Smaller is better: the expected log divergence, at the front's rate of exchange for cost."""
+        return log(self._model.drawn(genes, self._rng)) + self._rate() * log(objective)
+
+    def _rate(self) -> float:
+        """By which power divergence falls as cost rises, along the front near the budget."""
+        front = [m for m in self._archive.front if 0 < m.divergence.mean <= RANGE * self._target()]
+        if len(front) < 3:
+            return STEEP
+        cost, divergence = np.log([(m.objective, m.divergence.mean) for m in front]).T
+        slope = np.polyfit(cost, divergence, 1)[0] if np.ptp(cost) else -STEEP
+        return float(np.clip(-slope, 1.0, 4 * STEEP))
+
+    def _neighbour(self) -> Genes | None:
+        """The cheapest untried recipe that differs from a member of the front by one gene; None if there is none."""
+        found: list[tuple[float, Genes]] = []
+        for member in self._archive.front:
+            for name, values in self._choices.items():
+                for value in values:
+                    genes = {**member.genes, name: value}
+                    recipe = self._space.decode(genes)
+                    if recipe.id not in self._archive and not self._pricer.rejection(recipe):
+                        found.append((self._pricer.objective(recipe), genes))
+        return min(found, key=lambda pair: pair[0])[1] if found else None
+
+    def _fit(self) -> None:
+        count = len(self._archive.judged)
+        if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
+            most = RANGE * max(self._target(), 1e-3)
+            self._model.fit([pair for pair in self._archive.members() if 0 < pair[1] <= most])
+            self._fitted = count
+
+
+STEEP = 4.0
+"""Of `Evolution._rate`, before the front has a shape."""
+
+
+class AdditiveModel:
+    """Divergence as a sum of non-negative steps, one for each value of a gene beyond its first."""
+
+    def __init__(self, choices: dict[str, tuple[Value, ...]]) -> None:
+        self._choices = choices
+        self._steps = np.zeros(sum(len(values) - 1 for values in choices.values()))
+        self._spread = 1.0
+        self._least = 1e-4
+
+    def fit(self, pairs: Sequence[tuple[Genes, float]]) -> None:
+        """To genes and their divergence (> 0), each weighted by its inverse: relative errors count."""
+        if len(pairs) < MIN_FITTED:
+            return
+        rows = np.array([self._row(genes) for genes, _ in pairs])
+        found = np.array([divergence for _, divergence in pairs])
+        self._steps, _ = nnls(rows / found[:, None], np.ones(len(found)), maxiter=20 * rows.shape[1])
+        self._least = float(found.min())
+        ratios = np.log(np.maximum(rows @ self._steps, self._least / 2) / found)
+        self._spread = float(np.std(ratios))
+
+    def expected(self, genes: Genes) -> float:
+        """Nats a token, at least half of the least that was seen."""
+        return max(float(self._row(genes) @ self._steps), self._least / 2)
+
+    def drawn(self, genes: Genes, rng: np.random.Generator) -> float:
+        """The same, off by as much as the model was elsewhere: so that children are tried of which it knows little."""
+        return self.expected(genes) * exp(float(rng.normal(0.0, self._spread / 2)))
+
+    def _row(self, genes: Genes) -> Floats:
+        """1 for every step up to the gene's value, (steps,)."""
+        steps = [np.arange(1, len(values)) <= values.index(genes[name]) for name, values in self._choices.items()]
+        return np.concatenate(steps).astype(float)

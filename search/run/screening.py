@@ -1,0 +1,175 @@
+"""Judging recipes by divergence first: only what nothing cheaper beats comes to have a WER."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.engines.archive import Archive, Judged
+from search.engines.base import Proposal
+from search.records.ledger import Ledger
+from search.space.space import Space
+
+MIN_CLIPS = 4
+"""After so many clips a recipe may be seen to be worse."""
+MARGIN = 1.3
+"""By how much it must be so on the clips heard until then."""
+MIN_JUDGED = 16
+"""Before so many recipes were judged the front is a guess, and no transcript is worth its time."""
+SCORED_SHARE = 0.4
+"""Of the time of a search, for transcripts."""
+GAP = 0.25
+"""Of the log of divergence, between two recipes that are scored for the front's sake."""
+HOPELESS = 0.02
+"""Probability of being within the budget, below which a recipe is not scored."""
+SCORED_AT_END = 3
+"""Recipes that may be the pick, scored when the time for proposals is over."""
+
+Measure = Callable[[Recipe, Callable[[Divergence], bool]], Divergence]
+"""The divergence of a recipe on the run's clips, or on as many as the rule finds enough. Raises as scoring does."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A recipe on the front of cost and divergence that has no WER yet."""
+
+    proposal: Proposal
+    recipe: Recipe
+    judged: Judged
+    seconds: float
+
+
+class Screening:
+    """Decides which recipes are worth their transcripts, and in which order."""
+
+    def __init__(self, archive: Archive, ledger: Ledger, space: Space, measure: Measure, *, confidence: float) -> None:
+        self._archive = archive
+        self._ledger = ledger
+        self._space = space
+        self._measure = measure
+        self._confidence = confidence
+        self._waiting: dict[str, Candidate] = {}
+        self._scores_front = False
+        for trial in ledger.trials:
+            self.know(trial.recipe, trial.objective, trial.divergence)
+
+    def know(self, recipe: Recipe, objective: float, divergence: Divergence | None) -> None:
+        """Take up what was judged before, where the space has it."""
+        genes = self._space.encode(recipe) if divergence and recipe.recovery is None else None
+        if genes is not None and divergence:
+            self._archive.add(Judged(recipe_id=recipe.id, genes=genes, objective=objective, divergence=divergence))
+
+    @property
+    def target(self) -> float:
+        """The largest divergence that keeps the budget with the asked probability, as far as is known."""
+        certainty = self._ledger.certainty
+        return certainty.largest_divergence(self._confidence) if certainty else 0.0
+
+    def divergence(self, recipe: Recipe, objective: float) -> Divergence:
+        """Measured on all clips, unless after some of them another recipe is clearly better."""
+
+        def enough(found: Divergence) -> bool:
+            return found.clips >= MIN_CLIPS and bool(self._archive.better(objective, found, margin=MARGIN))
+
+        return self._measure(recipe, enough)
+
+    def judge(self, candidate: Candidate) -> str | None:
+        """Take a recipe up; the reason why it need not be scored, or None: then it waits for its WER."""
+        judged = candidate.judged
+        better = self._archive.better(judged.objective, judged.divergence)
+        self._archive.add(judged)
+        if better:
+            return _reason(better, judged.divergence)
+        self._waiting[candidate.recipe.id] = candidate
+        return None
+
+    def beaten(self) -> list[tuple[Candidate, str]]:
+        """Those that wait no longer, since better ones came; with the reason."""
+        found = []
+        for recipe_id, candidate in list(self._waiting.items()):
+            judged = candidate.judged
+            if judged not in self._archive.front:
+                better = self._archive.better(judged.objective, judged.divergence)
+                found.append((self._waiting.pop(recipe_id), _reason(better, judged.divergence) if better else "beaten"))
+        return found
+
+    def next_to_score(self) -> Candidate | None:
+        """What is to be scored now, while proposals still come; None: judge another recipe.
+
+        The recipe that would be the pick, and in turn with it one in the largest gap of the front.
+        """
+        if len(self._archive.judged) < MIN_JUDGED or self._share_of_scoring > SCORED_SHARE:
+            return None
+        order = (self._in_gap, self._would_be_pick) if self._scores_front else (self._would_be_pick, self._in_gap)
+        candidate = next((found for choose in order if (found := choose())), None)
+        self._scores_front = not self._scores_front
+        return self._waiting.pop(candidate.recipe.id) if candidate else None
+
+    def last_to_score(self, scored: int) -> Candidate | None:
+        """The same when no more proposals come, after so many: only what would be the pick."""
+        candidate = self._would_be_pick() if scored < SCORED_AT_END else None
+        return self._waiting.pop(candidate.recipe.id) if candidate else None
+
+    def rest(self) -> list[Candidate]:
+        """All that still wait, which end without a WER."""
+        rest = list(self._waiting.values())
+        self._waiting.clear()
+        return rest
+
+    @property
+    def _share_of_scoring(self) -> float:
+        """Of the time of all trials, that of those which were scored."""
+        trials = self._ledger.trials[1:]
+        scoring_s = sum(trial.seconds for trial in trials if trial.accuracy)
+        all_s = sum(trial.seconds for trial in trials) + sum(c.seconds for c in self._waiting.values())
+        return scoring_s / all_s if all_s else 0.0
+
+    def _would_be_pick(self) -> Candidate | None:
+        """The cheapest that is expected within the budget, if it is cheaper than all that were found to be."""
+        pick = self._cheapest_within()
+        likely = [c for c in self._waiting.values() if self._probability(c) >= self._confidence]
+        cheapest = min(likely, key=lambda c: c.judged.objective, default=None)
+        return cheapest if cheapest and cheapest.judged.objective < pick else None
+
+    def _cheapest_within(self) -> float:
+        """The objective of the cheapest scored recipe that is likely within the budget."""
+        certainty = self._ledger.certainty
+        within = [
+            trial.objective
+            for trial in self._ledger.front
+            if certainty
+            and (estimate := certainty.scored(trial.recipe.id))
+            and estimate.probability >= self._confidence
+        ]
+        return min(within, default=float("inf"))
+
+    def _in_gap(self) -> Candidate | None:
+        """The one whose divergence is furthest from all that were scored."""
+        scored = [
+            log(t.divergence.mean) for t in self._ledger.trials if t.accuracy and t.divergence and t.divergence.mean
+        ]
+        scored = scored or [float("-inf")]
+
+        def gap(candidate: Candidate) -> float:
+            return min(abs(log(candidate.judged.divergence.mean) - other) for other in scored)
+
+        hopeful = [
+            candidate
+            for candidate in self._waiting.values()
+            if candidate.judged.divergence.mean > 0 and self._probability(candidate) >= HOPELESS
+        ]
+        widest = max(hopeful, key=gap, default=None)
+        return widest if widest and gap(widest) > GAP else None
+
+    def _probability(self, candidate: Candidate) -> float:
+        certainty = self._ledger.certainty
+        return certainty.expected(candidate.judged.divergence.mean).probability if certainty else 0.0
+
+
+def _reason(better: Judged, divergence: Divergence) -> str:
+    return (
+        f"dominated: recipe {better.recipe_id} costs no more (objective {better.objective:.4f}) and diverges less, "
+        f"{better.divergence.of_first(divergence.clips).mean:.4f} against {divergence.mean:.4f} nats a token on "
+        f"{divergence.clips} clips"
+    )
