@@ -23,6 +23,9 @@ from runtime.window import WINDOW_LIMIT_S, encoder_frames
 ENCODER_CACHE_BYTES = 1 << 29
 """Room for encoder outputs: those of 8 clips in a window of 15 s at tiny's width take 9 MB."""
 
+MOST_MISSING = 1 - 1e-6
+"""Of probability: what float32 can tell from all of it. 14 nats."""
+
 Stop = Callable[[Divergence], bool]
 """Sees what was measured so far; whether that is enough."""
 
@@ -79,10 +82,10 @@ class DivergenceMeter:
     def _of_clip(self, compressed: Compressed, reference: _Reference, encoded: Tensor) -> tuple[float, int]:
         """Nats over all tokens, and their number."""
         logits = self._logits(compressed, reference.tokens, reference.prompt_length, encoded)
-        kept = reference.log_probs[:, compressed.vocabulary.ids]
-        mass = kept.logsumexp(-1, keepdim=True)
-        shares = (kept - mass).exp()
-        found = (shares * (kept - mass - logits.log_softmax(-1))).sum(-1) - mass.squeeze(-1)
+        missing = reference.log_probs[:, compressed.vocabulary.rows < 0].exp().sum(-1, keepdim=True)
+        mass = torch.log1p(-missing.clamp(max=MOST_MISSING))
+        kept = reference.log_probs[:, compressed.vocabulary.ids] - mass
+        found = (kept.exp() * (kept - logits.log_softmax(-1))).sum(-1) - mass.squeeze(-1)
         total = float(found.sum())
         if not torch.isfinite(found).all():
             raise EvaluationError("the network's logits are not finite: it predicts nothing")

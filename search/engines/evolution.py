@@ -39,7 +39,7 @@ RESTED = 25
 MIN_FITTED = 12
 """Fewer say nothing about so many genes: then any child will do."""
 RANGE = 8.0
-"""The model is fitted to what diverges at most so many times as much as the budget allows."""
+"""What diverges at most so many times as much as the budget allows says how cost and divergence trade."""
 ATTEMPTS = 20
 """Rounds of children without one that is new and within the limits, after which all neighbours are looked through."""
 
@@ -122,7 +122,8 @@ class Evolution:
         return list(found.values())
 
     def _mutated(self, genes: Genes) -> dict[str, Value]:
-        names = self._rng.permutation(list(self._choices))[: int(self._rng.integers(1, CHANGED + 1))]
+        most = CHANGED if self._fitted else 1
+        names = self._rng.permutation(list(self._choices))[: int(self._rng.integers(1, most + 1))]
         changed = dict(genes)
         for name in names:
             values = self._choices[name]
@@ -162,8 +163,7 @@ class Evolution:
     def _fit(self) -> None:
         count = len(self._archive.judged)
         if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
-            most = RANGE * max(self._target(), 1e-3)
-            self._model.fit([pair for pair in self._archive.members() if 0 < pair[1] <= most])
+            self._model.fit([pair for pair in self._archive.members() if pair[1] > 0])
             self._fitted = count
 
 

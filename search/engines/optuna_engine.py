@@ -56,6 +56,7 @@ class OptunaEngine:
         self._study.sampler = _sampler(sampler, seed + 7919 * finished)
         self._asked: dict[int, optuna.Trial] = {}
         self._interrupted = self._take_up_interrupted()
+        self._enqueued = len(self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
 
     def _take_up_interrupted(self) -> list[optuna.Trial]:
         """The trials that were running when their process died: they come again first, under their own numbers.
@@ -73,6 +74,7 @@ class OptunaEngine:
 
     def enqueue(self, genes: Genes) -> None:
         self._study.enqueue_trial(self._indices(genes), skip_if_exists=True)
+        self._enqueued += 1
 
     def _indices(self, genes: Genes) -> dict[str, int]:
         return {name: values.index(genes[name]) for name, values in self._choices.items()}
@@ -80,18 +82,18 @@ class OptunaEngine:
     @property
     def is_waiting(self) -> bool:
         """Whether what comes next was in flight in an earlier process, or was enqueued."""
-        return bool(self._interrupted or self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+        return bool(self._interrupted or self._enqueued)
 
     def propose(self, genes: Genes) -> Proposal:
         """These genes, as if the sampler had drawn them: one entry in the store instead of one for each gene."""
-        self._study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING, params=self._indices(genes), distributions=self._distributions
-            )
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=self._indices(genes), distributions=self._distributions
         )
-        frozen = self._study.get_trials(deepcopy=False)[-1]
-        self._asked[frozen.number] = optuna.Trial(self._study, frozen._trial_id)
-        return Proposal(number=frozen.number, genes=dict(self._space.default_genes) | dict(genes))
+        # as Study.add_trial does it, which does not tell the number: to look for it reads the whole study
+        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
+        trial = optuna.Trial(self._study, trial_id)
+        self._asked[trial.number] = trial
+        return Proposal(number=trial.number, genes=dict(self._space.default_genes) | dict(genes))
 
     def ask(self) -> Proposal:
         """What does not fit the space (a study edited by hand) is given up, and the next one comes."""
@@ -107,6 +109,7 @@ class OptunaEngine:
     def _next(self) -> optuna.Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._enqueued = max(0, self._enqueued - 1)
             return self._study.ask()
 
     def _genes(self, trial: optuna.Trial) -> Genes | None:

@@ -21,8 +21,8 @@ SCORED_SHARE = 0.4
 """Of the time of a search, for transcripts."""
 GAP = 0.25
 """Of the log of divergence, between two recipes that are scored for the front's sake."""
-HOPELESS = 0.02
-"""Probability of being within the budget, below which a recipe is not scored."""
+HOPELESS = 4.0
+"""A recipe that diverges so many times as much as the budget allows is not scored."""
 SCORED_AT_END = 3
 """Recipes that may be the pick, scored when the time for proposals is over."""
 
@@ -157,7 +157,7 @@ class Screening:
         hopeful = [
             candidate
             for candidate in self._waiting.values()
-            if candidate.judged.divergence.mean > 0 and self._probability(candidate) >= HOPELESS
+            if 0 < candidate.judged.divergence.mean <= HOPELESS * self.target
         ]
         widest = max(hopeful, key=gap, default=None)
         return widest if widest and gap(widest) > GAP else None
