@@ -1,7 +1,7 @@
 """compress(model, recipe, calibration) -> Compressed: a pure function."""
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from compression.calibration.calibration import Calibration
 from compression.calibration.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
 from compression.recipe.recipe import EncoderLayer, Recipe
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
+from compression.techniques.bank import calibrated, original_on
 from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.grids import (
     Grid,
@@ -24,7 +25,6 @@ from compression.techniques.grids import (
 from compression.techniques.low_rank import factored, factorise
 from compression.techniques.pruning import prune
 from compression.techniques.ranges import input_range
-from compression.techniques.rounding import quantise_calibrated
 from compression.techniques.smoothing import smooth
 from compression.techniques.trained_weights import Weights, take_weights
 from compression.techniques.vocabulary import shorten
@@ -45,9 +45,9 @@ def compress(
     does not fit the model, CompressionError when it needs calibration or weights that are not there.
     """
     recipe = recipe.canonical(model.dimensions)
-    made = unrounded(model, recipe, calibration, recovered)
+    made = _kept(model, _sharing_parameters(model.network), recipe, calibration, recovered)
     with torch.no_grad():
-        matrices = _store_weights(made.network, recipe, made.inputs, as_trained=_as_trained(recipe, recovered))
+        matrices = _store_weights(model, made, recipe, recovered or {})
     if recipe.activation_bits < 32:
         _quantise_activations(made.network, recipe, made.inputs)
     return Compressed(network=made.network.eval(), matrices=matrices, vocabulary=made.vocabulary)
@@ -55,11 +55,15 @@ def compress(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unrounded:
-    """What of a model a recipe keeps, before anything is rounded. `inputs`: what its linear layers read."""
+    """What of a model a recipe keeps, before anything is rounded. `inputs`: what its linear layers read.
+
+    `rows`: output rows that stayed, by a module's name in the original network, where some left.
+    """
 
     network: Whisper
     inputs: KeptInputs
     vocabulary: Vocabulary
+    rows: Mapping[str, Tensor]
 
 
 def unrounded(
@@ -70,15 +74,30 @@ def unrounded(
     Where training begins. Recovered weights are in place; of a recipe that smooths they are those of the network that
     was smoothed as its original weights want it. Parameters as for `compress`.
     """
-    recipe.check(model.dimensions)
     recipe = recipe.canonical(model.dimensions)
-    network = copy.deepcopy(model.network)
+    return _kept(model, copy.deepcopy(model.network), recipe, calibration, recovered)
+
+
+def _sharing_parameters(network: Whisper) -> Whisper:
+    """A network of its own with the same parameters, which may be replaced, but not changed in place."""
+    return copy.deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+
+
+def _kept(
+    model: LoadedModel,
+    network: Whisper,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    recovered: Weights | None,
+) -> Unrounded:
+    """What the recipe keeps of `network`, the model's, which becomes that; parameters that change are replaced."""
+    recipe.check(model.dimensions)
     with torch.no_grad():
-        columns = prune(network, recipe, calibration)
+        stayed = prune(network, recipe, calibration)
         inputs = KeptInputs(
             calibration.inputs if calibration else {},
             kept_layers={stack: _kept_layers(getattr(recipe, stack)) for stack in ("encoder", "decoder")},
-            columns=columns,
+            columns=stayed.columns,
         )
         factorise(network, recipe, inputs)
         _tell_factors(network, inputs)
@@ -88,7 +107,8 @@ def unrounded(
         if recipe.recovery:
             take_weights(network, recipe, recovered)
             _tell_factors(network, inputs)
-    return Unrounded(network=network.eval(), inputs=inputs, vocabulary=vocabulary)
+    rows = {**stayed.rows, EMBEDDING: vocabulary.ids} if recipe.vocabulary else stayed.rows
+    return Unrounded(network=network.eval(), inputs=inputs, vocabulary=vocabulary, rows=rows)
 
 
 def _tell_factors(network: Whisper, inputs: KeptInputs) -> None:
@@ -100,23 +120,16 @@ def _kept_layers(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
     return tuple(index for index, layer in enumerate(layers) if layer)
 
 
-def _as_trained(recipe: Recipe, recovered: Weights | None) -> Collection[str]:
-    """The parameters that go to the nearest points because quantisation-aware training read them so."""
-    nearest = recipe.recovery.nearest if recipe.recovery else ()
-    return {name for name in recovered or () if name.partition(".")[0] in nearest}
-
-
 def _store_weights(
-    network: Whisper, recipe: Recipe, inputs: KeptInputs, *, as_trained: Collection[str]
+    model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights
 ) -> dict[str, QuantisedMatrix]:
-    """Round every stored tensor in place; the codes of those on integer grids, by module."""
-    if recipe.vector_bits == 16:
-        for module, name in vectors(network):
-            parameter = module.get_parameter(name)
-            parameter.copy_(parameter.half().float())
+    """Replace every stored tensor by what is stored; the codes of those on integer grids, by module."""
+    for module, name in list(vectors(made.network)):
+        values, _ = round_to_grid(module.get_parameter(name).detach(), Grid(bits=recipe.vector_bits))
+        module.register_parameter(name, nn.Parameter(values))
     matrices = {}
-    for name, module, grid in grids(network, recipe):
-        how = quantise if f"{name}.weight" in as_trained else quantiser(recipe, inputs, name)
+    for name, module, grid in grids(made.network, recipe):
+        how = _quantiser(model, made, recipe, recovered, name)
         values, quantised = round_to_grid(module.get_parameter("weight").detach(), grid, how)
         module.register_parameter("weight", nn.Parameter(values))
         if quantised:
@@ -124,20 +137,46 @@ def _store_weights(
     return matrices
 
 
+def _quantiser(model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights, name: str) -> Quantiser:
+    """How the matrix of a module is rounded, if not as the original's was before.
+
+    What quantisation-aware training read at the nearest points goes there.
+    """
+    if f"{name}.weight" in recovered:
+        is_nearest = recipe.recovery is not None and name.partition(".")[0] in recipe.recovery.nearest
+        return quantise if is_nearest else quantiser(recipe, made.inputs, name)
+    if not made.inputs.is_original(name):
+        return quantiser(recipe, made.inputs, name)
+    return original_quantiser(model, recipe, made.inputs, name, made.rows)
+
+
+def original_quantiser(
+    model: LoadedModel, recipe: Recipe, inputs: KeptInputs, name: str, rows: Mapping[str, Tensor]
+) -> Quantiser:
+    """The same as `quantiser` of a matrix of the original, of which some rows may have left (see `Unrounded`)."""
+    read, original = _read(recipe, name), inputs.original_name(name)
+
+    def of_the_original(_: Tensor, grid: Grid) -> QuantisedMatrix:
+        matrix = original_on(model, original, grid, inputs, read)
+        return matrix.of_rows(rows[original]) if original in rows else matrix
+
+    return of_the_original
+
+
 def quantiser(recipe: Recipe, inputs: KeptInputs, name: str) -> Quantiser:
     """How the matrix of a module is rounded. Convolutions, whose input is not recorded, go to the nearest points."""
-    if recipe.rounding == "nearest" or "conv" in name:
-        return quantise
-    return partial(_calibrated, inputs=inputs, read=multiplied(name))
+    read = _read(recipe, name)
+    return quantise if read is None else partial(calibrated, inputs=inputs, read=read)
+
+
+def _read(recipe: Recipe, name: str) -> str | None:
+    """The name, for `KeptInputs`, of that by which the matrix of a module is rounded; None: to the nearest points."""
+    return None if recipe.rounding == "nearest" or "conv" in name else multiplied(name)
 
 
 def multiplied(name: str) -> str:
     """The name, for `KeptInputs`, of what the matrix of a module multiplies; not of convolutions."""
     return LOGITS_INPUT if name == EMBEDDING else name
-
-
-def _calibrated(weight: Tensor, grid: Grid, *, inputs: KeptInputs, read: str) -> QuantisedMatrix:
-    return quantise_calibrated(weight, grid, inputs.of(read).moment)
 
 
 def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compression.calibration.calibration import Calibration
 from compression.calibration.inputs import EMBEDDING, KeptInputs
-from compression.compress import grids, multiplied, quantiser
+from compression.compress import grids, multiplied, original_quantiser
 from compression.recipe.allocation import EMBEDDING_GROUP, Sensitivity
 from compression.recipe.recipe import Recipe
 from compression.techniques.grids import round_to_grid
@@ -47,7 +47,7 @@ def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator
     for name, module, grid in grids(model.network, recipe):
         if ".blocks." in name or name == EMBEDDING:
             weight = module.get_parameter("weight").detach()
-            rounded, _ = round_to_grid(weight, grid, quantiser(recipe, inputs, name))
+            rounded, _ = round_to_grid(weight, grid, original_quantiser(model, recipe, inputs, name, rows={}))
             yield name, (rounded - weight).double(), inputs.of(multiplied(name)).moment
 
 

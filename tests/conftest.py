@@ -41,6 +41,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests leave in the cache folder, such as roundings, is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHISPERFIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_en() -> LoadedModel:
     """OpenAI's tiny.en, which really hears."""

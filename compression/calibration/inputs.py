@@ -1,8 +1,10 @@
 """Statistics of the inputs of linear layers over calibration speech."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ EMBEDDING = "decoder.token_embedding"
 """The name of the logits' matrix."""
 LOGITS_INPUT = "decoder.ln"
 """The name of what it multiplies."""
+NO_CALIBRATION = "the recipe goes by activations: that needs calibration speech"
 ENCODER_READER = "decoder.blocks.0.cross_attn.key"
 """The name of the encoder's output: of the first layer that reads it."""
 
@@ -54,6 +57,11 @@ class InputStatistics:
         """E[x x^T], (K, K) float64."""
         mean = torch.from_numpy(self.mean).double()
         return torch.from_numpy(self.covariance).double() + torch.outer(mean, mean)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what the moment is made of."""
+        return hashlib.sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()
 
     def of_columns(self, columns: Tensor) -> "InputStatistics":
         """The same of some of the columns."""
@@ -151,6 +159,10 @@ def _writing(recorder: InputRecorder) -> Callable[[nn.Module, tuple[Tensor], Ten
     return hook
 
 
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy().data).hexdigest()
+
+
 class KeptInputs:
     """What the linear layers of a compressed network read, by their names in it."""
 
@@ -173,7 +185,7 @@ class KeptInputs:
     def of(self, linear: str) -> InputStatistics:
         """Of a linear layer, or of `LOGITS_INPUT`. Raises CompressionError when there is no calibration."""
         if not self._inputs:
-            raise CompressionError("the recipe goes by activations: that needs calibration speech")
+            raise CompressionError(NO_CALIBRATION)
         found = self._undivided(linear)
         return found.divided_by(self._divisors[linear]) if linear in self._divisors else found
 
@@ -185,6 +197,30 @@ class KeptInputs:
         original = self.original_name(linear)
         found = self._inputs[input_name(original)]
         return found.of_columns(self._columns[original]) if original in self._columns else found
+
+    def digest(self, linear: str) -> str:
+        """What tells the moment of an input from others, without making it. Raises as `of`."""
+        if not self._inputs:
+            raise CompressionError(NO_CALIBRATION)
+        divisors = self._divisors.get(linear)
+        return self._undivided_digest(linear) + (f" / {_digest(divisors)}" if divisors is not None else "")
+
+    def _undivided_digest(self, linear: str) -> str:
+        whole, _, place = linear.rpartition(".")
+        if whole in self._first_factors:
+            times = f" x {_digest(self._first_factors[whole])}" if place == "1" else ""
+            return self._undivided_digest(whole) + times
+        original = self.original_name(linear)
+        columns = self._columns.get(original)
+        return self._inputs[input_name(original)].digest + (f"[{_digest(columns)}]" if columns is not None else "")
+
+    def is_original(self, linear: str) -> bool:
+        """Whether a layer is one of the original network that reads there what it reads here.
+
+        Its rows are then the original's unless it was trained: what changes a layer's weights changes its input.
+        """
+        is_factor = linear.rpartition(".")[0] in self._first_factors
+        return not is_factor and linear not in self._divisors and self.original_name(linear) not in self._columns
 
     def divide(self, linear: str, divisors: Tensor) -> None:
         """From now on the layer's input is divided by these, column by column."""

@@ -38,8 +38,23 @@ class QuantisedMatrix:
     def dequantised(self) -> Tensor:
         """(N, K) float32, the values that the runtime computes with."""
         zero = 2 ** (self.bits - 1) if self.zero_points is None else self.zero_points.float().unsqueeze(-1)
-        values = (self.codes.float() - zero) * self.scales.float().unsqueeze(-1)
+        values = self.codes.float().sub_(zero).mul_(self.scales.float().unsqueeze(-1))
         return values.flatten(1)[:, : self.columns].contiguous()
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """The matrix of some of its rows (kept,), in this order."""
+        return replace(
+            self,
+            codes=self.codes[rows],
+            scales=self.scales[rows],
+            zero_points=None if self.zero_points is None else self.zero_points[rows],
+        )
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors, by name."""
+        parts = {"codes": self.codes, "scales": self.scales, "zero_points": self.zero_points}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,21 +97,9 @@ class Steps:
     def values(self, codes: Tensor) -> Tensor:
         return (codes - self.zero_points) * self.scales.float()
 
-    def by_column(self, group: int, order: Tensor) -> Self:
-        """Each column's own grid, (N, columns), in another order of the columns."""
-        return replace(
-            self,
-            scales=self.scales.squeeze(-1).repeat_interleave(group, 1)[:, order],
-            zero_points=self.zero_points.squeeze(-1).repeat_interleave(group, 1)[:, order],
-        )
-
     def of_rows(self, rows: slice) -> Self:
-        """Of `by_column`'s, those of some rows."""
+        """Those of some rows."""
         return replace(self, scales=self.scales[rows], zero_points=self.zero_points[rows])
-
-    def column(self, index: int) -> Self:
-        """Of `by_column`'s, the one of a column, (N,)."""
-        return replace(self, scales=self.scales[:, index], zero_points=self.zero_points[:, index])
 
 
 def in_groups(weight: Tensor, grid: Grid) -> Tensor:

@@ -5,6 +5,9 @@ refitted recipe the remaining columns of that projection also take over what the
 closed form.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from whisper.model import Linear, MultiHeadAttention, Whisper
@@ -18,15 +21,9 @@ from compression.recipe.recipe import Recipe
 from compression.whisper.sites import Site, output_projection, sites, unit_count
 
 
-def _narrowed(linear: Linear, *, rows: Tensor | None = None, columns: Tensor | None = None) -> Linear:
-    """A new layer with the given output rows and input columns of another."""
-    weight = linear.weight.detach()
-    bias = None if linear.bias is None else linear.bias.detach()
-    if rows is not None:
-        weight, bias = weight[rows], None if bias is None else bias[rows]
-    if columns is not None:
-        weight = weight[:, columns]
-    return linear_of(weight.clone(), None if bias is None else bias.clone())
+def _with_rows(linear: Linear, rows: Tensor) -> Linear:
+    """A new layer with these output rows of another."""
+    return linear_of(linear.weight.detach()[rows], None if linear.bias is None else linear.bias.detach()[rows])
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
@@ -59,7 +56,7 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
 
 
 def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:
-    """Shrink one site of a network in place; the columns of its projection that stay."""
+    """Shrink one site of a network in place; what stays: columns of its projection, rows of the layers before it."""
     units = torch.from_numpy(kept_units(calibration.importances[site.key][recipe.importance], kept))
     block = getattr(network, site.stack).blocks[site.layer]
     projection = output_projection(network, site)
@@ -67,34 +64,45 @@ def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibratio
     columns = (units.unsqueeze(1) * width + torch.arange(width)).flatten()
     inputs = calibration.inputs[site.projection]
     repaired = repaired_projection(projection, columns, inputs, refit=recipe.is_refitted)
-    if site.units == "ffn_channels":
-        block.mlp[0] = _narrowed(block.mlp[0], rows=columns)
-        block.mlp[2] = repaired
-        return columns
-    attention: MultiHeadAttention = block.attn if site.units == "heads" else block.cross_attn
-    for name in ("query", "key", "value"):
-        setattr(attention, name, _narrowed(getattr(attention, name), rows=columns))
-    attention.out = repaired
-    attention.n_head = kept
+    for name in site.sources:
+        network.set_submodule(name, _with_rows(network.get_submodule(name), columns))
+    network.set_submodule(site.projection, repaired)
+    if site.units != "ffn_channels":
+        attention: MultiHeadAttention = block.attn if site.units == "heads" else block.cross_attn
+        attention.n_head = kept
     return columns
 
 
-def prune(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> dict[str, Tensor]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stayed:
+    """What stayed of linear layers, by their names in the original network, where some left.
+
+    `columns`: input columns of the projections behind the units, whose weights were repaired; `rows`: output rows of
+    the layers before them, which are as they were.
+    """
+
+    columns: Mapping[str, Tensor]
+    rows: Mapping[str, Tensor]
+
+
+def prune(network: Whisper, recipe: Recipe, calibration: Calibration | None) -> Stayed:
     """Remove in place what the recipe does not keep.
 
-    Returns the input columns that stay, by the linear layer's name in the original network, where some left. Raises
-    CompressionError when heads or channels must leave and there is no calibration to choose them by.
+    Raises CompressionError when heads or channels must leave and there is no calibration to choose them by.
     """
-    columns = {}
+    columns: dict[str, Tensor] = {}
+    rows: dict[str, Tensor] = {}
     for site in sites(network):
         layer = getattr(recipe, site.stack)[site.layer]
         if layer is None or getattr(layer, site.units) == unit_count(network, site):
             continue
         if calibration is None:
             raise CompressionError("pruning needs calibration speech to choose heads and channels by")
-        columns[site.projection] = _prune_site(network, site, getattr(layer, site.units), calibration, recipe)
+        stay = _prune_site(network, site, getattr(layer, site.units), calibration, recipe)
+        columns[site.projection] = stay
+        rows |= dict.fromkeys(site.sources, stay)
     for stack in ("encoder", "decoder"):
         part = getattr(network, stack)
         layers = zip(part.blocks, getattr(recipe, stack), strict=True)
         part.blocks = torch.nn.ModuleList(block for block, layer in layers if layer is not None)
-    return columns
+    return Stayed(columns=columns, rows=rows)

@@ -39,11 +39,12 @@ def divisors(inputs: InputStatistics, weights: Sequence[Tensor], share: float) -
 
 
 def _move(source: nn.Module, readers: Sequence[Linear], scales: Tensor) -> None:
-    """Divide in place what `source`, a layer normalisation or a linear layer, puts out; its readers make up for it."""
-    for parameter in source.parameters():
-        parameter.div_(scales[:, None] if parameter.dim() == 2 else scales)
+    """Divide what `source`, a layer normalisation or a linear layer, puts out; its readers make up for it."""
+    for name, parameter in list(source.named_parameters()):
+        divided = parameter.detach() / (scales[:, None] if parameter.dim() == 2 else scales)
+        source.register_parameter(name, nn.Parameter(divided))
     for reader in readers:
-        reader.weight.mul_(scales)
+        reader.weight = nn.Parameter(reader.weight.detach() * scales)
 
 
 def _smoothable(network: Whisper) -> Iterator[tuple[nn.Module, dict[str, Linear]]]:

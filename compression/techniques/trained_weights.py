@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from whisper.model import Whisper
 
 from common.errors import CompressionError, InputError
@@ -70,4 +70,5 @@ def take_weights(network: Whisper, recipe: Recipe, weights: Weights | None) -> N
     for name, values in weights.items():
         if name not in parameters or parameters[name].shape != values.shape:
             raise CompressionError(f"recipe {recipe.id}: its trained weights do not fit at {name}")
-        parameters[name].data = values.clone()
+        module, _, leaf = name.rpartition(".")
+        network.get_submodule(module).register_parameter(leaf, nn.Parameter(values.clone()))

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,12 @@ class LoadedModel:
     stored_bits: int
     network: Whisper
     note: str = ""
+
+    @cached_property
+    def parameter_digests(self) -> Mapping[str, str]:
+        """Hexadecimal SHA-256 of the values of every parameter, by its name."""
+        named = self.network.named_parameters()
+        return {name: hashlib.sha256(values.detach().contiguous().numpy().data).hexdigest() for name, values in named}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,15 @@ class Site:
         within = {"heads": "attn.out", "cross_heads": "cross_attn.out", "ffn_channels": "mlp.2"}
         return f"{self.stack}.blocks.{self.layer}.{within[self.units]}"
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the linear layers whose output rows belong to the units."""
+        block = f"{self.stack}.blocks.{self.layer}"
+        if self.units == "ffn_channels":
+            return (f"{block}.mlp.0",)
+        attention = "attn" if self.units == "heads" else "cross_attn"
+        return tuple(f"{block}.{attention}.{name}" for name in ("query", "key", "value"))
+
 
 def sites(network: Whisper) -> Iterator[Site]:
     """Every site of an uncompressed network, encoder first."""

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from compression.techniques.grids import Grid, QuantisedMatrix, Steps, in_groups, quantise
-from compression.techniques.rounding import DAMPING, quantise_calibrated
+from compression.techniques import rounding
+from compression.techniques.grids import Grid, QuantisedMatrix, Steps, as_quantised_matrix, in_groups, quantise
+from compression.techniques.rounding import BLOCK, DAMPING, ROWS, quantise_calibrated
 
 GRIDS = [Grid(bits=b, group_size=g, symmetric=s) for b, g, s in product((2, 4, 8), (0, 16), (True, False))]
 
@@ -75,17 +76,74 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     assert found.isfinite().all()
 
 
-def test_what_was_rounded_is_remembered_by_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, of, grid = matrix(7, 48, seed=5), moment(48, seed=6), Grid(bits=4, group_size=16)
-    first = quantise_calibrated(weight, grid, of)
-    others = (
-        (matrix(7, 48, seed=7), grid, of),
-        (weight.view(14, 24), grid, of[:24, :24]),
-        (weight, replace(grid, symmetric=False), of),
-        (weight, grid, moment(48, seed=8)),
-    )
-    assert all(not torch.equal(first.codes, quantise_calibrated(*other).codes) for other in others)
-    monkeypatch.setattr("compression.techniques.rounding._round", None)
-    assert torch.equal(first.codes, quantise_calibrated(weight.clone(), grid, of.clone()).codes)
-    with pytest.raises(TypeError):
-        quantise_calibrated(weight + 1, grid, of)
+def with_the_inverse(weight: Tensor, grid: Grid, of: Tensor) -> QuantisedMatrix:
+    """Frantar et al.'s own way, column by column: the errors go by the Cholesky factor of the inverse."""
+    groups = in_groups(weight, grid)
+    width, group = groups.shape[1] * groups.shape[2], groups.shape[2]
+    damped = torch.zeros(width, width, dtype=torch.float64)
+    damped[: len(of), : len(of)] = of
+    damped.diagonal().add_(DAMPING * of.diagonal().mean())
+    order = damped.diagonal().argsort(descending=True)
+    factor = torch.linalg.cholesky(torch.linalg.inv(damped[order][:, order]), upper=True).float()
+    steps = Steps.spanning(groups, grid)
+    left, codes = groups.flatten(1)[:, order], torch.empty(len(weight), width)
+    for index, column in enumerate(order):
+        of_group = replace(
+            steps,
+            scales=steps.scales[:, column // group, 0],
+            zero_points=steps.zero_points[:, column // group, 0],
+        )
+        codes[:, column] = of_group.codes(left[:, index])
+        errors = (left[:, index] - of_group.values(codes[:, column])) / factor[index, index]
+        left[:, index:] -= errors[:, None] * factor[index, index:]
+    return as_quantised_matrix(codes.unflatten(1, (-1, group)), steps, grid, columns=weight.shape[1])
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [Grid(bits=b, group_size=g, symmetric=s) for b, g, s in product((3, 8), (0, 16, 24), (True, False))],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", [(3, 37), (ROWS + 5, 2 * BLOCK), (70, 3 * BLOCK + 17)], ids=str)
+def test_no_inverse_and_whole_blocks_give_the_same_codes(grid: Grid, shape: tuple[int, int]) -> None:
+    weight, of = matrix(*shape, seed=2), moment(shape[1], seed=3)
+    found, expected = quantise_calibrated(weight, grid, of), with_the_inverse(weight, grid, of)
+    assert torch.equal(found.scales, expected.scales)
+    assert grid.symmetric or torch.equal(found.zero_points, expected.zero_points)
+    assert (found.codes == expected.codes).float().mean() > 0.998
+    assert loss(weight, found, of) == pytest.approx(loss(weight, expected, of), rel=1e-3)
+
+
+def test_a_group_of_zeros_stays_zero() -> None:
+    weight = matrix(4, 48)
+    weight[:, 16:32] = 0.0
+    for symmetric in (True, False):
+        found = quantise_calibrated(weight, Grid(bits=4, group_size=16, symmetric=symmetric), moment(48)).dequantised()
+        assert not found[:, 16:32].any()
+
+
+def test_rows_do_not_change_each_other() -> None:
+    weight, of, rows = matrix(600, 64), moment(64), torch.tensor([3, 511, 512, 599])
+    whole = quantise_calibrated(weight, Grid(bits=4, group_size=16), of)
+    part = quantise_calibrated(weight[rows], Grid(bits=4, group_size=16), of)
+    assert (whole.of_rows(rows).codes == part.codes).float().mean() > 0.99  # ties: sums in another order
+    assert torch.equal(whole.of_rows(rows).scales, part.scales)
+
+
+def test_the_kernel_is_compiled_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither beside the source nor in a home folder: once a process then."""
+    compiled = rounding.numba.njit
+
+    def unwritable(*args: object, cache: bool = False, **options: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compiled(*args, **options)
+
+    weight, of, grid = matrix(5, 32), moment(32), Grid(bits=4)
+    before = quantise_calibrated(weight, grid, of)
+    monkeypatch.setattr(rounding.numba, "njit", unwritable)
+    rounding._kernel.cache_clear()
+    try:
+        assert torch.equal(quantise_calibrated(weight, grid, of).codes, before.codes)
+    finally:
+        rounding._kernel.cache_clear()
