@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from common.errors import EvaluationError, InputError
 from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search.engines.local_steps import MOST_REPEATS, LocalSteps
 from search.engines.optuna_engine import OptunaEngine
@@ -69,7 +70,9 @@ class World:
         self.not_measured: tuple[Recipe, ...] = ()
         self.not_confirmed: tuple[Recipe, ...] = ()
 
-    def score(self, number: int, recipe: Recipe, baseline: Baseline | None) -> Trial:
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial:
         assert (baseline is None) == (number == 0)
         self.scored.append(recipe)
         for _ in range(self.interrupt_at.count(len(self.scored))):
@@ -82,7 +85,11 @@ class World:
         if self.reject and baseline is not None:
             trial = replace(trial, state="rejected", accuracy=None, violations={"size": 2.0})
         self.now += trial.seconds
-        return trial
+        return replace(trial, divergence=Divergence(nats=(0.0,), tokens=(100,)) if baseline is None else divergence)
+
+    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
+        trial = answer(number, recipe)
+        return replace(trial, state="stopped", accuracy=None, violations={}, divergence=divergence, note=note)
 
     def failed(self, number: int, recipe: Recipe, note: str) -> Trial:
         trial = answer(number, recipe)

@@ -1,0 +1,160 @@
+"""A run that judges by divergence before it scores, with made-up answers."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from common.errors import CompressionError
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.engines.archive import Archive
+from search.engines.evolution import Evolution
+from search.engines.optuna_engine import OptunaEngine
+from search.outcome import ArtifactFigures
+from search.records.ledger import Ledger
+from search.records.run_records import read_outcome, save_facts
+from search.records.study_store import StudyStore
+from search.run.interrupts import Interruption
+from search.run.loop import Run
+from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
+from search.run.time_budget import End, RunClock, TimeBudget
+from tests.search.answers import answer, toy_space
+from tests.search.run.test_loop import FACTS, World
+
+SPACE = toy_space()
+JUDGING_S = 1.0
+
+
+class Listener(World):
+    """As `World`, which also measures divergence: it rises with the WER."""
+
+    def __init__(self, figures: ArtifactFigures) -> None:
+        super().__init__(figures)
+        self.judged: list[Recipe] = []
+        self.clips: list[int] = []
+        self.breaks_on: Recipe | None = None
+        self.interrupt_judging_at = 0
+
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        self.judged.append(recipe)
+        if len(self.judged) == self.interrupt_judging_at:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        if recipe == self.breaks_on:
+            raise CompressionError("it needs calibration")
+        self.now += JUDGING_S
+        accuracy = answer(0, recipe).accuracy
+        mean = 4 * (accuracy.wer - 0.05) if accuracy else 1.0
+        whole = Divergence(nats=(90 * mean, 110 * mean) * 4, tokens=(100,) * 8)
+        for clips in range(1, 9):
+            if enough(whole.of_first(clips)):
+                self.clips.append(clips)
+                return whole.of_first(clips)
+        self.clips.append(8)
+        return whole
+
+
+class Process:
+    def __init__(self, folder: Path, world: Listener) -> None:
+        self.store = StudyStore(folder / "study.db")
+        save_facts(self.store, FACTS)
+        self.ledger, self.archive = Ledger(self.store), Archive()
+        self.screening = Screening(self.archive, self.ledger, SPACE, world.divergence, confidence=0.5)
+        sampler = OptunaEngine(self.store, SPACE, sampler="random", seed=0)
+        self.run = Run(
+            space=SPACE,
+            engine=Evolution(sampler, SPACE, self.archive, world, target=lambda: self.screening.target, seed=0),
+            scorer=world,
+            ledger=self.ledger,
+            clock=RunClock(self.store, lambda: world.now, started=world.now),
+            watcher=world,
+            interruption=Interruption(world.interrupted),
+            screening=self.screening,
+        )
+
+    def search(self, trials: int) -> bool:
+        end = End(seconds=None, trials=trials)
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0))
+
+
+@pytest.fixture
+def world(artifact_figures: ArtifactFigures) -> Listener:
+    return Listener(artifact_figures)
+
+
+def test_only_what_nothing_cheaper_beats_is_scored_and_all_is_recorded(tmp_path, world):
+    process = Process(tmp_path, world)
+    assert process.search(60)
+    trials = process.store.trials()
+    assert len(world.scored) < len(world.judged) / 2
+    assert len({trial.recipe for trial in trials}) == len(trials) >= 60
+    assert {trial.recipe for trial in trials} >= set(world.judged)
+    assert all(trial.divergence for trial in trials if trial.state in {"complete", "stopped"})
+    dominated = [trial for trial in trials if trial.state == "stopped" and trial.accuracy is None]
+    assert dominated
+    assert all(trial.note.startswith(("dominated", "not scored")) for trial in dominated)
+    assert not any(trial.feasible for trial in dominated)
+    assert not process.store.study.get_trials(states=[TrialState.RUNNING])
+
+
+def test_few_clips_are_enough_where_another_recipe_is_clearly_better(tmp_path, world):
+    Process(tmp_path, world).search(60)
+    assert {4, 8} <= set(world.clips) <= {4, 5, 6, 7, 8}
+
+
+def test_no_transcript_before_enough_recipes_were_judged(tmp_path, world, monkeypatch):
+    seen: list[int] = []
+    score = world.score
+    monkeypatch.setattr(world, "score", lambda *given: seen.append(len(world.judged)) or score(*given))
+    Process(tmp_path, world).search(40)
+    assert seen[0] == 0
+    assert min(seen[1:]) >= MIN_JUDGED - 1
+
+
+def test_the_pick_is_the_cheapest_that_is_likely_within_the_budget(tmp_path, world):
+    process = Process(tmp_path, world)
+    process.search(120)
+    outcome = read_outcome(process.store)
+    pick = outcome.recommended
+    assert pick
+    estimate = outcome.estimate(pick)
+    assert estimate
+    assert estimate.probability >= 0.5
+    cheaper = [trial for trial in outcome.front if trial.objective < pick.objective]
+    assert all((found := outcome.estimate(trial)) and found.probability < 0.5 for trial in cheaper)
+    assert process.ledger.outcome() == outcome
+
+
+def test_what_waits_when_the_user_stops_comes_again_and_dies_no_death(tmp_path, world):
+    world.interrupt_judging_at = 25
+    process = Process(tmp_path, world)
+    with pytest.raises(KeyboardInterrupt):
+        process.search(80)
+    running = process.store.study.get_trials(states=[TrialState.RUNNING])
+    assert running
+    assert all(trial.user_attrs["begun"] == 0 for trial in running)
+    world.interrupt_judging_at = 0
+    again = Process(tmp_path, world)
+    assert again.search(80)
+    assert not again.store.study.get_trials(states=[TrialState.RUNNING])
+    recipes = [trial.recipe for trial in again.store.trials()]
+    assert len(recipes) == len(set(recipes))
+
+
+def test_what_cannot_be_judged_is_a_failed_trial(tmp_path, world):
+    world.breaks_on = SPACE.decode({name: values[1] for name, values in SPACE.choices.items()})
+    process = Process(tmp_path, world)
+    process.run._engine.enqueue({name: values[1] for name, values in SPACE.choices.items()})
+    assert process.search(10)
+    [failed] = [trial for trial in process.store.trials() if trial.state == "failed"]
+    assert (failed.recipe, failed.note) == (world.breaks_on, "it needs calibration")
+
+
+def test_at_the_end_only_a_few_are_scored(tmp_path, world):
+    process = Process(tmp_path, world)
+    process.search(MIN_JUDGED - 2)
+    assert len(world.scored) <= 1 + SCORED_AT_END
