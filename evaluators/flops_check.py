@@ -75,8 +75,9 @@ def _with_cache(traced: Callable[[int], int], steps: int) -> int:
     At once, each row of self-attention multiplies all S keys, masked or not: a S^2; step by step 1, 2, ..., S keys:
     a S (S + 1) / 2. All else is linear in S, so the second difference of what was traced is 2 a.
     """
-    second_difference = traced(steps) - 2 * traced(steps - 1) + traced(steps - 2)
-    return traced(steps) - second_difference * steps * (steps - 1) // 4
+    at_once = traced(steps)
+    second_difference = at_once - 2 * traced(steps - 1) + traced(steps - 2)
+    return at_once - second_difference * steps * (steps - 1) // 4
 
 
 def _traced_flops(module: nn.Module, *inputs: Tensor) -> int:
