@@ -1,7 +1,7 @@
 """FLOPs of a really compressed network, counted by fvcore's tracer: the check on the inventory's formulas."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ from whisper.model import Whisper, disable_sdpa
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.whisper.network import encode
-from evaluators.costs.inventory import operations, prompt_length
+from evaluators.costs.inventory import prompt_length
+from runtime.window import encoder_frames
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # fvcore still uses torch.jit, on import and when tracing
@@ -32,6 +33,10 @@ class Flops:
     encoder: int
     decoder: int
 
+    @property
+    def total(self) -> int:
+        return self.encoder + self.decoder
+
 
 class _Encoder(nn.Module):
     """The encoder at any window, as a module that can be traced."""
@@ -44,37 +49,35 @@ class _Encoder(nn.Module):
         return encode(self.network, mel)
 
 
-def count_flops(network: Whisper, mel_frames: int, tokens: int) -> Flops:
-    """Trace one clip of `mel_frames` (even) through the encoder and `tokens` tokens, at once, through the decoder.
+def count_flops(
+    network: Whisper, dimensions: Dimensions, recipe: Recipe, *, audio_s: float = 10.0, tokens: int = 30
+) -> Flops:
+    """Trace an utterance through a recipe's network: the audio frames and the tokens of `operations`, prompt included.
 
-    Attention takes whisper's explicit path meanwhile: fvcore counts nothing for scaled_dot_product_attention,
-    and the decoder cannot be traced with it. The explicit path multiplies the whole tokens x tokens square in
-    the decoder's self-attention, masked or not: `teacher_forced_flops` says the same of the inventory.
+    Attention takes whisper's explicit path meanwhile: fvcore counts nothing for scaled_dot_product_attention, and the
+    decoder cannot be traced with it.
     """
-    mel = torch.zeros(1, network.dims.n_mels, mel_frames)
-    features = torch.zeros(1, mel_frames // 2, network.dims.n_audio_state)
-    token_ids = torch.zeros(1, tokens, dtype=torch.long)
+    frames = encoder_frames(recipe.window_s, audio_s)
+    mel = torch.zeros(1, network.dims.n_mels, frames)
+    features = torch.zeros(1, frames // 2, network.dims.n_audio_state)
+
+    def decoder_flops(count: int) -> int:
+        return _traced_flops(network.decoder, torch.zeros(1, count, dtype=torch.long), features)
+
     with disable_sdpa(), torch.no_grad(), _eval_mode(network):
-        return Flops(
-            encoder=_traced_flops(_Encoder(network), mel),
-            decoder=_traced_flops(network.decoder, token_ids, features),
-        )
+        encoder = _traced_flops(_Encoder(network), mel)
+        return Flops(encoder=encoder, decoder=_with_cache(decoder_flops, prompt_length(dimensions) + tokens))
 
 
-def teacher_forced_flops(dimensions: Dimensions, recipe: Recipe, *, audio_s: float = 10.0, tokens: int = 30) -> Flops:
-    """The inventory's FLOPs in `count_flops`'s mode, for the same window and all S decoder steps as tokens.
+def _with_cache(traced: Callable[[int], int], steps: int) -> int:
+    """What `steps` >= 3 decoder steps with a cache cost; `traced`: so many tokens at once, without one.
 
-    With a cache self-attention sees 1, 2, ..., S keys; without one each of the S rows sees S keys. Per layer of
-    h heads of width d this adds 2 x 2 h d (S^2 - S (S + 1) / 2) = 2 h d S (S - 1).
+    At once, each row of self-attention multiplies all S keys, masked or not: a S^2; step by step 1, 2, ..., S keys:
+    a S (S + 1) / 2. All else is linear in S, so the second difference of what was traced is 2 a.
     """
-    flops = {"encoder": 0, "decoder": 0}
-    for item in operations(dimensions, recipe, audio_s=audio_s, tokens=tokens):
-        module = item.name.split(".", 1)[0]
-        flops[module] += item.flops
-    steps = prompt_length(dimensions) + tokens
-    heads = sum(layer.heads for layer in recipe.decoder if layer)
-    uncached = 2 * heads * dimensions.text_head_width * steps * (steps - 1)
-    return Flops(encoder=flops["encoder"], decoder=flops["decoder"] + uncached)
+    at_once = traced(steps)
+    second_difference = at_once - 2 * traced(steps - 1) + traced(steps - 2)
+    return at_once - second_difference * steps * (steps - 1) // 4
 
 
 def _traced_flops(module: nn.Module, *inputs: Tensor) -> int:

@@ -16,6 +16,7 @@ from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import load_recovered
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.verification import MeasurementError, Verification, verify
+from evaluators.flops_check import Flops, count_flops
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from runtime.measure import Plan
@@ -74,21 +75,36 @@ def make_artifact(
     """
     with telling_memory_shortage():
         try:
-            verification = _exported(session, recipe, folder, heard)
+            check_exportable(recipe, session.model.dimensions, TARGET)
+            network = session.network(recipe)
+            verification = _exported(session, recipe, network, folder, heard)
+            flops = counted_flops(session, recipe, network)
         except (MemoryShortageError, MeasurementError):
             raise
         except (InputError, EvaluationError) as error:
             return ArtifactRecord(figures=None, note=f"no artifact: {error}")
     write_text_whole(folder / "verification.json", json.dumps(verification_values(verification), indent=1) + "\n")
-    return ArtifactRecord(figures=figures(verification), note="", groups=group_errors(verification.groups))
+    return ArtifactRecord(figures=figures(verification, flops), note="", groups=group_errors(verification.groups))
 
 
-def _exported(session: Session, recipe: Recipe, folder: Path, heard: Mapping[str, str] | None) -> Verification:
-    check_exportable(recipe, session.model.dimensions, TARGET)
-    network = session.network(recipe)
+def _exported(
+    session: Session, recipe: Recipe, network: Compressed, folder: Path, heard: Mapping[str, str] | None
+) -> Verification:
     export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
     plan = measurement_plan(session)
     return verify(folder, session.evaluator, plan, compressed=network, window_s=recipe.window_s, heard=heard)
+
+
+def counted_flops(session: Session, recipe: Recipe, network: Compressed) -> Flops:
+    """The run's reference utterance, counted by fvcore in a recipe's network."""
+    config = session.config
+    return count_flops(
+        network.network,
+        session.model.dimensions,
+        recipe,
+        audio_s=config.reference_seconds,
+        tokens=config.reference_tokens,
+    )
 
 
 def measurement_plan(session: Session) -> Plan:
@@ -108,8 +124,8 @@ def verification_values(verification: Verification) -> dict[str, object]:
     return asdict(verification) | {"accuracy": verification.accuracy.columns, "groups": groups}
 
 
-def figures(verification: Verification) -> ArtifactFigures:
-    """What a run keeps of a verification, in the CSV's units."""
+def figures(verification: Verification, flops: Flops) -> ArtifactFigures:
+    """What a run keeps of a verification and of the FLOPs of its network, in the CSV's units."""
     parity, measured = verification.parity, verification.measured
     return ArtifactFigures(
         rate=verification.accuracy.rate,
@@ -124,4 +140,5 @@ def figures(verification: Verification) -> ArtifactFigures:
         on_noise=verification.on_noise,
         on_quiet=verification.on_quiet,
         on_sounds=verification.on_sounds,
+        flops_fvcore_g=flops.total / 1e9,
     )

@@ -27,6 +27,7 @@ class ArtifactFigures:
     of that speech. `identical_transcripts`: share of utterances on which artifact and torch say the same.
     `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; `on_quiet` is
     None in records from before it was kept, and so is `on_sounds`, what it hears in each of the synthesised sounds.
+    `flops_fvcore_g`: the reference utterance's, counted in the network that was exported; None as well before it was.
     """
 
     rate: ErrorRate
@@ -41,6 +42,7 @@ class ArtifactFigures:
     on_noise: str
     on_quiet: str | None = None
     on_sounds: dict[str, str] | None = None
+    flops_fvcore_g: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

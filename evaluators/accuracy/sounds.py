@@ -12,8 +12,14 @@ from runtime.audio import SAMPLE_RATE
 
 Floats = npt.NDArray[np.float32]
 
-SOUND_S = 5.0
+SOUND_S, NOISE_S = 5.0, 10.0
 CLICK_LEVEL = 0.5
+
+
+def white_noise(level: float) -> Floats:
+    """With this root mean square; digital silence for 0."""
+    samples = np.random.default_rng(0).normal(0, 1, round(NOISE_S * SAMPLE_RATE))
+    return (level * samples).astype(np.float32)
 
 
 def tones(level_db: float, *hertz: float) -> Floats:
@@ -48,6 +54,9 @@ def _at(level_db: float, samples: npt.NDArray[np.float64]) -> Floats:
 
 
 BATTERY: dict[str, Callable[[], Floats]] = {
+    "silence": lambda: white_noise(0.0),
+    "faint noise": lambda: white_noise(0.001),
+    "noise": lambda: white_noise(0.1),
     "faint hum": lambda: tones(-40, 50, 150),
     "loud hum": lambda: tones(-20, 50, 150),
     "a click": click,
@@ -59,4 +68,4 @@ BATTERY: dict[str, Callable[[], Floats]] = {
     "loud brown noise": lambda: coloured_noise(-20, 2),
     "20 samples": fragment,
 }
-"""By what a sound is called in JSON, notes and warnings; silence and white noise come on top (verification.py)."""
+"""By what a sound is called in JSON, notes and warnings. The faint noise is as loud as a quiet room."""

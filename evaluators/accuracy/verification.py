@@ -37,11 +37,6 @@ from runtime.transcribe import SILENCE_PEAK, Transcriber
 from runtime.window import encoder_frames
 
 TIMED_CLIPS = 5
-SILENCE_S = 10.0
-NOISE_LEVEL = 0.1
-"""Root mean square of the noise, -20 dB of full scale."""
-QUIET_LEVEL = 0.001
-"""That of the faint noise, -60 dB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +66,7 @@ class Verification:
 
     `on_silence`, `on_noise`, `on_quiet`: what `whisperfit transcribe` hears in 10 s of digital silence, of white noise
     and of noise as faint as a quiet room, which is best nothing. Digital silence never reaches the model (see
-    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `on_sounds`: what it hears in each of the synthesised
+    `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `on_sounds`: what it hears in each of the other
     sounds of `evaluators.accuracy.sounds.BATTERY`. `measured`: in a process of its own. `groups`: `accuracy`
     by group.
     """
@@ -160,23 +155,18 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
     evaluation = evaluator.evaluate_transcripts(recogniser)
     if heard is None:
         heard = evaluator.evaluate(compressed, window_s=window_s, drafts=evaluation).texts
+    sounds = {name: recogniser.transcribe(sound()) for name, sound in BATTERY.items()}
     return Verification(
         accuracy=evaluation.accuracy,
         parity=parity(evaluation, heard),
         size_bytes=artifact_bytes(folder),
-        on_silence=recogniser.transcribe(white_noise(0.0)),
-        on_noise=recogniser.transcribe(white_noise(NOISE_LEVEL)),
-        on_quiet=recogniser.transcribe(white_noise(QUIET_LEVEL)),
-        on_sounds={name: recogniser.transcribe(sound()) for name, sound in BATTERY.items()},
+        on_silence=sounds.pop("silence"),
+        on_noise=sounds.pop("noise"),
+        on_quiet=sounds.pop("faint noise"),
+        on_sounds=sounds,
         measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
         groups=evaluation.groups,
     )
-
-
-def white_noise(level: float) -> npt.NDArray[np.float32]:
-    """SILENCE_S of it, with this root mean square; digital silence for 0. Always the same noise."""
-    samples = np.random.default_rng(0).normal(0, 1, round(SILENCE_S * SAMPLE_RATE))
-    return (level * samples).astype(np.float32)
 
 
 def original_transcribes(network: Whisper, samples: npt.NDArray[np.float32]) -> str:

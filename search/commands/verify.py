@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from whisper.model import Whisper
+
 from common.errors import InputError
 from common.terminal import tell
 from compression.export.manifest import Origin, read_origin
@@ -12,13 +14,10 @@ from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
 from evaluators.accuracy.sounds import BATTERY
 from evaluators.accuracy.verification import (
-    NOISE_LEVEL,
-    QUIET_LEVEL,
     Parity,
     Verification,
     original_transcribes,
     verify,
-    white_noise,
 )
 from evaluators.costs.price import stored_bytes
 from evaluators.speech.features import CachedFeatures
@@ -30,8 +29,6 @@ from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, short
 from search.session import load_speech, open_model, use_threads
 
 SHOWN_DIFFERENCES = 10
-LEVELS = {"on_silence": 0.0, "on_quiet": QUIET_LEVEL, "on_noise": NOISE_LEVEL}
-"""Of the sounds that `verify` plays, which the original hears for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +66,30 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     plan = Plan(threads=options.threads, repeats=options.repeats, reference_s=10.0, reference_tokens=30)
     verification = verify(options.artifact, evaluator, plan, compressed=network, window_s=origin.recipe.window_s)
     promised = stored_bytes(model.dimensions, origin.recipe)
-    original = {name: original_transcribes(model.network, white_noise(level)) for name, level in LEVELS.items()}
-    original_sounds = {name: original_transcribes(model.network, sound()) for name, sound in BATTERY.items()}
-    texts = {name: getattr(verification, name) for name in LEVELS} | verification.on_sounds
-    heard = [
-        NonSpeechOutput(sound=SOUNDS.get(name, name), text=text, original=(original | original_sounds)[name])
-        for name, text in texts.items()
-    ]
-    warnings = [f"The artifact {heard_sound.note}." for heard_sound in heard if heard_sound.text and heard_sound.is_new]
+    heard = _heard_in_nothing(verification, model.network)
+    warnings = [f"The artifact {invented.note}." for invented in heard if invented.is_new]
     if as_json:
         identity = {"artifact": str(options.artifact), "model": model.name, "recipe_id": origin.recipe.id}
         values = identity | {"speech": speech.name, "broken_lines": len(speech.broken), "promised_bytes": promised}
-        values |= {"original": original, "original_on_sounds": original_sounds, "warnings": warnings}
+        by_original = {invented.sound: invented.original for invented in heard}
+        values |= {
+            "original": {name: by_original.get(sound) for name, sound in SOUNDS.items()},
+            "original_on_sounds": {sound: by_original.get(sound) for sound in verification.on_sounds},
+            "warnings": warnings,
+        }
         print(json.dumps(values | verification_values(verification)))
         return
     print("\n".join([*_lines(verification, promised), *(f"Warning: {warning}" for warning in warnings)]))
+
+
+def _heard_in_nothing(verification: Verification, network: Whisper) -> list[NonSpeechOutput]:
+    """Where the artifact speaks though nobody does; the original listens only there, for comparison."""
+    texts = {sound: getattr(verification, name) for name, sound in SOUNDS.items()} | verification.on_sounds
+    return [
+        NonSpeechOutput(sound=sound, text=text, original=original_transcribes(network, BATTERY[sound]()))
+        for sound, text in texts.items()
+        if text
+    ]
 
 
 def _model(options: VerifyOptions, origin: Origin) -> LoadedModel:

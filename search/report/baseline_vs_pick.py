@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from evaluators.accuracy.error_rate import ErrorRate
 from search.limits.group_budget import GROUP, MIN_WORDS, find_group_limits
 from search.outcome import Confirmation, Outcome
+from search.report.flops_note import flops_problems
 from search.report.group_and_silence_notes import heard_in_nothing
 from search.trial import UNEVALUATED, Trial, TrialAccuracy, TrialCosts
 
@@ -213,6 +214,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
         found.append(f"The original: {outcome.baseline.note}.")
     found += _unjudged_there(outcome)
     found += _artifact_problems(outcome, pick) if pick else []
+    found += flops_problems(outcome)
     if outcome.baseline.costs.energy_mj is None:
         found.append(f"No energy: the profile of {outcome.device} does not say what the device draws.")
     unevaluated = sum(UNEVALUATED in trial.violations for trial in outcome.trials)

@@ -10,6 +10,7 @@ from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import EncoderLayer, Recipe
 from evaluators.accuracy.error_rate import RATE_COLUMNS
 from search.outcome import ArtifactFigures, Outcome
+from search.report.flops_note import flops_note
 from search.report.group_and_silence_notes import new_notes, over_note
 from search.trial import Trial
 
@@ -21,12 +22,15 @@ COLUMNS = (
     *("encoder_layers", "decoder_layers", "heads", "ffn_channels", "mean_weight_bits", "activation_bits"),
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
     *("divergence", "divergence_tokens", "p_within_budget"),
+    "flops_fvcore_g",
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
+_YOUNGER_FIGURES = ("on_sounds", "flops_fvcore_g")
+"""Of the artifacts; the columns that were there before keep their places."""
 ARTIFACT_COLUMNS = (
     *("trial", "recipe_id", *RATE_COLUMNS),
-    *(field.name for field in fields(ArtifactFigures) if field.name not in {"rate", "on_sounds"}),
-    *("note", "on_sounds"),
+    *(field.name for field in fields(ArtifactFigures) if field.name not in {"rate", *_YOUNGER_FIGURES}),
+    *("note", *_YOUNGER_FIGURES),
 )
 HOST = "host"
 """The profile of the machine that the search runs on."""
@@ -37,7 +41,7 @@ CACHED_RECIPES = 2**14
 _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm", "energy_mj"), "float64"),
     **dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms", "rtf"), "float64"),
-    **dict.fromkeys(("divergence", "p_within_budget"), "float64"),
+    **dict.fromkeys(("divergence", "p_within_budget", "flops_fvcore_g"), "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words", "divergence_tokens"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
@@ -130,7 +134,7 @@ def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
 def trial_row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[str, object]:
     """A trial's cells, by column; None or missing where there is nothing."""
     recipe_id, recipe_json = _identity(trial.recipe)
-    confirmation = outcome.confirmations.get(recipe_id)
+    confirmation, figures = outcome.confirmations.get(recipe_id), outcome.figures(trial)
     accuracy = trial.accuracy.rate.columns if trial.accuracy else {}
     return {
         "trial": trial.number,
@@ -147,6 +151,7 @@ def trial_row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[st
         "note": _note(trial, outcome, is_confirmed=confirmation is not None),
         "recipe": recipe_json,
         **_divergence(trial, outcome),
+        "flops_fvcore_g": figures and figures.flops_fvcore_g,
     }
 
 
@@ -207,6 +212,7 @@ def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
     elif record:
         parts.append(record.note)
         parts += new_notes(outcome, trial)
+        parts.append(flops_note(outcome, trial))
     if trial.costs.latency_ms is None:
         parts.append(f"no latency on {outcome.device}")
     elif trial.costs.energy_mj is None:

@@ -88,6 +88,7 @@ def test_the_front_is_exported_and_measured(finished_run):
         assert float(row["size_mb"]) == pytest.approx(size / 1e6, rel=1e-9)
         verification = json.loads((artifact / "verification.json").read_text(encoding="utf-8"))
         assert float(row["wer"]) == pytest.approx(verification["accuracy"]["wer"], rel=1e-9)
+        assert float(row["flops_fvcore_g"]) == pytest.approx(float(row["flops_g"]), rel=1e-9)
     measured = rows(finished_run / "artifacts.csv")
     assert {row["recipe_id"] for row in rows(finished_run / "pareto.csv")} <= {row["recipe_id"] for row in measured}
     for row in measured:
