@@ -100,7 +100,13 @@ def compare(outcome: Outcome) -> tuple[Comparison, ...]:
         *_energy(before, after),
         *_occupancy(before, after),
     )
-    return (*rows, *_word_errors(outcome, pick), *_worst_group(outcome, pick), *_artifacts(outcome, pick))
+    return (
+        *rows,
+        *_word_errors(outcome, pick),
+        *_within_budget(outcome, pick),
+        *_worst_group(outcome, pick),
+        *_artifacts(outcome, pick),
+    )
 
 
 def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
@@ -116,6 +122,22 @@ def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             change="",
             note=f"asked {100 * outcome.limits.latency_confidence:g} %",
             mark=pick.costs.source,
+        ),
+    )
+
+
+def _within_budget(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """How sure it is that the true WER is within the budget; nothing in runs that do not judge by divergence."""
+    before, after = outcome.estimate(outcome.baseline), outcome.estimate(pick)
+    if before is None or after is None or pick.divergence is None:
+        return ()
+    return (
+        Comparison(
+            label="P(within WER budget)",
+            baseline=Quantity(value=f"{100 * before.probability:.0f} %"),
+            pick=Quantity(value=f"{100 * after.probability:.0f} %"),
+            change=f"expected WER {100 * after.rise:+.1f} % ± {100 * after.rise_sd:.1f}, relative",
+            note=f"asked {100 * outcome.confidence:g} %; divergence {pick.divergence.mean:.4f} nats a token",
         ),
     )
 

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from common.files import write_text_whole
 from compression.recipe.dimensions import Dimensions
 from evaluators.accuracy.normaliser_names import counted_units
+from search.certainty import Estimate
 from search.limits.group_budget import MIN_WORDS
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import budget, compare, problems, provenance, shown_trial
@@ -58,6 +59,7 @@ def render_report(
         artifact_trials=[trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts],
         rows=frame.set_index("trial").to_dict("index"),
         in_time=_in_time(outcome),
+        estimates=_estimates(outcome),
         remarks=_remarks(outcome, frame),
         groups=groups,
         min_group_words=MIN_WORDS,
@@ -112,13 +114,21 @@ def _in_time(outcome: Outcome) -> dict[int, float]:
     return {number: 100 * probability for number, probability in pairs if probability is not None}
 
 
+def _estimates(outcome: Outcome) -> dict[int, Estimate]:
+    """By the number of a trial on the front, how sure it is that it keeps the WER budget; none without divergences."""
+    pairs = [(trial.number, outcome.estimate(trial)) for trial in outcome.front if trial.divergence]
+    return {number: estimate for number, estimate in pairs if estimate}
+
+
 def _remarks(outcome: Outcome, frame: pd.DataFrame) -> list[str]:
     """What the front's figure does not show."""
     above = int((100 * frame["wer"] > wer_view(outcome)).sum())
     states = frame["state"].value_counts()
+    unscored = int(((frame["state"] == "stopped") & frame["wer"].isna()).sum())
     remarks = {
         f"{above} with a larger WER lie above the picture: double-click it to see all.": above,
         f"Without a WER, so not shown: {states.get('rejected', 0)} rejected.": states.get("rejected", 0),
+        f"Judged by divergence alone, so not shown: {unscored}.": unscored,
         f"Failed, so not shown: {states.get('failed', 0)}.": states.get("failed", 0),
     }
     return [text for text, count in remarks.items() if count]
