@@ -98,8 +98,8 @@ def kept_tokens(network: Whisper, recipe: Recipe, calibration: Calibration) -> T
         needs += _needs(language, multilingual=multilingual)
     needs[list(_always(multilingual=multilingual))] = np.inf
     text = np.argsort(-needs, kind="stable")[: recipe.vocabulary]
-    special = range(tokenizer.eot, tokenizer.timestamp_begin + 1)
-    return torch.tensor(sorted([*text.tolist(), *special]))
+    special = np.arange(tokenizer.eot, tokenizer.timestamp_begin + 1)
+    return torch.from_numpy(np.sort(np.concatenate([text, special])))
 
 
 @lru_cache(maxsize=8)
