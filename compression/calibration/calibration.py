@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from whisper.model import Linear, Whisper
+from whisper.model import AudioEncoder, Linear, TextDecoder, Whisper
 
 from common.errors import CompressionError
 from common.files import whole_file
@@ -177,9 +177,9 @@ def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
 def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Tokens (R,) that the model draws by itself, by logits (R, vocabulary).
 
-    Of a loss of such tokens E[g g^T] is Fisher's matrix, the curvature of the divergence from the model as it is (Martens
-    2020, "New insights and perspectives on the natural gradient method"); with its best guesses, which seldom surprise
-    it, it would be far smaller.
+    Of a loss of such tokens E[g g^T] is Fisher's matrix, the curvature of the divergence from the model as it is
+    (Martens 2020, "New insights and perspectives on the natural gradient method"); with its best guesses, which seldom
+    surprise it, it would be far smaller.
     """
     return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
 
@@ -257,8 +257,8 @@ def _rises(network: Whisper, sample: CalibrationSample) -> Iterator[tuple[str, f
 
 
 @contextmanager
-def _skipping(part: nn.Module, index: int) -> Iterator[None]:
-    """An encoder or decoder without one of its blocks."""
+def _skipping(part: AudioEncoder | TextDecoder, index: int) -> Iterator[None]:
+    """The same without one of its blocks."""
     blocks = part.blocks
     part.blocks = nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
     try:

@@ -43,12 +43,7 @@ class QuantisedMatrix:
 
     def of_rows(self, rows: Tensor) -> Self:
         """The matrix of some of its rows (kept,), in this order."""
-        return replace(
-            self,
-            codes=self.codes[rows],
-            scales=self.scales[rows],
-            zero_points=None if self.zero_points is None else self.zero_points[rows],
-        )
+        return replace(self, **{name: part.index_select(0, rows) for name, part in self.parts.items()})
 
     @property
     def parts(self) -> dict[str, Tensor]:
