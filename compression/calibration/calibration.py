@@ -16,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from whisper.model import Linear, Whisper
+from whisper.model import AudioEncoder, Linear, TextDecoder, Whisper
 
 from common.errors import CompressionError
 from common.files import whole_file
@@ -27,7 +27,7 @@ from compression.calibration.inputs import Array, InputStatistics, recording_inp
 from compression.calibration.removal_order import departure_scores
 from compression.recipe.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
 from compression.whisper.load import LoadedModel
-from compression.whisper.network import encode
+from compression.whisper.network import encode, encoder_states
 from compression.whisper.sites import Site, output_projection, sites, unit_count
 
 LAYER_SAMPLES = 8
@@ -161,7 +161,11 @@ def _only_activation_gradients(network: Whisper) -> Iterator[None]:
 
 def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
-    return functional.cross_entropy(predicted(network, sample), sample.tokens[sample.prompt_length :])
+    return functional.cross_entropy(predicted(network, sample), _said(sample))
+
+
+def _said(sample: CalibrationSample) -> Tensor:
+    return sample.tokens[sample.prompt_length :]
 
 
 def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
@@ -170,28 +174,22 @@ def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
     return network.decoder(sample.tokens[None, :-1], features)[0, sample.prompt_length - 1 :]
 
 
+def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Tokens (R,) that the model draws by itself, by logits (R, vocabulary).
+
+    Of a loss of such tokens E[g g^T] is Fisher's matrix, the curvature of the divergence from the model as it is
+    (Martens 2020, "New insights and perspectives on the natural gradient method"); with its best guesses, which seldom
+    surprise it, it would be far smaller.
+    """
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+
+
 def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
     return replace(sample, mel=sample.mel.clone().requires_grad_())
 
 
-def _gradient_squares(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, Array]:
-    """See `Calibration`. With tokens that the model draws, E[g g^T] is Fisher's matrix, the curvature of the divergence
-    from the model as it is (Martens 2020, "New insights and perspectives on the natural gradient method");
-    with its best guesses, which seldom surprise it, it would be far smaller.
-    """
-    generator = torch.Generator().manual_seed(DRAWING_SEED)
-    tokens = 0
-    with torch.enable_grad(), _only_activation_gradients(network), recording_gradients(network) as recorders:
-        for sample in samples:
-            logits = predicted(network, _with_gradient(sample))
-            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator).squeeze(1)
-            functional.cross_entropy(logits, drawn, reduction="sum").backward()
-            tokens += len(drawn)
-    return {name: recorder.squares(tokens) for name, recorder in recorders.items()}
-
-
 def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
-    """Run the samples through the original model, forward and backward, twice; about six encoder passes a clip.
+    """Run the samples through the original model, once forward and twice backward; about five encoder passes a clip.
 
     Importance of a unit: `combined` is, of a head, the first-order change of the loss when it is removed (Michel et al.
     2019), of a channel the standard deviation of its contribution to the residual stream; `iterative` what its
@@ -203,24 +201,30 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
         raise CompressionError("calibration: no speech to calibrate on")
     network = model.network
     recorders = [_HeadRecorder(network, site) for site in sites(network) if site.units != "ffn_channels"]
+    generator = torch.Generator().manual_seed(DRAWING_SEED)
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
         inputs = hooks.enter_context(recording_inputs(network))
+        gradients = hooks.enter_context(recording_gradients(network))
         for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
-            calibration_loss(network, _with_gradient(sample)).backward()
+            logits = predicted(network, _with_gradient(sample))
+            functional.cross_entropy(logits, _said(sample)).backward(retain_graph=True)
             for recorder in recorders:
                 recorder.collect()
+            for gradient in gradients.values():
+                gradient.listen()
+            functional.cross_entropy(logits, _drawn(logits.detach(), generator), reduction="sum").backward()
     statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
     slopes = {recorder.site: recorder.slopes / len(samples) for recorder in recorders}
     importances = {
         site.key: _importances(network, site, statistics[site.projection], slopes.get(site)) for site in sites(network)
     }
-    said = torch.cat([sample.tokens[sample.prompt_length :] for sample in samples])
+    said = torch.cat([_said(sample) for sample in samples])
     return Calibration(
         inputs=statistics,
         importances=importances,
-        gradient_squares=_gradient_squares(network, samples),
+        gradient_squares={name: recorder.squares(len(said)) for name, recorder in gradients.items()},
         layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
         token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
     )
@@ -228,20 +232,36 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
 
 def _layer_importance(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, float]:
     """By how much the mean loss rises when the network skips a layer, by stack and layer: `encoder.0`."""
+    with torch.no_grad():
+        rises = [dict(_rises(network, sample)) for sample in samples]
+    return {name: fmean(of[name] for of in rises) for name in rises[0]}
 
-    def loss() -> float:
-        with torch.no_grad():
-            return fmean(float(calibration_loss(network, sample)) for sample in samples)
 
-    whole = loss()
-    rises = {}
-    for stack in ("encoder", "decoder"):
-        part = getattr(network, stack)
-        blocks = part.blocks
-        for index in range(len(blocks)):
-            part.blocks = torch.nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
-            try:
-                rises[f"{stack}.{index}"] = loss() - whole
-            finally:
-                part.blocks = blocks
-    return rises
+def _rises(network: Whisper, sample: CalibrationSample) -> Iterator[tuple[str, float]]:
+    """Of one clip, layer by layer. What a layer does not change runs once."""
+    encoder, decoder = network.encoder, network.decoder
+    *states, features = encoder_states(network, sample.mel.unsqueeze(0))
+
+    def loss(heard: Tensor) -> float:
+        logits = decoder(sample.tokens[None, :-1], heard)[0, sample.prompt_length - 1 :]
+        return float(functional.cross_entropy(logits, _said(sample)))
+
+    whole = loss(features)
+    for index in range(len(encoder.blocks)):
+        with _skipping(encoder, index):
+            later = encoder.ln_post(nn.Sequential(*encoder.blocks[index:])(states[index - 1])) if index else None
+            yield f"encoder.{index}", loss(encode(network, sample.mel.unsqueeze(0)) if later is None else later) - whole
+    for index in range(len(decoder.blocks)):
+        with _skipping(decoder, index):
+            yield f"decoder.{index}", loss(features) - whole
+
+
+@contextmanager
+def _skipping(part: AudioEncoder | TextDecoder, index: int) -> Iterator[None]:
+    """The same without one of its blocks."""
+    blocks = part.blocks
+    part.blocks = nn.ModuleList(block for other, block in enumerate(blocks) if other != index)
+    try:
+        yield
+    finally:
+        part.blocks = blocks

@@ -37,7 +37,7 @@ def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tenso
     while len(left):
         candidates = _costs(inverse, gram, width).argsort()[:CANDIDATES].sort().values
         columns = _columns(candidates, width)
-        chosen, costs = _one_by_one(inverse[columns][:, columns], gram[columns][:, columns], width)
+        chosen, costs = _one_by_one(_among(inverse, columns), _among(gram, columns), width)
         leaving = candidates[chosen]
         order.append(left[leaving])
         rises.append(costs)
@@ -80,13 +80,18 @@ def _without(inverse: Tensor, gram: Tensor, removed: Tensor, kept: Tensor) -> tu
 
     With Q = (H^-1_RR)^-1 H^-1_RS the weights become W_S - W_R Q, and the inverse is downdated (ZipLM, equation 5).
     """
-    taken_over = torch.linalg.solve(inverse[removed][:, removed], inverse[removed][:, kept])
-    half = gram[kept][:, removed] - taken_over.T @ gram[removed][:, removed] / 2
-    change = half @ taken_over
+    lost, shared = inverse.index_select(0, removed), gram.index_select(0, removed)
+    taken_over = torch.linalg.solve(lost.index_select(1, removed), lost.index_select(1, kept))
+    half = shared.index_select(1, kept).T - taken_over.T @ shared.index_select(1, removed) / 2
     return (
-        inverse[kept][:, kept] - inverse[kept][:, removed] @ taken_over,
-        gram[kept][:, kept] - change - change.T,
+        _among(inverse, kept).addmm_(lost.index_select(1, kept).T, taken_over, alpha=-1),
+        _among(gram, kept).addmm_(half, taken_over, alpha=-1).addmm_(taken_over.T, half.T, alpha=-1),
     )
+
+
+def _among(matrix: Tensor, chosen: Tensor) -> Tensor:
+    """Those rows and columns."""
+    return matrix.index_select(0, chosen).index_select(1, chosen)
 
 
 def departure_scores(weight: Tensor, covariance: Tensor, *, units: int) -> Tensor:

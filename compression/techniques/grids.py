@@ -43,12 +43,9 @@ class QuantisedMatrix:
 
     def of_rows(self, rows: Tensor) -> Self:
         """The matrix of some of its rows (kept,), in this order."""
-        return replace(
-            self,
-            codes=self.codes[rows],
-            scales=self.scales[rows],
-            zero_points=None if self.zero_points is None else self.zero_points[rows],
-        )
+        zero_points = None if self.zero_points is None else self.zero_points.index_select(0, rows)
+        codes, scales = self.codes.index_select(0, rows), self.scales.index_select(0, rows)
+        return replace(self, codes=codes, scales=scales, zero_points=zero_points)
 
     @property
     def parts(self) -> dict[str, Tensor]:

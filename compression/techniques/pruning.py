@@ -5,11 +5,15 @@ refitted recipe the remaining columns of that projection also take over what the
 closed form.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
+from cachetools import LRUCache, cached
 from torch import Tensor
+from torch.nn.utils import skip_init
 from whisper.model import Linear, MultiHeadAttention, Whisper
 
 from common.errors import CompressionError
@@ -20,6 +24,9 @@ from compression.recipe.importance import kept_units
 from compression.recipe.recipe import Recipe
 from compression.whisper.sites import Site, output_projection, sites, unit_count
 
+REMEMBERED_BYTES = 2**28
+"""Of repaired projections."""
+
 
 def _with_rows(linear: Linear, rows: Tensor) -> Linear:
     """A new layer with these output rows of another."""
@@ -28,7 +35,7 @@ def _with_rows(linear: Linear, rows: Tensor) -> Linear:
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
     """A layer with this weight (N, K) and bias (N,)."""
-    layer = Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer = skip_init(Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = torch.nn.Parameter(weight)
     if bias is not None:
         layer.bias = torch.nn.Parameter(bias)
@@ -38,11 +45,32 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
 def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics, *, refit: bool) -> Linear:
     """The projection restricted to `columns` of its input (kept,), with what it loses folded back.
 
+    Neighbours in a search want the same again: what was repaired lately is remembered.
+    """
+    weight, bias = _repaired(linear.weight.detach(), linear.bias.detach(), columns, inputs, refit)
+    return linear_of(weight.clone(), bias.clone())
+
+
+def _contents(weight: Tensor, bias: Tensor, columns: Tensor, inputs: InputStatistics, refit: bool) -> Hashable:
+    digests = (hashlib.sha256(part.contiguous().numpy().data).digest() for part in (weight, bias, columns))
+    return (*digests, inputs.digest, refit)
+
+
+def _bytes(repaired: tuple[Tensor, Tensor]) -> int:
+    return sum(part.nbytes for part in repaired)
+
+
+@cached(LRUCache(maxsize=REMEMBERED_BYTES, getsizeof=_bytes), key=_contents, lock=Lock())
+def _repaired(
+    weight: Tensor, bias: Tensor, columns: Tensor, inputs: InputStatistics, refit: bool
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the projection.
+
     Minimises E|W x - W' x_S - b'|^2 + ridge |W' - W_S|^2 over the calibration activations x with mean mu and
     covariance C: W' = W_S + W_R C_RS (C_SS + ridge I)^-1 and b' = b + W mu - W' mu_S (linear regression; S the
     kept and R the removed columns). Without `refit` W' = W_S, the limit of a large ridge.
     """
-    weight, bias = linear.weight.detach().double(), linear.bias.detach().double()
+    weight, bias = weight.double(), bias.double()
     mean = torch.from_numpy(inputs.mean).double()
     is_kept = torch.zeros(weight.shape[1], dtype=torch.bool)
     is_kept[columns] = True
@@ -50,9 +78,10 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
     if refit:
         hessian = ridged(torch.from_numpy(inputs.covariance))
         within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
-        kept = kept + torch.linalg.solve(within, (weight[:, ~is_kept] @ across).T).T
+        taken_over = (weight[:, ~is_kept] @ across).T
+        kept = kept + torch.cholesky_solve(taken_over, torch.linalg.cholesky(within)).T
     bias = bias + weight @ mean - kept @ mean[is_kept]
-    return linear_of(kept.float(), bias.float())
+    return kept.float().contiguous(), bias.float()
 
 
 def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:

@@ -84,7 +84,7 @@ def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -
 
 def keep_embedding_rows(network: Whisper, kept: Tensor) -> Vocabulary:
     """Leave in place only the rows of these ids (kept,), ascending, of the token embedding."""
-    weight = network.decoder.token_embedding.weight.detach()[kept]
+    weight = network.decoder.token_embedding.weight.detach().index_select(0, kept)
     network.decoder.token_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
     return Vocabulary.of(kept, size=network.dims.n_vocab)
 
@@ -98,8 +98,8 @@ def kept_tokens(network: Whisper, recipe: Recipe, calibration: Calibration) -> T
         needs += _needs(language, multilingual=multilingual)
     needs[list(_always(multilingual=multilingual))] = np.inf
     text = np.argsort(-needs, kind="stable")[: recipe.vocabulary]
-    special = range(tokenizer.eot, tokenizer.timestamp_begin + 1)
-    return torch.tensor(sorted([*text.tolist(), *special]))
+    special = np.arange(tokenizer.eot, tokenizer.timestamp_begin + 1)
+    return torch.from_numpy(np.sort(np.concatenate([text, special])))
 
 
 @lru_cache(maxsize=8)
