@@ -20,7 +20,7 @@ from search.engines.base import Proposal
 from search.engines.local_steps import Pricer
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proposals import starting_genes
-from search.space.genes import Value
+from search.space.genes import VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
@@ -32,6 +32,9 @@ NEAR = 4
 """Members of the front on each side of the budget that count as near."""
 CHANGED = 4
 """Most genes that a child changes."""
+BEHIND_ENCODER = 0.5
+"""Share of children that leave the encoder alone, whose outputs are then at hand: they are judged in a third of the
+time."""
 JUMP = 0.15
 """How often a changed gene takes any value, instead of the next one."""
 RESTED = 25
@@ -69,6 +72,10 @@ class Evolution:
         self._target = target
         self._rng = np.random.default_rng([seed, len(archive.judged)])
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
+        behind = [
+            name for name in self._choices if name.startswith("decoder.") or name in {"embedding_bits", VOCABULARY}
+        ]
+        self._behind_encoder = behind or list(self._choices)
         self._starts = [dict(genes) for genes in starting_genes(space)]
         self._model = AdditiveModel(self._choices)
         self._fitted = 0
@@ -123,7 +130,8 @@ class Evolution:
 
     def _mutated(self, genes: Genes) -> dict[str, Value]:
         most = CHANGED if self._fitted else 1
-        names = self._rng.permutation(list(self._choices))[: int(self._rng.integers(1, most + 1))]
+        pool = self._behind_encoder if self._rng.random() < BEHIND_ENCODER else list(self._choices)
+        names = self._rng.permutation(pool)[: int(self._rng.integers(1, most + 1))]
         changed = dict(genes)
         for name in names:
             values = self._choices[name]
