@@ -31,7 +31,8 @@ def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tenso
     Greedy: the unit leaves that raises the error least. Of more than `CANDIDATES` units only so many are compared.
     """
     width = weight.shape[1] // units
-    inverse, gram = torch.linalg.inv(ridged(covariance)), weight.double().T @ weight.double()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance)))
+    gram = weight.double().T @ weight.double()
     left = torch.arange(units)
     order, rises = [], []
     while len(left):

@@ -52,6 +52,15 @@ def test_the_model_is_left_alone(model: LoadedModel, calibration: Calibration) -
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("stored_bits", [16, 32])
+def test_no_values_are_shared_with_the_model(model: LoadedModel, calibration: Calibration, stored_bits: int) -> None:
+    """Whoever trains what comes out must not train the model."""
+    recipe = Recipe.original(model.dimensions, stored_bits=stored_bits)
+    own = {tensor.data_ptr() for tensor in model.network.state_dict().values() if tensor.layout == torch.strided}
+    for network in (compress(model, recipe).network, unrounded(model, recipe, calibration).network):
+        assert not own & {tensor.data_ptr() for tensor in network.state_dict().values()}
+
+
 def test_tensors_really_shrink(model: LoadedModel, calibration: Calibration) -> None:
     recipe = pruned(model)
     recipe = replace(recipe, decoder=(None, recipe.decoder[1]))
