@@ -212,5 +212,5 @@ def test_a_key_that_came_later_had_its_default(store):
     kept = {"wer_budget": config.wer_budget, "max_latency_ms": 900.0, "latency_confidence": 0.9}
     store.remember("configuration", json.dumps(kept))
     check_configuration(store, config)
-    with pytest.raises(InputError, match="sampler is nsga2 and was tpe"):
+    with pytest.raises(InputError, match="engine is optuna and was evolution"):
         check_configuration(store, SearchConfig.build(None, CONFIG | {"sampler": "nsga2"}))
