@@ -1,6 +1,8 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -15,6 +17,8 @@ from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.configuration.config import SearchConfig
 from search.engines.base import Engine
 from search.engines.local_steps import LocalSteps
+from search.engines.nni_engine import open_nni_engine
+from search.engines.nni_experiment import check_engine
 from search.engines.optuna_engine import OptunaEngine
 from search.outcome import ArtifactRecord, Outcome
 from search.records.folder import RunFolder
@@ -82,6 +86,7 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
+    check_engine(config)
     session = open_session(config, Console(stderr=True).print)
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
@@ -101,6 +106,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     with folder.locked():
         config, store = folder.config(), StudyStore(folder.study_file)
         check_configuration(store, config)
+        check_engine(config)
         session = reopen_session(folder, Console(stderr=True).print)
         folder.record_versions()
         end = End(seconds=_seconds(config.hours), trials=config.trials)
@@ -121,6 +127,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
     with (
         Progress(Console(stderr=True), end) as progress,
         advising(folder.study_file, f"whisperfit resume {folder.path}"),
+        ExitStack() as opened,
     ):
         if note := normaliser_note(store, session.facts):
             progress.say(f"Note: {note}")
@@ -130,7 +137,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         recorder = _Recorder(progress, results)
         run = Run(
             space=session.space,
-            engine=_engine(session, store, ledger, scorer),
+            engine=opened.enter_context(_engine(folder, session, store, ledger, scorer)),
             scorer=scorer,
             ledger=ledger,
             clock=clock,
@@ -150,10 +157,16 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> Engine:
-    config = session.config
-    sampler = OptunaEngine(store, session.space, sampler=config.sampler, seed=config.seed)
-    return LocalSteps(sampler, session.space, ledger, scorer)
+@contextmanager
+def _engine(folder: RunFolder, session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> Iterator[Engine]:
+    """The run's engine; what it has started ends with the block."""
+    config, space = session.config, session.space
+    if config.engine == "nni":
+        with open_nni_engine(folder.path, store, space, config) as engine:
+            yield engine
+    else:
+        sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
+        yield LocalSteps(sampler, space, ledger, scorer)
 
 
 def _confirm_share(session: Session) -> float:

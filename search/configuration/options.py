@@ -7,13 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 
-SamplerName = Literal["tpe", "nsga2", "random"]
+EngineName = Literal["optuna", "nni"]
+SamplerName = Literal["tpe", "nsga2", "random", "evolution", "grid"]
+SAMPLERS: dict[EngineName, tuple[SamplerName, ...]] = {
+    "optuna": ("tpe", "nsga2", "random"),
+    "nni": ("tpe", "evolution", "random", "grid"),
+}
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
 Minutes = Annotated[float, Field(ge=0, le=60 * 8784, allow_inf_nan=False)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -64,7 +70,11 @@ class SearchOptions(BaseModel):
         Field(description="Signal-to-noise ratio; several, such as 20,10,clean, are shared out."),
     ] = None
     space: Annotated[str, Field(min_length=1, description="coarse, fine, or a TOML file of genes.")] = "coarse"
-    sampler: Annotated[SamplerName, Field(description="tpe, nsga2 or random.")] = "tpe"
+    engine: Annotated[EngineName, Field(description="optuna or nni.")] = "optuna"
+    sampler: Annotated[
+        SamplerName, Field(description="tpe, nsga2 or random; with --engine nni: tpe, evolution, random or grid.")
+    ] = "tpe"
+    nni_port: Annotated[Port, Field(description="Of NNI's web portal, with --engine nni; default 8080.")] = 8080
     objective: Annotated[str, Field(description="Weights of size and FLOPs, such as 0.5,0.5.")] = "0.5,0.5"
     max_size_mb: Annotated[
         Annotated[Positive, Field(le=1e6)] | None, Field(description="Limit on the stored model's megabytes.")

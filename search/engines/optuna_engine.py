@@ -77,6 +77,17 @@ class OptunaEngine:
     def _indices(self, genes: Genes) -> dict[str, int]:
         return {name: values.index(genes[name]) for name, values in self._choices.items()}
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether `ask` has something to propose before the sampler is asked."""
+        waiting = self._study.get_trials(deepcopy=False, states=[TrialState.WAITING])
+        return bool(self._interrupted or waiting)
+
+    def propose(self, genes: Genes) -> Proposal:
+        """A proposal of these genes, though they may have been tried, where nothing else waits."""
+        self._study.enqueue_trial(self._indices(genes))
+        return self.ask()
+
     def ask(self) -> Proposal:
         """What does not fit the space (a study edited by hand) is given up, and the next one comes."""
         while True:
