@@ -94,12 +94,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def stopped(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     out, port = tmp_path_factory.mktemp("runs") / "run", free_port()
     with session(search_arguments(files, out, engine="nni", nni_port=port, trials=500)) as process:
-        wait_for_rows(process, out / "trials.csv", TRIALS)
+        wait_for_each(process, out / "trials.csv", TRIALS)
         page, status = ask(port, "/"), json.loads(ask(port, "/api/v1/nni/check-status"))["status"]
         jobs = reported(port, TRIALS)
         ask(port, "/api/v1/nni/experiment", method="DELETE")
-        printed = process.communicate(timeout=PATIENCE_S)[1].decode()
+        shown, printed = (text.decode() for text in process.communicate(timeout=PATIENCE_S))
         wait_until_nobody_is_in(process.pid)
+    assert not shown, "stdout is for --json"
     return Stopped(out=out, port=port, page=page, status=status, jobs=jobs, code=process.returncode, printed=printed)
 
 
@@ -149,7 +150,7 @@ def test_an_end_from_outside_loses_nothing_and_leaves_no_process(stopped):
     before = rows(stopped.out / "trials.csv")
     for end, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
         with session(["resume", str(stopped.out)]) as process:
-            wait_for_rows(process, stopped.out / "trials.csv", len(before) + 2)
+            wait_for_each(process, stopped.out / "trials.csv", len(before) + 2)
             to_process = os.kill if end == signal.SIGKILL else os.killpg
             to_process(process.pid, end)
             printed = process.communicate(timeout=PATIENCE_S)[1].decode()
@@ -160,6 +161,12 @@ def test_an_end_from_outside_loses_nothing_and_leaves_no_process(stopped):
         assert len({row["recipe_id"] for row in after}) == len(after) >= len(before) + 2
         before = after
     assert printed.splitlines()[-1] == f"Interrupted; go on with: whisperfit resume {stopped.out}"
+
+
+def wait_for_each(process: subprocess.Popen[bytes], file: Path, count: int) -> None:
+    """For so many rows, with patience for each."""
+    for there in range(1, count + 1):
+        wait_for_rows(process, file, there)
 
 
 @contextmanager
