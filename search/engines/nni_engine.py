@@ -5,8 +5,8 @@ as the next trial's parameters; else the tuner makes them, and they go into the 
 in the same order. A parameter is the index of a gene's value, as in the study: the values go from the least to the most
 compressed, and NNI's TPE uses the order of numbers but not that of choices.
 
-NNI minimises one number. It gets Deb's penalty (2000, An efficient constraint handling method for genetic algorithms,
-equation 4): the objective of what is within every limit, else the original's objective plus the sum of what is over.
+NNI minimises one number. It gets Deb's penalty (2000, An efficient constraint handling method for genetic algorithms):
+the objective of what is within every limit, else the original's objective plus the sum of what is over.
 """
 
 import sys
