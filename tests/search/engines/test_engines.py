@@ -25,7 +25,7 @@ from tests.search.engines.nni_threads import close_what_was_opened, needs_nni, o
 
 SPACE = toy_space()
 HELD_S = 1.0
-NNI = [pytest.param(f"nni {tuner}", marks=needs_nni) for tuner in ("tpe", "evolution")]
+NNI = pytest.param("nni tpe", marks=needs_nni)
 
 
 @pytest.fixture
@@ -40,11 +40,9 @@ def open_engine(file: Path, sampler: str, *, seed: int = 0, space: Space = SPACE
     return OptunaEngine(StudyStore(file), space, sampler=sampler, seed=seed)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", *NNI])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", NNI])
 class TestContract:
     def test_same_seed_and_answers_give_the_same_proposals(self, sampler, tmp_path):
-        if sampler == "nni evolution":
-            pytest.skip("NNI's Evolution takes no seed")
         runs = [go_on(open_engine(tmp_path / f"{n}.db", sampler, seed=5), SPACE, 14) for n in range(2)]
         assert [p for p, _ in runs[0]] == [p for p, _ in runs[1]]
         other = go_on(open_engine(tmp_path / "other.db", sampler, seed=6), SPACE, 2)
