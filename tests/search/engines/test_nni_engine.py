@@ -11,7 +11,7 @@ import pytest
 from common.errors import InputError
 from search.configuration.config import SearchConfig
 from search.engines.nni_engine import genes_of, parameters_of, search_space
-from search.engines.nni_experiment import TUNERS, check_engine
+from search.engines.nni_experiment import TUNERS, NniExperiment, check_engine
 from search.engines.nni_socket import Calls, call
 from search.records.study_store import StudyStore
 from tests.search.answers import answer, go_on, toy_space
@@ -173,3 +173,13 @@ def test_a_sampler_of_another_engine_is_refused():
         config(sampler="nsga2")
     with pytest.raises(InputError, match="--sampler grid: --engine optuna has tpe, nsga2, random"):
         config(engine="optuna", sampler="grid")
+
+
+@needs_nni
+def test_what_does_not_start_is_one_line(tmp_path):
+    (tmp_path / "nni").touch()
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InputError, match=r"NNI's experiment does not start \(.*nni.*\): see .*/nni/\*/log") as raised:
+        NniExperiment(tmp_path, search_space(SPACE), config(nni_port=port), seed=0)
+    assert "\n" not in str(raised.value)
