@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from common.errors import InputError
+
 _BACKLOG = 8
 _READING_S = 10.0
 """What calls sends its line at once."""
@@ -40,10 +42,15 @@ class Calls:
     """The search's end."""
 
     def __init__(self) -> None:
+        """Raises InputError where the system's folder for temporary files cannot hold a socket."""
         self._folder = mkdtemp(prefix="whisperfit-nni-")
         self.address = str(Path(self._folder) / "socket")
         self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(self.address)
+        try:
+            self._listening.bind(self.address)
+        except OSError as error:
+            self.close()
+            raise InputError(f"no socket at {self.address} ({error}): set TMPDIR to a short local path") from error
         self._listening.listen(_BACKLOG)
 
     def wait(self, seconds: float) -> Caller | None:

@@ -149,6 +149,15 @@ def test_calls_are_answered_refused_or_hung_up():
     assert heard == [{"value": 0.1}, ConnectionError, ConnectionError]
 
 
+def test_a_folder_that_holds_no_socket_is_named(tmp_path, monkeypatch):
+    deep = tmp_path / ("long" * 30)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(InputError, match="set TMPDIR to a short local path"):
+        Calls()
+    assert list(deep.iterdir()) == []
+
+
 def test_who_dies_before_its_answer_stops_nobody():
     calls = Calls()
     for said in (b"", b'{"trial": 1}\n'):
