@@ -27,7 +27,7 @@ setup: .venv/.installed  ## make .venv with everything for demo and check
 	@echo "Setting up .venv (several minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) -e '.[demo,test,lint]'
+	$(INSTALL) -e '.[demo,test,lint,nni]'
 	@touch $@
 
 demo: .venv/.installed  ## search a small tiny.en for the i.MX 8M Plus, on the sample speech, into results/demo

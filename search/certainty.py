@@ -7,10 +7,11 @@ the sets but was not heard. A set's WER says it with noise of some points, diver
 
 d: the recipe's divergence. k: the same for all recipes, learned from those with a WER. u: what is the recipe's own,
 within SCATTER of k d. y: its rise on one set. kind: by how much the sets' kind of speech is easier, or harder, for
-compressed models than other kinds; all recipes and both sets share it, so one corpus never fixes k. luck: what the original's own count there is off by, which all recipes
-share; without it the luckiest original would make every recipe look bad. e: the noise of comparing the two on that
-set, by a ratio estimator over speakers (Cochran 1977, "Sampling techniques", section 6.4). All are taken as Gaussian,
-so the answer is that of linear regression (Rasmussen and Williams 2006, "Gaussian processes", equations 2.25, 2.26).
+compressed models than other kinds; all recipes and both sets share it, so one corpus never fixes k. luck: what the
+original's own count there is off by, which all recipes share; without it the luckiest original would make every recipe
+look bad. e: the noise of comparing the two on that set, by a ratio estimator over speakers (Cochran 1977, "Sampling
+techniques", section 6.4). All are taken as Gaussian, so the answer is that of linear regression (Rasmussen and Williams
+2006, "Gaussian processes", equations 2.25, 2.26).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,8 @@ from search.limits.budget import WerBudget
 from search.trial import Trial, TrialAccuracy
 
 SLOPE, SLOPE_SD = 3.0, 1.0
-"""k before a run's own WERs: rises of 3 to 60 % of six recipes of tiny.en on four corpora that no search heard, by least
-squares through 0 (docs/decisions/0023-divergence-judges-wer-confirms.md)."""
+"""k before a run's own WERs: rises of 3 to 60 % of six recipes of tiny.en on four corpora that no search heard, by
+least squares through 0 (docs/decisions/0023-divergence-judges-wer-confirms.md)."""
 KIND_SD = 1.0
 SCATTER = 0.4
 """Of those six, the spread of T / (k d)."""

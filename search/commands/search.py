@@ -1,6 +1,8 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,6 +20,8 @@ from search.engines.archive import Archive
 from search.engines.base import Engine
 from search.engines.evolution import Evolution
 from search.engines.local_steps import LocalSteps
+from search.engines.nni_engine import open_nni_engine
+from search.engines.nni_experiment import check_engine
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proposals import starting_genes
 from search.outcome import ArtifactRecord, Outcome
@@ -87,6 +91,7 @@ def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any]
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
+    check_engine(config)
     session = open_session(config, tell)
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
@@ -106,6 +111,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     with folder.locked():
         config, store = folder.config(), StudyStore(folder.study_file)
         check_configuration(store, config)
+        check_engine(config)
         session = reopen_session(folder, tell)
         folder.record_versions()
         end = End(seconds=_seconds(config.hours), trials=config.trials)
@@ -126,6 +132,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
     with (
         Progress(Console(stderr=True), end) as progress,
         advising(folder.study_file, f"whisperfit resume {folder.path}"),
+        ExitStack() as opened,
     ):
         if note := normaliser_note(store, session.facts):
             progress.say(f"Note: {note}")
@@ -133,7 +140,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
-        engine, screening = _engine(session, store, ledger, scorer)
+        engine, screening = opened.enter_context(_engine(folder, session, store, ledger, scorer))
         run = Run(
             space=session.space,
             engine=engine,
@@ -157,20 +164,30 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> tuple[Engine, Screening | None]:
-    """The engine that the configuration names, and what judges its proposals by divergence."""
+@contextmanager
+def _engine(
+    folder: RunFolder, session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer
+) -> Iterator[tuple[Engine, Screening | None]]:
+    """The engine that the configuration names, and what judges its proposals by divergence.
+
+    What it has started ends with the block.
+    """
     config, space = session.config, session.space
+    if config.engine == "nni":
+        with open_nni_engine(folder.path, store, space, config) as engine:
+            yield engine, None
+        return
     sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
-    if config.engine == "steps":
-        return LocalSteps(sampler, space, ledger, scorer), None
-    if config.engine == "optuna":
+    if config.engine == "evolution":
+        archive = Archive()
+        screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
+        yield Evolution(sampler, space, archive, scorer, target=screening.target, seed=config.seed), screening
+    elif config.engine == "steps":
+        yield LocalSteps(sampler, space, ledger, scorer), None
+    else:
         for genes in starting_genes(space):
             sampler.enqueue(genes)
-        return sampler, None
-    archive = Archive()
-    screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
-    engine = Evolution(sampler, space, archive, scorer, target=lambda: screening.target, seed=config.seed)
-    return engine, screening
+        yield sampler, None
 
 
 def _confirm_share(session: Session) -> float:

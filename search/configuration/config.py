@@ -11,7 +11,7 @@ from common.errors import InputError
 from evaluators.speech.noisy_speech import Mixing
 from search.configuration.command_options import complaint
 from search.configuration.name_or_path import NAMES, recorded, settled
-from search.configuration.options import SearchOptions
+from search.configuration.options import SAMPLERS, SearchOptions
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
 
@@ -35,6 +35,10 @@ class SearchConfig(SearchOptions):
             raise InputError(f"{flag} ({key} in a configuration file): {complaint(error)}") from error
         if config.hours is None and config.trials is None:
             raise InputError("a run needs an end: give --hours, --trials or both")
+        if config.sampler not in SAMPLERS[config.engine]:
+            raise InputError(
+                f"--sampler {config.sampler}: --engine {config.engine} has {', '.join(SAMPLERS[config.engine])}"
+            )
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
 

@@ -7,14 +7,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 
-EngineName = Literal["evolution", "steps", "optuna"]
-SamplerName = Literal["tpe", "nsga2", "random"]
+EngineName = Literal["evolution", "steps", "optuna", "nni"]
+SamplerName = Literal["tpe", "nsga2", "random", "evolution", "grid"]
+_OF_OPTUNA: tuple[SamplerName, ...] = ("tpe", "nsga2", "random")
+SAMPLERS: dict[EngineName, tuple[SamplerName, ...]] = {
+    "evolution": _OF_OPTUNA,
+    "steps": _OF_OPTUNA,
+    "optuna": _OF_OPTUNA,
+    "nni": ("tpe", "evolution", "random", "grid"),
+}
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
 Minutes = Annotated[float, Field(ge=0, le=60 * 8784, allow_inf_nan=False)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -70,9 +78,14 @@ class SearchOptions(BaseModel):
     ] = "fine"
     engine: Annotated[
         EngineName,
-        Field(description="evolution (default), optuna (a sampler alone), or steps (a sampler and steps of one gene)."),
+        Field(
+            description="evolution (default), optuna or nni (a sampler alone), or steps (a sampler, and single steps)."
+        ),
     ] = "evolution"
-    sampler: Annotated[SamplerName, Field(description="tpe, nsga2 or random, of Optuna.")] = "tpe"
+    sampler: Annotated[
+        SamplerName, Field(description="tpe, nsga2 or random; with --engine nni: tpe, evolution, random or grid.")
+    ] = "tpe"
+    nni_port: Annotated[Port, Field(description="Of NNI's web portal, with --engine nni; default 8080.")] = 8080
     confidence: Annotated[
         float, Field(gt=0, lt=1, description="Least probability that the pick is within the WER budget; default 0.5.")
     ] = 0.5

@@ -22,7 +22,7 @@ from search.trial import Trial
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 _CONFIGURATION = "configuration"
-FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db"}
+FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db", "nni_port"}
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
 

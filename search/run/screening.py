@@ -60,7 +60,6 @@ class Screening:
         if genes is not None and divergence:
             self._archive.add(Judged(recipe_id=recipe.id, genes=genes, objective=objective, divergence=divergence))
 
-    @property
     def target(self) -> float:
         """The largest divergence that keeps the budget with the asked probability, as far as is known."""
         certainty = self._ledger.certainty
@@ -157,7 +156,7 @@ class Screening:
         hopeful = [
             candidate
             for candidate in self._waiting.values()
-            if 0 < candidate.judged.divergence.mean <= HOPELESS * self.target
+            if 0 < candidate.judged.divergence.mean <= HOPELESS * self.target()
         ]
         widest = max(hopeful, key=gap, default=None)
         return widest if widest and gap(widest) > GAP else None

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
         ({"max_size_mb": -1}, ("--max-size-mb", "-1")),
         ({"hours": -1}, ("--hours", "-1")),
         ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
-        ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2' or 'random'", "annealing")),
+        ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2', 'random', 'evolution' or 'grid'", "annealing")),
         ({"group_budget": "much"}, ("group budget 'much'", "8.5%", "+10%")),
         ({"group_budget": "+30%"}, ("speech has no group of at least 100 words; its groups: ", "larger set")),
         ({"noise": "hiss"}, ("--snr-db, such as 10",)),

@@ -92,7 +92,7 @@ def test_names_stay_names(tmp_path):
         ({"latency_confidence": 1.0}, "--latency-confidence .*less than 1, but got 1.0"),
         ({"latency_confidence": 90.0}, "--latency-confidence .*less than 1, but got 90.0"),
         ({"latency_confidence": 0.0}, "--latency-confidence .*greater than 0, but got 0.0"),
-        ({"sampler": "tpee"}, "--sampler .*'tpe', 'nsga2' or 'random', but got 'tpee'"),
+        ({"sampler": "tpee"}, "--sampler .*'tpe', 'nsga2', 'random', 'evolution' or 'grid', but got 'tpee'"),
         ({"seed": "x"}, "--seed .*integer.* got 'x'"),
         ({"reference_seconds": 31.0}, "--reference-seconds .*less than or equal to 30"),
         ({"wer_budget": "-3%"}, "negative"),

@@ -16,15 +16,16 @@ from optuna.trial import TrialState
 
 from common.errors import InputError
 from compression.recipe.recovery_spec import Recovery
-from search.configuration.options import SamplerName
 from search.engines.optuna_engine import OptunaEngine
 from search.records.study_store import BUSY_S, RECORD, STUDY_NAME, StudyStore, advising
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space
+from tests.search.engines.nni_threads import close_what_was_opened, needs_nni, open_threaded  # noqa: F401
 
 SPACE = toy_space()
 HELD_S = 1.0
+NNI = pytest.param("nni tpe", marks=needs_nni)
 
 
 @pytest.fixture
@@ -32,12 +33,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "study.db"
 
 
-def open_engine(file: Path, sampler: SamplerName, *, seed: int = 0, space: Space = SPACE) -> OptunaEngine:
+def open_engine(file: Path, sampler: str, *, seed: int = 0, space: Space = SPACE) -> OptunaEngine:
     """As a new process does."""
+    if sampler.startswith("nni "):
+        return open_threaded(file, sampler.removeprefix("nni "), seed=seed, space=space)
     return OptunaEngine(StudyStore(file), space, sampler=sampler, seed=seed)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", NNI])
 class TestContract:
     def test_same_seed_and_answers_give_the_same_proposals(self, sampler, tmp_path):
         runs = [go_on(open_engine(tmp_path / f"{n}.db", sampler, seed=5), SPACE, 14) for n in range(2)]
@@ -164,6 +167,7 @@ class TestContract:
 
     def test_a_recipe_outside_the_space_is_kept_and_teaches_the_sampler_nothing(self, sampler, file):
         engine = open_engine(file, sampler)
+        engine.enqueue(SPACE.default_genes)
         told = [trial for _, trial in go_on(engine, SPACE, 3)]
         outside = engine.add(answer(0, replace(SPACE.original, window_s=17.0)))
         assert StudyStore(file).trials() == (*told, outside)

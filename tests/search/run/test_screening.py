@@ -67,7 +67,7 @@ class Process:
         sampler = OptunaEngine(self.store, SPACE, sampler="random", seed=0)
         self.run = Run(
             space=SPACE,
-            engine=Evolution(sampler, SPACE, self.archive, world, target=lambda: self.screening.target, seed=0),
+            engine=Evolution(sampler, SPACE, self.archive, world, target=self.screening.target, seed=0),
             scorer=world,
             ledger=self.ledger,
             clock=RunClock(self.store, lambda: world.now, started=world.now),
