@@ -15,7 +15,7 @@ from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import embedded_decoder_states, encode
 from compression.whisper.tokenizer import tokenizer_of
-from evaluators.accuracy.decoding import Clip, decode
+from evaluators.accuracy.decoding import Clip, Hypothesis, decode
 from evaluators.accuracy.divergence import Divergence
 from evaluators.speech.divergence_clips import DivergenceClip
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
@@ -46,9 +46,10 @@ class _Reference:
 
 
 class DivergenceMeter:
-    """Compares networks with the original on clips; those in which the original says nothing, or loops, are left out.
+    """Compares networks with the original on clips; those in which the original says nothing are left out.
 
-    The original hears 30 s windows. Raises EvaluationError, when it is first used, if no clip is left.
+    So are those whose transcript has no end, unless none has one. The original hears 30 s windows. Raises
+    EvaluationError, when it is first used, if no clip is left.
     """
 
     def __init__(self, model: LoadedModel, clips: Sequence[DivergenceClip]) -> None:
@@ -115,27 +116,46 @@ class DivergenceMeter:
 
     @cached_property
     def _references(self) -> tuple[_Reference, ...]:
-        found = [reference for clip in self._clips if (reference := self._reference(clip))]
+        spoken = [self._spoken(clip) for clip in self._clips]
+        whole = [said for said in spoken if said.hypothesis.tokens and said.hypothesis.ending == "complete"]
+        found = whole or [said for said in spoken if said.hypothesis.tokens]
         if not found:
-            raise EvaluationError("the original says nothing in the clips for divergence, or does not come to an end")
-        return tuple(found)
+            raise EvaluationError("the original says nothing in the clips for divergence")
+        return tuple(self._reference(said) for said in found)
 
     @torch.inference_mode()
-    def _reference(self, clip: DivergenceClip) -> _Reference | None:
-        network, original = self._model.network, Compressed.original(self._model.network)
+    def _spoken(self, clip: DivergenceClip) -> "_Spoken":
+        network = self._model.network
         mel = log_mel_spectrogram(pad_or_trim(torch.from_numpy(clip.samples)), self._model.dimensions.n_mels)
         encoded = encode(network, mel[None, :, : encoder_frames(WINDOW_LIMIT_S, clip.duration_s)])[0]
         limit = self._model.dimensions.n_text_ctx // 2
-        (said,) = decode(original, [Clip(features=encoded, language=clip.language, max_tokens=limit)])
-        if said.ending != "complete" or not said.tokens:
-            return None
-        tokenizer = tokenizer_of(network, clip.language)
+        heard = Clip(features=encoded, language=clip.language, max_tokens=limit)
+        (hypothesis,) = decode(Compressed.original(network), [heard])
+        return _Spoken(clip=clip, mel=mel, encoded=encoded, hypothesis=hypothesis)
+
+    @torch.inference_mode()
+    def _reference(self, said: "_Spoken") -> _Reference:
+        network, tokenizer = self._model.network, tokenizer_of(self._model.network, said.clip.language)
         prompt = tokenizer.sot_sequence_including_notimestamps
-        tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
-        log_probs = self._logits(original, tokens, len(prompt), encoded).log_softmax(-1)
+        tokens = torch.tensor([*prompt, *said.hypothesis.tokens, tokenizer.eot])
+        logits = self._logits(Compressed.original(network), tokens, len(prompt), said.encoded)
         return _Reference(
-            duration_s=clip.duration_s, mel=mel, tokens=tokens, prompt_length=len(prompt), log_probs=log_probs
+            duration_s=said.clip.duration_s,
+            mel=said.mel,
+            tokens=tokens,
+            prompt_length=len(prompt),
+            log_probs=logits.log_softmax(-1),
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Spoken:
+    """What the original says of a clip. `mel` (n_mels, 3000), `encoded` (positions, n_audio_state)."""
+
+    clip: DivergenceClip
+    mel: Tensor
+    encoded: Tensor
+    hypothesis: Hypothesis
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -117,6 +117,7 @@ def search_arguments(files: Path, out: Path, **changes: object) -> list[str]:
         "device": "imx8mplus",
         "data": files / "speech.jsonl",
         "wer-budget": "+10%",
+        "engine": "steps",  # which scores every recipe
         "trials": 4,
         "threads": 1,
         "out": out,
