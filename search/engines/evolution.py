@@ -28,6 +28,8 @@ CHILDREN = 48
 """Of which one is measured."""
 AIMED = 0.7
 """Share of parents that are near the budget; the others are anywhere on the front."""
+NEARLY = 1.5
+"""How many times the budget's divergence the starting point may have around which every gene is tried."""
 NEAR = 4
 """Members of the front on each side of the budget that count as near."""
 CHANGED = 4
@@ -42,7 +44,7 @@ RESTED = 25
 MIN_FITTED = 12
 """Fewer say nothing about so many genes: then any child will do."""
 RANGE = 8.0
-"""What diverges at most so many times as much as the budget allows says how cost and divergence trade."""
+"""What diverges at most so many times as much as the budget allows is what the model is fitted to."""
 ATTEMPTS = 20
 """Rounds of children without one that is new and within the limits, after which all neighbours are looked through."""
 
@@ -77,6 +79,7 @@ class Evolution:
         ]
         self._behind_encoder = behind or list(self._choices)
         self._starts = [dict(genes) for genes in starting_genes(space)]
+        self._steps: list[Genes] | None = None
         self._model = AdditiveModel(self._choices)
         self._fitted = 0
         self.enqueue: Callable[[Genes], None] = engine.enqueue
@@ -88,15 +91,42 @@ class Evolution:
         self.add: Callable[[Trial], Trial] = engine.add
 
     def ask(self) -> Proposal | None:
-        """What was in flight when the process died or was enqueued, then the starting points, then children."""
+        """What was in flight when the process died or was enqueued, starting points, single steps around the best of
+        them, then children.
+        """
         if self._engine.is_waiting:
             return self._engine.ask()
         while self._starts:
             genes = self._starts.pop(0)
             if self._space.decode(genes).id not in self._archive:
                 return self._engine.propose(genes)
-        found = self._child() or self._neighbour()
+        found = self._single_step() or self._child() or self._neighbour()
         return self._engine.propose(found) if found else None
+
+    def _single_step(self) -> Genes | None:
+        """The next untried change of one gene by one value, up or down, of the starting point nearest to the budget."""
+        if self._steps is None:
+            self._steps = self._steps_around(self._nearest()) if self._archive.front else []
+        while self._steps:
+            genes = self._steps.pop(0)
+            recipe = self._space.decode(genes)
+            if recipe.id not in self._archive and not self._pricer.rejection(recipe):
+                return genes
+        return None
+
+    def _nearest(self) -> Judged:
+        """Of the front the cheapest member that is nearly within the budget; if there is none, the least divergent."""
+        near = [m for m in self._archive.front if m.divergence.mean <= NEARLY * self._target()]
+        return near[0] if near else self._archive.front[-1]
+
+    def _steps_around(self, base: Judged) -> list[Genes]:
+        around: list[Genes] = []
+        for name, values in self._choices.items():
+            index = values.index(base.genes[name])
+            around += [
+                {**base.genes, name: values[other]} for other in (index + 1, index - 1) if 0 <= other < len(values)
+            ]
+        return around
 
     def _child(self) -> Genes | None:
         self._fit()
@@ -171,7 +201,7 @@ class Evolution:
     def _fit(self) -> None:
         count = len(self._archive.judged)
         if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
-            self._model.fit([pair for pair in self._archive.members() if pair[1] > 0])
+            self._model.fit([pair for pair in self._archive.members() if pair[1] > 0], RANGE * self._target())
             self._fitted = count
 
 
@@ -188,16 +218,23 @@ class AdditiveModel:
         self._spread = 1.0
         self._least = 1e-4
 
-    def fit(self, pairs: Sequence[tuple[Genes, float]]) -> None:
-        """To genes and their divergence (> 0), each weighted by its inverse: relative errors count."""
-        if len(pairs) < MIN_FITTED:
+    def fit(self, pairs: Sequence[tuple[Genes, float]], most: float) -> None:
+        """To genes and their divergence (> 0), each weighted by its inverse: relative errors count.
+
+        What diverges by more than `most` would hide small steps in its own residual. It only tells about steps that
+        occur nowhere else: such a step costs at least the least that was seen with it.
+        """
+        rows, found = np.array([self._row(genes) for genes, _ in pairs]), np.array([d for _, d in pairs])
+        near = found <= most
+        if near.sum() < MIN_FITTED:
             return
-        rows = np.array([self._row(genes) for genes, _ in pairs])
-        found = np.array([divergence for _, divergence in pairs])
-        self._steps, _ = nnls(rows / found[:, None], np.ones(len(found)), maxiter=20 * rows.shape[1])
+        self._steps, _ = nnls(rows[near] / found[near, None], np.ones(near.sum()), maxiter=20 * rows.shape[1])
         self._least = float(found.min())
-        ratios = np.log(np.maximum(rows @ self._steps, self._least / 2) / found)
+        ratios = np.log(np.maximum(rows[near] @ self._steps, self._least / 2) / found[near])
         self._spread = float(np.std(ratios))
+        beyond, excess = rows[~near].astype(bool), np.maximum(found[~near] - rows[~near] @ self._steps, 0.0)
+        for step in np.flatnonzero(beyond.any(0) & ~rows[near].any(0)):
+            self._steps[step] = excess[beyond[:, step]].min()
 
     def expected(self, genes: Genes) -> float:
         """Nats a token, at least half of the least that was seen."""

@@ -23,6 +23,8 @@ GAP = 0.25
 """Of the log of divergence, between two recipes that are scored for the front's sake."""
 HOPELESS = 4.0
 """A recipe that diverges so many times as much as the budget allows is not scored."""
+HARMLESS = 1 / 8
+"""What diverges less than this share of what the budget allows is taken for the original: its WER says nothing new."""
 SCORED_AT_END = 3
 """Recipes that may be the pick, scored when the time for proposals is over."""
 
@@ -144,21 +146,17 @@ class Screening:
         return min(within, default=float("inf"))
 
     def _in_gap(self) -> Candidate | None:
-        """The one whose divergence is furthest from all that were scored."""
-        scored = [
-            log(t.divergence.mean) for t in self._ledger.trials if t.accuracy and t.divergence and t.divergence.mean
-        ]
-        scored = scored or [float("-inf")]
+        """The one whose divergence is furthest from all that were scored, among those that are worth it."""
+        target = self.target()
+        scored = [t.divergence.mean for t in self._ledger.trials if t.accuracy and t.divergence]
 
         def gap(candidate: Candidate) -> float:
-            return min(abs(log(candidate.judged.divergence.mean) - other) for other in scored)
+            found = candidate.judged.divergence.mean
+            return min(abs(log(found / max(other, HARMLESS * target))) for other in scored)
 
-        hopeful = [
-            candidate
-            for candidate in self._waiting.values()
-            if 0 < candidate.judged.divergence.mean <= HOPELESS * self.target()
-        ]
-        widest = max(hopeful, key=gap, default=None)
+        low, high = HARMLESS * target, HOPELESS * target
+        worth = [c for c in self._waiting.values() if low <= c.judged.divergence.mean <= high and low]
+        widest = max(worth, key=gap, default=None)
         return widest if widest and gap(widest) > GAP else None
 
     def _probability(self, candidate: Candidate) -> float:

@@ -164,10 +164,21 @@ def test_the_model_finds_the_steps_of_a_sum():
         return {name: values[int(rng.integers(len(values)))] for name, values in choices.items()}
 
     pairs = [(genes, world.divergence(genes).mean) for genes in (drawn() for _ in range(80))]
-    model.fit([pair for pair in pairs if pair[1] > 0])
+    model.fit([pair for pair in pairs if pair[1] > 0], most=10.0)
     for genes in (drawn() for _ in range(20)):
         truth = world.divergence(genes).mean
         assert model.expected(genes) == pytest.approx(truth, rel=1e-3, abs=model._least)
+
+
+def test_what_diverges_a_lot_says_nothing_about_small_steps_but_about_its_own():
+    choices = {name: CHOICES[name] for name in ("encoder.0.ffn_bits", "embedding_bits", "convolution_bits")}
+    model, first = AdditiveModel(choices), {name: values[0] for name, values in choices.items()}
+    small = [first | {"embedding_bits": 8}, first | {"embedding_bits": 8, "convolution_bits": 8}] * 10
+    pairs = [(genes, 0.01 + 0.02 * (genes["convolution_bits"] == 8)) for genes in small]
+    broken = first | {"encoder.0.ffn_bits": 8, "embedding_bits": 8}
+    model.fit([*pairs, (broken, 9.0), (broken | {"convolution_bits": 8}, 7.0)], most=1.0)
+    assert model.expected(first | {"convolution_bits": 8}) == pytest.approx(0.02, abs=1e-3)
+    assert model.expected(first | {"encoder.0.ffn_bits": 8}) == pytest.approx(7.0 - 0.03, abs=1e-3)
 
 
 def test_genes_of_the_archive_are_those_of_its_recipes(tmp_path):
