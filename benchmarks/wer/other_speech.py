@@ -1,0 +1,114 @@
+"""Do recipes hold on speech of other kinds than they were chosen on?
+
+    S=../shared/speech
+    python -m benchmarks.wer.other_speech --calibration $S/splits/read_calibration.jsonl \\
+        --set $S/ljspeech/manifest.jsonl --set $S/splits/commands_confirm.jsonl \\
+        --noisy-set $S/splits/read_confirm.jsonl --noise $S/noise/manifest.jsonl --snr-db 10 \\
+        --run results/third --recipe FILE.json > benchmarks/results/other_speech.md
+
+Each recipe and the original on the same clips: pooled WER, and errors as a multiple of the original's with its 95 %
+interval by resampling speakers (utterances where a set has one speaker), paired.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from compression.compress import compress
+from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
+from compression.whisper.load import LoadedModel, load_model
+from evaluators.accuracy.evaluator import Evaluation, Evaluator
+from evaluators.learning.calibration import calibrate
+from evaluators.speech.features import CachedFeatures
+from evaluators.speech.noisy_speech import Mixing
+from search.records.folder import RunFolder
+from search.records.run_records import find_trial, read_outcome
+from search.records.study_store import StudyStore
+from search.session import load_speech, use_threads
+
+RESAMPLES = 5000
+WINDOW_S = 30.0
+
+
+def main() -> None:
+    """Print the table."""
+    options = _parser().parse_args()
+    use_threads(options.threads)
+    model = load_model(options.model)
+    features = CachedFeatures(n_mels=model.dimensions.n_mels)
+    spoken = load_speech(options.calibration, model, language=options.language, skip_broken=False)
+    calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
+    networks = {name: (recipe, compress(model, recipe, calibration)) for name, recipe in _recipes(options)}
+    print(f"{model.name}; calibrated on {options.calibration_utterances} clips of {spoken.name}; intervals 95 %\n")
+    print("| speech | recipe | WER % | errors, times the original's |\n|---|---|---|---|")
+    for name, evaluator in _sets(options, model, features):
+        original = evaluator.evaluate(Compressed.original(model.network), window_s=WINDOW_S)
+        print(f"| {name} | original | {_wer(original)} | |", flush=True)
+        for label, (recipe, network) in networks.items():
+            found = evaluator.evaluate(network, window_s=recipe.window_s, drafts=original)
+            ratio, low, high = ratio_interval(found, original)
+            print(f"| | {label} | {_wer(found)} | {ratio:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
+
+
+def ratio_interval(found: Evaluation, original: Evaluation) -> tuple[float, float, float]:
+    """Errors over the original's, with the 95 % interval over speakers, or utterances where there is one speaker."""
+    speakers = {counts.speaker for counts in found.counts}
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for mine, before in zip(found.counts, original.counts, strict=True):
+        unit = sums[mine.speaker if len(speakers) > 1 else mine.utterance_id]
+        unit[0] += mine.insertions + mine.deletions + mine.substitutions
+        unit[1] += before.insertions + before.deletions + before.substitutions
+    units = np.array(list(sums.values()), float)
+    drawn = units[np.random.default_rng(0).integers(len(units), size=(RESAMPLES, len(units)))].sum(1)
+    ratios = drawn[:, 0] / np.maximum(drawn[:, 1], 1.0)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return units[:, 0].sum() / max(units[:, 1].sum(), 1.0), float(low), float(high)
+
+
+def _recipes(options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
+    for run in options.run:
+        outcome = read_outcome(StudyStore(RunFolder(run).study_file))
+        wanted: Sequence[str | None] = options.trial or [None]
+        for trial in (find_trial(outcome, number) for number in wanted):
+            yield f"{run.name}, trial {trial.number}, {trial.costs.size_mb:.1f} MB", trial.recipe
+    for file in options.recipe:
+        yield file.stem, Recipe.from_json(file.read_text(encoding="utf-8"))
+
+
+def _sets(options: argparse.Namespace, model: LoadedModel, features: CachedFeatures) -> Iterator[tuple[str, Evaluator]]:
+    mixing = Mixing.parse(options.noise, options.snr_db)
+    for path, noise in (*((path, None) for path in options.set), *((path, mixing) for path in options.noisy_set)):
+        speech = load_speech(path, model, language=options.language, skip_broken=False, mixing=noise)
+        words = Evaluator(speech, dimensions=model.dimensions, features=features)
+        noisy = f" with noise at {options.snr_db} dB" if noise else ""
+        yield f"{speech.name}{noisy}, {sum(words.words.values())} words", words
+
+
+def _wer(evaluation: Evaluation) -> str:
+    rate = evaluation.accuracy.rate
+    return f"{100 * rate.wer:.2f} ({100 * rate.low:.2f} to {100 * rate.high:.2f})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--calibration-utterances", type=int, default=32)
+    parser.add_argument("--language", help="where the speech sets do not state it")
+    parser.add_argument("--set", type=Path, action="append", default=[], help="speech; may be given again")
+    parser.add_argument("--noisy-set", type=Path, action="append", default=[], help="speech that gets the noise")
+    parser.add_argument("--noise", type=Path)
+    parser.add_argument("--snr-db")
+    parser.add_argument("--run", type=Path, action="append", default=[], help="a run, for its pick or --trial")
+    parser.add_argument("--trial", action="append", help="number in every --run; may be given again")
+    parser.add_argument("--recipe", type=Path, action="append", default=[], help="a recipe's file; may be given again")
+    parser.add_argument("--threads", type=int)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
