@@ -122,14 +122,14 @@ class Scorer:
     ) -> Trial:
         """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set.
 
-        `divergence`: what was measured of it before; the baseline's is measured here, where the run judges by it.
+        `divergence`: what was measured of it before; where the run judges by it, it is measured here if it was not.
         """
         started = perf_counter()
-        if baseline is None and self._session.meter:
-            divergence = self.divergence(recipe, _never)
         costs = self.costs(recipe)
         violations = self._session.limits.violations(costs)
         state, accuracy, note = self._measure(recipe, violations, baseline)
+        if accuracy and divergence is None and self._session.meter:
+            divergence = self.divergence(recipe, _never)
         if accuracy:
             errors = (
                 {utterance.id: utterance for utterance in accuracy.utterances} if baseline is None else baseline.errors
