@@ -42,6 +42,7 @@ from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bi
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
 """Tells the user what is going on."""
+UNLABELLED = "unlabelled_sha256"
 GRID_FIELDS = ("group_size", "symmetric", "rounding")
 """Of a recipe: what decides, beside bits, how weights are rounded."""
 
@@ -50,7 +51,8 @@ GRID_FIELDS = ("group_size", "symmetric", "rounding")
 class Session:
     """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights.
 
-    `meter`, `divergences`: None where the run does not judge by divergence.
+    `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
+    transcripts that it judges by besides, if any.
     """
 
     config: SearchConfig
@@ -65,6 +67,7 @@ class Session:
     confirm: Evaluator | None
     meter: DivergenceMeter | None = None
     divergences: KnownDivergences | None = None
+    unlabelled: SpeechSet | None = None
     recovered: Path | None = None
 
     def weights(self, recipe: Recipe) -> Weights | None:
@@ -105,7 +108,11 @@ class Session:
             "calibration_sha256": self.calibration_digest,
             "space_sha256": sha256_of_text(json.dumps([MEASURE, dict(self.space.choices)])),
         }
-        return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
+        if self.confirm:
+            digests["confirm_sha256"] = self.confirm.speech.digest
+        if self.unlabelled:
+            digests[UNLABELLED] = self.unlabelled.digest
+        return digests
 
 
 def open_session(config: SearchConfig, say: Say) -> Session:
@@ -132,6 +139,7 @@ def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
         limits=config.cost_limits(loaded.profile.ram_available_mb),
         evaluator=loaded.evaluator,
         confirm=loaded.confirm,
+        unlabelled=loaded.unlabelled,
         **_divergence_parts(loaded),
     )
 
@@ -141,7 +149,7 @@ def _divergence_parts(loaded: "_Loaded") -> dict[str, Any]:
     config, model, speech = loaded.config, loaded.model, loaded.calibration_speech
     if config.engine != "evolution":
         return {}
-    utterances, count = loaded.evaluator.speech.utterances, config.divergence_clips
+    utterances, count = loaded.speech_for_divergence, config.divergence_clips
     clips = clips_digest(utterances, count, seed=config.seed, widen=config.widen)
     calibrated = identity_of(model, speech, config.calibration_utterances)
     return {
@@ -162,6 +170,15 @@ class _Loaded:
     calibration_speech: SpeechSet
     evaluator: Evaluator
     confirm: Evaluator | None
+    unlabelled: SpeechSet | None
+
+    @property
+    def speech_for_divergence(self) -> tuple[Utterance, ...]:
+        """The search's utterances, and the recordings without transcripts that are not among them."""
+        searched = self.evaluator.speech.utterances
+        known = {utterance.recording for utterance in searched}
+        more = self.unlabelled.utterances if self.unlabelled else ()
+        return (*searched, *(utterance for utterance in more if utterance.recording not in known))
 
     @property
     def original(self) -> Recipe:
@@ -199,6 +216,9 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
         if config.calibration:
             heard = calibration_speech.utterances[: config.calibration_utterances]
             _check_unseen(confirm_speech, calibration_speech, heard, complain)
+    unlabelled = _load_unlabelled(config, model, say)
+    if unlabelled and confirm_speech:
+        _check_unseen(confirm_speech, unlabelled, unlabelled.utterances, complain)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
     return _Loaded(
@@ -210,7 +230,22 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
         calibration_speech=calibration_speech,
         evaluator=search_evaluator,
         confirm=evaluator(confirm_speech) if confirm_speech else None,
+        unlabelled=unlabelled,
     )
+
+
+def _load_unlabelled(config: SearchConfig, model: LoadedModel, say: Say) -> SpeechSet | None:
+    """The recordings without transcripts, if there are any."""
+    if config.unlabelled is None:
+        return None
+    speech = load_speech(
+        config.unlabelled, model, language=config.language, skip_broken=config.skip_broken, is_transcribed=False
+    )
+    for utterance in speech.utterances:
+        language_of(utterance)  # where none is stated, nobody could say what the original hears
+    left_out = f", {len(speech.broken)} broken ones left out" if speech.broken else ""
+    say(f"Judging by divergence on {len(speech.utterances)} recordings of {speech.name} too{left_out}")
+    return speech
 
 
 def _own_choices(space: str) -> Choices | None:
@@ -301,11 +336,19 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
     session = replace(opened, recovered=folder.recovered)
     for change in folder.version_changes():
         say(f"Note: {change}")
-    before = folder.environment()
-    changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
+    changed = changed_digests(folder.environment(), session.digests)
     if changed:
         raise InputError(f"{folder.path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
     return session
+
+
+def changed_digests(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of those that are others than before; one that was not kept then is none of them.
+
+    Recordings without transcripts may not come or go either: what was judged would no longer compare.
+    """
+    compared = {name for name in now if name in before} | ({UNLABELLED} & (before.keys() | now.keys()))
+    return sorted(name for name in compared if before.get(name) != now.get(name))
 
 
 def open_model(name_or_path: str, say: Say) -> LoadedModel:
@@ -321,12 +364,23 @@ def open_model(name_or_path: str, say: Say) -> LoadedModel:
     return model
 
 
-def load_speech(
-    path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool, mixing: Mixing | None = None
+def load_speech(  # noqa: PLR0913 - what speech sets can be told
+    path: Path,
+    model: LoadedModel,
+    *,
+    language: str | None,
+    skip_broken: bool,
+    mixing: Mixing | None = None,
+    is_transcribed: bool = True,
 ) -> SpeechSet:
     """A speech set in languages that a model knows, with noise if asked."""
-    known = known_languages(model.dimensions)
-    speech = load_speech_set(path, language=language, known_languages=known, skip_broken=skip_broken)
+    speech = load_speech_set(
+        path,
+        language=language,
+        known_languages=known_languages(model.dimensions),
+        skip_broken=skip_broken,
+        is_transcribed=is_transcribed,
+    )
     for note in speech.notes:
         print(f"note: {note}", file=sys.stderr)
     return with_noise(speech, mixing)

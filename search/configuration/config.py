@@ -35,6 +35,10 @@ class SearchConfig(SearchOptions):
             raise InputError(f"{flag} ({key} in a configuration file): {complaint(error)}") from error
         if config.hours is None and config.trials is None:
             raise InputError("a run needs an end: give --hours, --trials or both")
+        if config.unlabelled and config.engine != "evolution":
+            raise InputError(
+                f"--unlabelled: the engine {config.engine} does not judge by divergence; use evolution, or leave it out"
+            )
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
 
