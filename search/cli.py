@@ -146,13 +146,16 @@ def search(
     *,
     out: Annotated[Path, typer.Option(help="The run's folder; made anew.")],
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
+    own: Annotated[
+        list[Path] | None, typer.Option("--try", help="A recipe (JSON) to try first; may be given several times.")
+    ] = None,
     flags: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Search the cheapest compression of a model that keeps within a WER budget on a device."""
     from search.commands.search import run_new_search
 
-    run_new_search(out=out, config_file=config, flags=flags, as_json=json)
+    run_new_search(out=out, config_file=config, own=tuple(own or ()), flags=flags, as_json=json)
 
 
 @app.command()

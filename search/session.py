@@ -115,18 +115,23 @@ class Session:
         return digests
 
 
-def open_session(config: SearchConfig, say: Say) -> Session:
-    """Load and check everything; the errors that a user can cause come from here, before any trial."""
-    return _open(config, say, _refuse)
+def open_session(config: SearchConfig, say: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
+    """Load and check everything; the errors that a user can cause come from here, before any trial.
+
+    `check`: what else is to be checked before anything takes long.
+    """
+    return _open(config, say, _refuse, check)
 
 
 def _refuse(message: str) -> None:
     raise InputError(message)
 
 
-def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
+def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
     """`complain`: told of a confirm set that is no good for a new run."""
     loaded = _load(config, say, complain)
+    if check:
+        check(loaded)
     calibration = _calibration(loaded, say)
     return Session(
         config=config,
@@ -144,7 +149,7 @@ def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
     )
 
 
-def _divergence_parts(loaded: "_Loaded") -> dict[str, Any]:
+def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
     """The session's `meter` and `divergences`, where its engine judges by divergence."""
     config, model, speech = loaded.config, loaded.model, loaded.calibration_speech
     if config.engine != "evolution":
@@ -159,7 +164,7 @@ def _divergence_parts(loaded: "_Loaded") -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Loaded:
+class Loaded:
     """What a session is made of before anything is computed. `own_choices`: of a space's file; None for a preset."""
 
     config: SearchConfig
@@ -190,7 +195,7 @@ class _Loaded:
         return _languages(*(one.speech for one in (self.evaluator, self.confirm) if one))
 
 
-def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
+def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
     for warning in profile.warnings:
@@ -221,7 +226,7 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
         _check_unseen(confirm_speech, unlabelled, unlabelled.utterances, complain)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
-    return _Loaded(
+    return Loaded(
         config=config,
         profile=profile,
         own_choices=own_choices,
@@ -257,14 +262,14 @@ def _own_choices(space: str) -> Choices | None:
     return load_choices(Path(space))
 
 
-def _calibration(loaded: _Loaded, say: Say) -> Calibration:
+def _calibration(loaded: Loaded, say: Say) -> Calibration:
     speech, limit = loaded.calibration_speech, loaded.config.calibration_utterances
     count = min(limit, len(speech.utterances))
     say(f"Calibrating on {count} utterances of {speech.name} (once: the result is cached)")
     return calibrate(loaded.model, speech, limit=limit, features=loaded.features)
 
 
-def _space(loaded: _Loaded, calibration: Calibration, say: Say) -> Space:
+def _space(loaded: Loaded, calibration: Calibration, say: Say) -> Space:
     choices = _choices(loaded, say)
     space = Space(
         original=loaded.original,
@@ -280,7 +285,7 @@ def _space(loaded: _Loaded, calibration: Calibration, say: Say) -> Space:
     return space
 
 
-def _choices(loaded: _Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
+def _choices(loaded: Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
     """The preset's or the user's own, without what nobody could choose, with the original's values."""
     model, space = loaded.model, loaded.config.space
     choices = loaded.own_choices
@@ -290,7 +295,7 @@ def _choices(loaded: _Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
     return with_original(choices, loaded.original, model.dimensions)
 
 
-def _sensitivity(loaded: _Loaded, choices: Choices, say: Say) -> Sensitivity:
+def _sensitivity(loaded: Loaded, choices: Choices, say: Say) -> Sensitivity:
     say("Profiling what rounding costs each matrix (once: the result is cached)")
     return sensitivity_profile(
         loaded.model,

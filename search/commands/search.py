@@ -1,7 +1,8 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,6 +13,7 @@ from common.errors import INTERRUPTED_EXIT
 from common.terminal import tell
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
+from search.commands.own_recipes import check_own, read_own
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.configuration.config import SearchConfig
 from search.engines.archive import Archive
@@ -36,6 +38,7 @@ from search.run.confirmation import confirm
 from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import Run
+from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
@@ -82,15 +85,18 @@ class Ending:
         return make_artifact(self.session, trial.recipe, folder, trial.heard)
 
 
-def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
-    """Start a run in a new folder and see it through."""
+def run_new_search(
+    *, out: Path, config_file: Path | None, own: Sequence[Path], flags: dict[str, Any], as_json: bool
+) -> None:
+    """Start a run in a new folder and see it through. `own`: files of recipes to try first."""
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
-    session = open_session(config, tell)
+    session = open_session(config, tell, lambda loaded: check_own(own, loaded))
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
-        store = StudyStore(folder.study_file)
+        session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study_file)
+        OwnRecipes(store).give(read_own(own, session.model, folder.recovered))
         end = End(seconds=_seconds(config.hours), trials=config.trials)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
@@ -138,6 +144,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
             space=session.space,
             engine=engine,
             screening=screening,
+            own=OwnRecipes(store),
             scorer=scorer,
             ledger=ledger,
             clock=clock,

@@ -19,7 +19,7 @@ from search import scorer as module
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
 from search.scorer import Baseline, Scorer
-from search.session import _check_unseen, _languages, _Loaded, _refuse, _with_known_words, changed_digests, load_speech
+from search.session import Loaded, _check_unseen, _languages, _refuse, _with_known_words, changed_digests, load_speech
 from search.trial import TrialCosts
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 
@@ -52,7 +52,7 @@ def heard(*recordings: str) -> Any:
 def test_recordings_without_transcripts_join_the_searchs_speech_once():
     def joined(unlabelled: Any) -> list[str]:
         loaded = SimpleNamespace(evaluator=SimpleNamespace(speech=heard("a", "b")), unlabelled=unlabelled)
-        return [u.recording for u in _Loaded.speech_for_divergence.fget(loaded)]  # type: ignore[attr-defined]
+        return [u.recording for u in Loaded.speech_for_divergence.fget(loaded)]  # type: ignore[attr-defined]
 
     assert joined(None) == ["a", "b"]
     assert joined(heard("c", "b", "d")) == ["a", "b", "c", "d"]

@@ -27,6 +27,7 @@ from search.run.confirmation import confirm
 from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import MAX_DEATHS, Run
+from search.run.own_recipes import OwnRecipes
 from search.run.time_budget import MEASURING_S, End, RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.genes import Value
@@ -175,6 +176,7 @@ class Process:
             clock=self.clock,
             watcher=world,
             interruption=self.interruption,
+            own=OwnRecipes(self.store),
             max_unscored=UNSCORED,
         )
 
