@@ -217,17 +217,19 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
 
 
 @app.command()
-@takes(("device", "objective", *COST_LIMITS), required={"device"})
+@takes(("device", "objective", "wer_budget", "confidence", *COST_LIMITS))
 def reprice(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     *,
-    out: Annotated[Path | None, typer.Option(help="Default: devices/DEVICE in the run's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: devices/DEVICE, or questions/... , in the run's folder.")
+    ] = None,
     flags: dict[str, Any],
     json: Json = False,
 ) -> None:
-    """Price a run's trials for another device; the limits that are not given are the run's.
+    """Answer for another device, WER budget, objective, confidence or limit; what is not given is the run's.
 
-    Its front, pick and report come from the WERs that are known.
+    Front, pick and report come from the WERs that are known.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a table is fitted by many small products, which threads slow
     from search.commands.reprice import reprice_run

@@ -83,6 +83,8 @@ class Outcome:
     confirm_broken_lines: int = 0
     limits: CostLimits | None = None
     repriced_from: str | None = None
+    asked_before: dict[str, str] = field(default_factory=dict)
+    """By option, what the run was asked where it was priced anew and something else is asked now."""
     artifacts_are_of_host: bool = True
     group_budget: str | None = None
     certainty: Certainty | None = field(default=None, compare=False)

@@ -18,7 +18,7 @@ from search.limits.group_budget import find_group_limits
 from search.outcome import ArtifactRecord, Confirmation, Outcome
 from search.record_json import RecordFormat
 from search.records.study_store import StudyStore
-from search.trial import Trial
+from search.trial import Trial, TrialAccuracy
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 _CONFIGURATION = "configuration"
@@ -136,6 +136,18 @@ def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> 
     store.remember(_ARTIFACT + recipe.id, _ARTIFACT_FORMAT.write(record))
 
 
+def judged(
+    accuracy: TrialAccuracy | Confirmation, baseline: TrialAccuracy | Confirmation, facts: RunFacts
+) -> Confirmation:
+    """What the confirm set says of a recipe, where the original has this accuracy there."""
+    limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
+    groups = find_group_limits(facts.group_budget, baseline.groups)
+    broken = groups and groups.broken(accuracy.groups)
+    return Confirmation(
+        rate=accuracy.rate, within_budget=limit.keeps(accuracy.rate) and not broken, groups=accuracy.groups
+    )
+
+
 def load_artifacts(store: StudyStore) -> dict[str, ArtifactRecord]:
     """What came of exporting recipes, by recipe id."""
     return {recipe_id: _ARTIFACT_FORMAT.read(text) for recipe_id, text in store.texts(_ARTIFACT).items()}
@@ -159,9 +171,15 @@ def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
 
 
 def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
-    """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`."""
+    """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`.
+
+    Where the facts have other budgets than the store's, confirmations are judged by those.
+    """
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
     confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
+    baseline, before = confirmations.get(trials[0].recipe.id) if trials else None, load_facts(store)
+    if baseline and (facts.wer_budget, facts.group_budget) != (before.wer_budget, before.group_budget):
+        confirmations = {name: judged(record, baseline, facts) for name, record in confirmations.items()}
     artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
     certainty = certainty_of(facts, trials, confirmations)
     return outcome_of(facts, trials, front(trials, certainty), confirmations, artifacts, certainty)

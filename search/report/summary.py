@@ -38,6 +38,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "model": outcome.model,
         "device": outcome.device,
         "repriced_from": outcome.repriced_from,
+        "asked_before": outcome.asked_before,
         "speech": outcome.speech,
         "confirm_speech": outcome.confirm_speech,
         "wer_limit": outcome.wer_limit.wer,
