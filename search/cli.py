@@ -149,13 +149,17 @@ def search(
     own: Annotated[
         list[Path] | None, typer.Option("--try", help="A recipe (JSON) to try first; may be given several times.")
     ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Another run's folder: what it measured and what holds here is taken over.")
+    ] = None,
     flags: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Search the cheapest compression of a model that keeps within a WER budget on a device."""
-    from search.commands.search import run_new_search
+    from search.commands.search import Beginning, run_new_search
 
-    run_new_search(out=out, config_file=config, own=tuple(own or ()), flags=flags, as_json=json)
+    beginning = Beginning(own=tuple(own or ()), start_from=start_from)
+    run_new_search(beginning, out=out, config_file=config, flags=flags, as_json=json)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from compression.whisper.load import LoadedModel, load_model
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
-from evaluators.accuracy.known_divergences import KnownDivergences
+from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDivergences
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
 from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.features import CachedFeatures
@@ -42,7 +42,7 @@ from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bi
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
 """Tells the user what is going on."""
-UNLABELLED = "unlabelled_sha256"
+UNLABELLED, CLIPS = "unlabelled_sha256", "clips_sha256"
 GRID_FIELDS = ("group_size", "symmetric", "rounding")
 """Of a recipe: what decides, beside bits, how weights are rounded."""
 
@@ -52,7 +52,7 @@ class Session:
     """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights.
 
     `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
-    transcripts that it judges by besides, if any.
+    transcripts that it judges by besides, if any; `clips_digest`: of what it hears of both.
     """
 
     config: SearchConfig
@@ -68,6 +68,7 @@ class Session:
     meter: DivergenceMeter | None = None
     divergences: KnownDivergences | None = None
     unlabelled: SpeechSet | None = None
+    clips_digest: str | None = None
     recovered: Path | None = None
 
     def weights(self, recipe: Recipe) -> Weights | None:
@@ -112,6 +113,8 @@ class Session:
             digests["confirm_sha256"] = self.confirm.speech.digest
         if self.unlabelled:
             digests[UNLABELLED] = self.unlabelled.digest
+        if self.clips_digest:
+            digests[CLIPS] = self.clips_digest
         return digests
 
 
@@ -160,6 +163,7 @@ def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
     return {
         "meter": DivergenceMeter(model, draw_clips(utterances, count, seed=config.seed, widen=config.widen)),
         "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
+        "clips_digest": sha256_of_text(f"{DIVERGENCE_VERSION}/{clips}"),
     }
 
 

@@ -15,6 +15,7 @@ from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
 from search.commands.own_recipes import check_own, read_own
 from search.commands.report import NO_RECIPE_EXIT, write_all
+from search.commands.start_from import Source, take_over
 from search.configuration.config import SearchConfig
 from search.engines.archive import Archive
 from search.engines.base import Engine
@@ -28,6 +29,7 @@ from search.records.ledger import Ledger
 from search.records.run_records import (
     check_configuration,
     load_elapsed,
+    load_taken_over,
     normaliser_note,
     save_configuration,
     save_facts,
@@ -43,7 +45,7 @@ from search.run.progress import Progress
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Scorer
-from search.session import Session, open_session, reopen_session
+from search.session import Loaded, Session, open_session, reopen_session
 from search.trial import Trial
 
 
@@ -85,19 +87,36 @@ class Ending:
         return make_artifact(self.session, trial.recipe, folder, trial.heard)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a new run begins with. `own`: files of recipes to try first; `start_from`: another run's folder."""
+
+    own: Sequence[Path] = ()
+    start_from: Path | None = None
+
+
 def run_new_search(
-    *, out: Path, config_file: Path | None, own: Sequence[Path], flags: dict[str, Any], as_json: bool
+    beginning: Beginning, *, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool
 ) -> None:
-    """Start a run in a new folder and see it through. `own`: files of recipes to try first."""
+    """Start a run in a new folder and see it through."""
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
-    session = open_session(config, tell, lambda loaded: check_own(own, loaded))
+    source = Source.open(beginning.start_from) if beginning.start_from else None
+
+    def check(loaded: Loaded) -> None:
+        check_own(beginning.own, loaded)
+        if source:
+            source.check(loaded)
+
+    session = open_session(config, tell, check)
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
         session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study_file)
-        OwnRecipes(store).give(read_own(own, session.model, folder.recovered))
-        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        OwnRecipes(store).give(read_own(beginning.own, session.model, folder.recovered))
+        if source:
+            take_over(source, session, store, tell)
+        end = _end(config, store)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
@@ -114,10 +133,16 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
         check_configuration(store, config)
         session = reopen_session(folder, tell)
         folder.record_versions()
-        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        end = _end(config, store)
         if hours is not None or trials is not None:
             end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
+
+
+def _end(config: SearchConfig, store: StudyStore) -> End:
+    """By the configuration; trials that another run measured come on top."""
+    trials = None if config.trials is None else config.trials + load_taken_over(store)
+    return End(seconds=_seconds(config.hours), trials=trials)
 
 
 def _seconds(hours: float | None) -> float | None:

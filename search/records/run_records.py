@@ -21,7 +21,7 @@ from search.records.study_store import StudyStore
 from search.trial import Trial, TrialAccuracy
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
-_CONFIGURATION = "configuration"
+_CONFIGURATION, _TAKEN_OVER = "configuration", "taken_over"
 FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db"}
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
@@ -119,6 +119,16 @@ def save_elapsed(store: StudyStore, seconds: float) -> None:
 def load_elapsed(store: StudyStore) -> float:
     """Seconds that the run's earlier sessions took."""
     return float(store.recall(_ELAPSED) or 0.0)
+
+
+def save_taken_over(store: StudyStore, trials: int) -> None:
+    """Keep how many of the run's trials another one measured."""
+    store.remember(_TAKEN_OVER, str(trials))
+
+
+def load_taken_over(store: StudyStore) -> int:
+    """How many of the run's trials another one measured."""
+    return int(store.recall(_TAKEN_OVER) or 0)
 
 
 def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmation) -> None:

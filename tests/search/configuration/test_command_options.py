@@ -25,6 +25,7 @@ def test_search_has_a_flag_for_every_field_and_its_help():
         "--out",
         "--config",
         "--try",
+        "--start-from",
         "--json",
         "--help",
     }
