@@ -57,6 +57,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
         find_outcome(store, _facts(facts, target), repriced),
         repriced_from=facts.device,
         asked_before=_asked_before(before, config),
+        ended=None,  # what it left open was counted for the run's own device and question
         artifacts_are_of_host=environment.get("processor") == processor(),
     )
 

@@ -23,7 +23,7 @@ from search.engines.evolution import Evolution
 from search.engines.local_steps import LocalSteps
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proposals import starting_genes
-from search.outcome import ArtifactRecord, Outcome
+from search.outcome import ArtifactRecord, Ended, EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import (
@@ -44,8 +44,10 @@ from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
+from search.run.unjudged import count_open
 from search.scorer import Scorer
 from search.session import Loaded, Session, open_session, reopen_session
+from search.space.space import Space
 from search.trial import Trial
 
 
@@ -180,13 +182,26 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         ending = Ending(
             session=session, scorer=scorer, ledger=ledger, clock=clock, progress=progress, interruption=interruption
         )
-        finished = run.search(budget) and ending.reach(folder.models)
+        ledger.end(None)
+        reason = run.search(budget)
+        finished = reason != "interrupted" and ending.reach(folder.models)
+        _keep_end(ledger, session.space, scorer, reason if finished else "interrupted")
     outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
         sys.exit(INTERRUPTED_EXIT)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
+
+
+def _keep_end(ledger: Ledger, space: Space, scorer: Scorer, reason: EndReason) -> None:
+    """Keep why the run ended and, where it came to its end, what it left open."""
+    if not ledger.trials or ledger.trials[0].accuracy is None:
+        return
+    outcome = ledger.outcome()
+    pick_id = outcome.recommended.recipe.id if outcome.recommended else None
+    count = None if reason == "interrupted" else count_open(outcome, space, scorer)
+    ledger.end(Ended(reason=reason, combinations=float(space.combinations), open_recipes=count, pick_id=pick_id))
 
 
 def _engine(session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer) -> tuple[Engine, Screening | None]:

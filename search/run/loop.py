@@ -9,7 +9,7 @@ from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.engines.archive import Judged
 from search.engines.base import Engine, Proposal
-from search.outcome import Outcome
+from search.outcome import EndReason, Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
 from search.run.own_recipes import OwnRecipes
@@ -91,18 +91,21 @@ class Run:
         self._own = own
         self._max_unscored = max_unscored
 
-    def search(self, budget: TimeBudget) -> bool:
-        """Try recipes until the budget is used up; False when the user interrupted it."""
-        unscored: int | None = 0
+    def search(self, budget: TimeBudget) -> EndReason:
+        """Try recipes until the budget is used up, nothing new comes or the user interrupts: which of them."""
+        unscored, reason = 0, self._reason_to_end(budget)
         with self._interruption.caught():
-            while not self._interruption.asked and unscored is not None and unscored < self._max_unscored:
-                if budget.is_over(self._clock.elapsed_s):
-                    break
+            while reason is None:
                 brought = self._step()
-                unscored = None if brought is None else 0 if brought else unscored + 1
+                unscored = 0 if brought else unscored + 1
+                is_exhausted = brought is None or unscored >= self._max_unscored
+                reason = "exhausted" if is_exhausted else self._reason_to_end(budget)
             if self._screening:
                 self._close(self._screening)
-        return not self._interruption.asked
+        return "interrupted" if self._interruption.asked else reason
+
+    def _reason_to_end(self, budget: TimeBudget) -> EndReason | None:
+        return "interrupted" if self._interruption.asked else budget.used_up(self._clock.elapsed_s)
 
     def _step(self) -> bool | None:
         """One recipe; whether something was measured of it, None when the engine has no further one."""
@@ -130,7 +133,7 @@ class Run:
         self._watcher.started(number, recipe)
         own.begin(recipe)
         try:
-            scored = self._ended(number, recipe, deaths) if deaths >= MAX_DEATHS else self._own_trial(number, recipe)
+            scored = self._given_up(number, recipe, deaths) if deaths >= MAX_DEATHS else self._own_trial(number, recipe)
         except KeyboardInterrupt:
             own.put_back(recipe)
             raise
@@ -202,7 +205,7 @@ class Run:
         """The proposal's trial; one that ended the process too often is not tried again."""
         self._watcher.started(proposal.number, recipe)
         if proposal.deaths >= MAX_DEATHS:
-            return self._ended(proposal.number, recipe, proposal.deaths)
+            return self._given_up(proposal.number, recipe, proposal.deaths)
         self._engine.begin(proposal, recipe)
         divergence = candidate.judged.divergence if candidate else None
         try:
@@ -212,7 +215,7 @@ class Run:
             raise
         return replace(trial, seconds=trial.seconds + candidate.seconds) if candidate else trial
 
-    def _ended(self, number: int, recipe: Recipe, deaths: int) -> Trial:
+    def _given_up(self, number: int, recipe: Recipe, deaths: int) -> Trial:
         note = f"not tried again: it ended the process {deaths} times (out of memory?)"
         return self._scorer.failed(number, recipe, note)
 

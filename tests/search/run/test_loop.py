@@ -182,7 +182,7 @@ class Process:
 
     def search(self, end: End) -> bool:
         share = 0.5 if self.confirms else 0.0
-        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=share))
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=share)) != "interrupted"
 
     def confirm(self) -> bool:
         return confirm(self.ledger, self.world.confirm, self.world, self.interruption)

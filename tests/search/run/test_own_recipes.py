@@ -49,10 +49,10 @@ def test_without_screening_too_and_a_later_session_goes_on(tmp_path, world):
     OwnRecipes(store).give([OUTSIDE, INSIDE])
     world.interrupt_at = (2,)
     again, _ = open_run(tmp_path, world)
-    assert not again.run.search(_budget(again))
+    assert again.run.search(_budget(again)) == "interrupted"
     assert [trial.recipe for trial in store.trials()] == [SPACE.original, OUTSIDE]
     last, _ = open_run(tmp_path, world)
-    assert last.run.search(_budget(last))
+    assert last.run.search(_budget(last)) == "trials"
     assert world.scored[:3] == [SPACE.original, OUTSIDE, INSIDE]
     assert len({trial.recipe for trial in store.trials()}) == len(store.trials())
 
@@ -70,7 +70,7 @@ def test_what_ends_the_process_twice_is_failed(tmp_path, world):
         with pytest.raises(SystemError):
             process.run.search(_budget(process))
     process, _ = open_run(tmp_path, world)
-    assert process.run.search(_budget(process))
+    assert process.run.search(_budget(process)) == "trials"
     by_recipe = {trial.recipe: trial for trial in store.trials()}
     assert by_recipe[OUTSIDE].state == "failed"
     assert "ended the process 2 times" in by_recipe[OUTSIDE].note
@@ -86,7 +86,7 @@ def test_what_the_user_drops_comes_again_and_that_is_no_death(tmp_path, world):
         process.run.search(_budget(process))
     assert OwnRecipes(store).deaths(OUTSIDE) == 0
     process, _ = open_run(tmp_path, world)
-    assert process.run.search(_budget(process))
+    assert process.run.search(_budget(process)) == "trials"
     assert OUTSIDE in {trial.recipe for trial in store.trials()}
 
 

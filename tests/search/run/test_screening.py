@@ -80,7 +80,7 @@ class Process:
 
     def search(self, trials: int) -> bool:
         end = End(seconds=None, trials=trials)
-        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0))
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0)) != "interrupted"
 
 
 @pytest.fixture
