@@ -146,13 +146,20 @@ def search(
     *,
     out: Annotated[Path, typer.Option(help="The run's folder; made anew.")],
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options as keys; flags win.")] = None,
+    own: Annotated[
+        list[Path] | None, typer.Option("--try", help="A recipe (JSON) to try first; may be given several times.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Another run's folder: what it measured and what holds here is taken over.")
+    ] = None,
     flags: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Search the cheapest compression of a model that keeps within a WER budget on a device."""
-    from search.commands.search import run_new_search
+    from search.commands.search import Beginning, run_new_search
 
-    run_new_search(out=out, config_file=config, flags=flags, as_json=json)
+    beginning = Beginning(own=tuple(own or ()), start_from=start_from)
+    run_new_search(beginning, out=out, config_file=config, flags=flags, as_json=json)
 
 
 @app.command()
@@ -214,17 +221,19 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
 
 
 @app.command()
-@takes(("device", "objective", *COST_LIMITS), required={"device"})
+@takes(("device", "objective", "wer_budget", "confidence", *COST_LIMITS))
 def reprice(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     *,
-    out: Annotated[Path | None, typer.Option(help="Default: devices/DEVICE in the run's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: devices/DEVICE, or questions/... , in the run's folder.")
+    ] = None,
     flags: dict[str, Any],
     json: Json = False,
 ) -> None:
-    """Price a run's trials for another device; the limits that are not given are the run's.
+    """Answer for another device, WER budget, objective, confidence or limit; what is not given is the run's.
 
-    Its front, pick and report come from the WERs that are known.
+    Front, pick and report come from the WERs that are known.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a table is fitted by many small products, which threads slow
     from search.commands.reprice import reprice_run

@@ -1,6 +1,7 @@
 """What a run has found so far, as the results and the report read it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from evaluators.accuracy.error_rate import ErrorRate
 from search.certainty import Certainty, Estimate
@@ -54,6 +55,24 @@ class ArtifactRecord:
     groups: tuple[GroupErrors, ...] = ()
 
 
+EndReason = Literal["time", "trials", "exhausted", "interrupted"]
+"""exhausted: the engine had nothing left to propose, or nothing new for very long."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """Why a run's last session ended, and what it left open.
+
+    `pick_id`: the recipe of the pick then, if there was one; `open_recipes`: those that are cheaper, within the limits
+    on costs, and were not judged; None where nobody counted them. `combinations`: of the space's genes.
+    """
+
+    reason: EndReason
+    combinations: float
+    open_recipes: int | None = None
+    pick_id: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """A run's trials and what was decided about them.
@@ -83,10 +102,14 @@ class Outcome:
     confirm_broken_lines: int = 0
     limits: CostLimits | None = None
     repriced_from: str | None = None
+    asked_before: dict[str, str] = field(default_factory=dict)
+    """By option, what the run was asked where it was priced anew and something else is asked now."""
     artifacts_are_of_host: bool = True
     group_budget: str | None = None
     certainty: Certainty | None = field(default=None, compare=False)
     confidence: float = 0.5
+    ended: Ended | None = None
+    """None while the run goes on, and in runs from before it was kept."""
 
     def estimate(self, trial: Trial) -> Estimate | None:
         """Of the trial's true WER, by all that was measured; None without its divergence."""

@@ -1,4 +1,7 @@
-"""A run's trials priced for another device: WER hardly depends on the device, costs and limits do."""
+"""A run's trials priced for another device and judged by other budgets.
+
+WER hardly depends on the device and not at all on what is asked; costs, limits and verdicts do.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +11,8 @@ from compression.recipe.dimensions import Dimensions
 from devices.profile import DeviceProfile
 from search.configuration.config import SearchConfig
 from search.limits.group_budget import GROUP
-from search.limits.window_guard import GUARDED
+from search.limits.verdict import Budgets, Judge
+from search.limits.window_guard import GUARDED, WindowFinding
 from search.pricing import broken_limits, mark_unscored, trial_costs
 from search.space.space import runtime_violation
 from search.trial import UNEVALUATED, Trial, TrialCosts
@@ -17,16 +21,26 @@ COSTS = frozenset({"memory", "size", "latency", "rtf", "occupancy"})
 """The violations that follow from costs alone."""
 HEARD = frozenset({"wer", GROUP, *GUARDED})
 """Those that follow from transcripts."""
+INSERTIONS = "insertions"
+"""The guard of short windows that depends on the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The device to price for. `config`: the run's, with what is to be different; `run_device`: the run's own."""
+    """The device to price for. `config`: the run's, with what is to be different.
+
+    `run_device`, `run_budgets`: the run's own; without its budgets, verdicts on transcripts stay as they are.
+    """
 
     profile: DeviceProfile
     config: SearchConfig
     dimensions: Dimensions
     run_device: str
+    run_budgets: Budgets | None = None
+
+    @property
+    def budgets(self) -> Budgets:
+        return Budgets(wer=self.config.wer_budget, group=self.config.group_budget)
 
 
 def reprice(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
@@ -34,12 +48,13 @@ def reprice(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
 
     Numbers, recipes, seconds and accuracies stay. What the target's runtime cannot execute is `rejected` and loses its
     accuracy. What was rejected in the run has none, so it stays `rejected`, by the target's limits or as not evaluated.
+    What was stopped early stays stopped, although another budget may allow it.
     Raises InputError when the target cannot price a recipe that its runtime executes.
     """
     original = trials[0]
     original_costs = trial_costs(original.recipe, target.dimensions, target.profile, target.config)
     limits = target.config.cost_limits(target.profile.ram_available_mb)
-    for trial in trials:
+    for trial in _judged_anew(trials, target):
         unsupported = runtime_violation(trial.recipe, target.profile.runtime, original=original.recipe)
         costs = _costs(trial, target, is_supported=unsupported is None)
         repriced = replace(
@@ -48,9 +63,36 @@ def reprice(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
             objective=target.config.parsed_objective.value(costs, original_costs),
             violations=limits.violations(costs),
         )
-        if trial is original:
+        if trial.number == original.number:
             unsupported = None  # every comparison needs it: a search scores it without asking either
         yield _judged(repriced, trial, unsupported, target)
+
+
+def _judged_anew(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
+    """The trials with the verdicts of the target's budgets on their transcripts, where those are others."""
+    original = trials[0].accuracy
+    if original is None or target.run_budgets in {None, target.budgets}:
+        yield from trials
+        return
+    before, now = (Judge.of(original, budgets) for budgets in (target.run_budgets, target.budgets) if budgets)
+    seed = target.config.seed
+    for trial in trials:
+        if trial.accuracy is None:
+            yield trial
+            continue
+        kept = {name: over for name, over in trial.violations.items() if name not in {"wer", GROUP}}
+        violations, note = kept | now.violations(trial.accuracy, trial.state), trial.note
+        if INSERTIONS in kept:
+            found = now.window(trial.accuracy, seed=seed)
+            violations[INSERTIONS] = found.violations[INSERTIONS]
+            note = _other_note(note, before.window(trial.accuracy, seed=seed), found)
+        yield replace(trial, violations=violations, note=note)
+
+
+def _other_note(note: str, before: WindowFinding, now: WindowFinding) -> str:
+    """The note with what is found now in the place of what was found before."""
+    rest = [part for part in note.split("; ") if part not in before.note.split("; ")]
+    return "; ".join(filter(None, (*rest, now.note)))
 
 
 def _costs(trial: Trial, target: Target, *, is_supported: bool) -> TrialCosts:

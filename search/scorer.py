@@ -15,9 +15,9 @@ from evaluators.accuracy.groups import GroupAccuracy
 from evaluators.accuracy.scripts import script_note
 from evaluators.accuracy.word_errors import ErrorCounts
 from search.limits.budget import WerLimit
-from search.limits.group_budget import GROUP, GroupLimits, find_group_limits, surely_over_group_budget
-from search.limits.stopping import surely_over_budget, wer_violation
-from search.limits.window_guard import check_window
+from search.limits.group_budget import GroupLimits, find_group_limits, surely_over_group_budget
+from search.limits.stopping import surely_over_budget
+from search.limits.verdict import Judge
 from search.memory_errors import telling_memory_shortage
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
@@ -35,6 +35,11 @@ class Baseline:
     @property
     def errors(self) -> dict[str, UtteranceErrors]:
         return {utterance.id: utterance for utterance in self.accuracy.utterances}
+
+    @property
+    def judge(self) -> Judge:
+        """Of every trial's transcripts."""
+        return Judge(wer_limit=self.wer_limit, group_limits=self.group_limits, errors=self.errors)
 
 
 class Scorer:
@@ -131,15 +136,10 @@ class Scorer:
         if accuracy and divergence is None and self._session.meter:
             divergence = self.divergence(recipe, _never)
         if accuracy:
-            errors = (
-                {utterance.id: utterance for utterance in accuracy.utterances} if baseline is None else baseline.errors
-            )
-            limit = self.wer_limit(accuracy.rate) if baseline is None else baseline.wer_limit
-            violations["wer"] = wer_violation(accuracy.utterances, errors, wer_limit=limit)
-            limits = self.group_limits(accuracy) if baseline is None else baseline.group_limits
-            violations |= group_violation(accuracy, limits, state)
+            judge = (baseline or self._baseline_of(accuracy)).judge
+            violations |= judge.violations(accuracy, state)
             if recipe.window_s < self._session.original.window_s:
-                finding = check_window(accuracy.utterances, errors, wer_limit=limit, rng=self._rng())
+                finding = judge.window(accuracy, seed=self._session.config.seed)
                 violations |= finding.violations
                 note = "; ".join(filter(None, (note, finding.note)))
         mark_unscored(violations, state)
@@ -214,10 +214,11 @@ class Scorer:
         """The baseline that the run's first trial measured. Raises EvaluationError when that trial failed."""
         if trial.accuracy is None:
             raise EvaluationError(f"the original model cannot be scored: {trial.note}")
+        return self._baseline_of(trial.accuracy)
+
+    def _baseline_of(self, accuracy: TrialAccuracy) -> Baseline:
         return Baseline(
-            accuracy=trial.accuracy,
-            wer_limit=self.wer_limit(trial.accuracy.rate),
-            group_limits=self.group_limits(trial.accuracy),
+            accuracy=accuracy, wer_limit=self.wer_limit(accuracy.rate), group_limits=self.group_limits(accuracy)
         )
 
     def wer_limit(self, baseline: ErrorRate) -> WerLimit:
@@ -231,14 +232,6 @@ class Scorer:
 
 def _never(_: Divergence) -> bool:
     return False
-
-
-def group_violation(accuracy: TrialAccuracy, limits: GroupLimits | None, state: TrialState) -> dict[str, float]:
-    """The worst group's violation, if it is known: on a part of the set only a broken limit is."""
-    worst = limits.worst(accuracy.groups) if limits else None
-    if worst is None or (state != "complete" and worst.violation <= 0):
-        return {}
-    return {GROUP: worst.violation}
 
 
 def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:

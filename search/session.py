@@ -23,7 +23,7 @@ from compression.whisper.load import LoadedModel, load_model
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
-from evaluators.accuracy.known_divergences import KnownDivergences
+from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDivergences
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
 from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.features import CachedFeatures
@@ -42,6 +42,7 @@ from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bi
 Choices = Mapping[str, tuple[Value, ...]]
 Say = Callable[[str], None]
 """Tells the user what is going on."""
+UNLABELLED, CLIPS = "unlabelled_sha256", "clips_sha256"
 GRID_FIELDS = ("group_size", "symmetric", "rounding")
 """Of a recipe: what decides, beside bits, how weights are rounded."""
 
@@ -50,7 +51,8 @@ GRID_FIELDS = ("group_size", "symmetric", "rounding")
 class Session:
     """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights.
 
-    `meter`, `divergences`: None where the run does not judge by divergence.
+    `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
+    transcripts that it judges by besides, if any; `clips_digest`: of what it hears of both.
     """
 
     config: SearchConfig
@@ -65,6 +67,8 @@ class Session:
     confirm: Evaluator | None
     meter: DivergenceMeter | None = None
     divergences: KnownDivergences | None = None
+    unlabelled: SpeechSet | None = None
+    clips_digest: str | None = None
     recovered: Path | None = None
 
     def weights(self, recipe: Recipe) -> Weights | None:
@@ -105,21 +109,32 @@ class Session:
             "calibration_sha256": self.calibration_digest,
             "space_sha256": sha256_of_text(json.dumps([MEASURE, dict(self.space.choices)])),
         }
-        return digests | ({"confirm_sha256": self.confirm.speech.digest} if self.confirm else {})
+        if self.confirm:
+            digests["confirm_sha256"] = self.confirm.speech.digest
+        if self.unlabelled:
+            digests[UNLABELLED] = self.unlabelled.digest
+        if self.clips_digest:
+            digests[CLIPS] = self.clips_digest
+        return digests
 
 
-def open_session(config: SearchConfig, say: Say) -> Session:
-    """Load and check everything; the errors that a user can cause come from here, before any trial."""
-    return _open(config, say, _refuse)
+def open_session(config: SearchConfig, say: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
+    """Load and check everything; the errors that a user can cause come from here, before any trial.
+
+    `check`: what else is to be checked before anything takes long.
+    """
+    return _open(config, say, _refuse, check)
 
 
 def _refuse(message: str) -> None:
     raise InputError(message)
 
 
-def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
+def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
     """`complain`: told of a confirm set that is no good for a new run."""
     loaded = _load(config, say, complain)
+    if check:
+        check(loaded)
     calibration = _calibration(loaded, say)
     return Session(
         config=config,
@@ -132,26 +147,28 @@ def _open(config: SearchConfig, say: Say, complain: Say) -> Session:
         limits=config.cost_limits(loaded.profile.ram_available_mb),
         evaluator=loaded.evaluator,
         confirm=loaded.confirm,
+        unlabelled=loaded.unlabelled,
         **_divergence_parts(loaded),
     )
 
 
-def _divergence_parts(loaded: "_Loaded") -> dict[str, Any]:
+def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
     """The session's `meter` and `divergences`, where its engine judges by divergence."""
     config, model, speech = loaded.config, loaded.model, loaded.calibration_speech
     if config.engine != "evolution":
         return {}
-    utterances, count = loaded.evaluator.speech.utterances, config.divergence_clips
+    utterances, count = loaded.speech_for_divergence, config.divergence_clips
     clips = clips_digest(utterances, count, seed=config.seed, widen=config.widen)
     calibrated = identity_of(model, speech, config.calibration_utterances)
     return {
         "meter": DivergenceMeter(model, draw_clips(utterances, count, seed=config.seed, widen=config.widen)),
         "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
+        "clips_digest": sha256_of_text(f"{DIVERGENCE_VERSION}/{clips}"),
     }
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Loaded:
+class Loaded:
     """What a session is made of before anything is computed. `own_choices`: of a space's file; None for a preset."""
 
     config: SearchConfig
@@ -162,6 +179,15 @@ class _Loaded:
     calibration_speech: SpeechSet
     evaluator: Evaluator
     confirm: Evaluator | None
+    unlabelled: SpeechSet | None
+
+    @property
+    def speech_for_divergence(self) -> tuple[Utterance, ...]:
+        """The search's utterances, and the recordings without transcripts that are not among them."""
+        searched = self.evaluator.speech.utterances
+        known = {utterance.recording for utterance in searched}
+        more = self.unlabelled.utterances if self.unlabelled else ()
+        return (*searched, *(utterance for utterance in more if utterance.recording not in known))
 
     @property
     def original(self) -> Recipe:
@@ -173,7 +199,7 @@ class _Loaded:
         return _languages(*(one.speech for one in (self.evaluator, self.confirm) if one))
 
 
-def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
+def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
     for warning in profile.warnings:
@@ -199,9 +225,12 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
         if config.calibration:
             heard = calibration_speech.utterances[: config.calibration_utterances]
             _check_unseen(confirm_speech, calibration_speech, heard, complain)
+    unlabelled = _load_unlabelled(config, model, say)
+    if unlabelled and confirm_speech:
+        _check_unseen(confirm_speech, unlabelled, unlabelled.utterances, complain)
     search_evaluator = evaluator(clean)
     check_group_budget(config, search_evaluator)
-    return _Loaded(
+    return Loaded(
         config=config,
         profile=profile,
         own_choices=own_choices,
@@ -210,7 +239,22 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> _Loaded:
         calibration_speech=calibration_speech,
         evaluator=search_evaluator,
         confirm=evaluator(confirm_speech) if confirm_speech else None,
+        unlabelled=unlabelled,
     )
+
+
+def _load_unlabelled(config: SearchConfig, model: LoadedModel, say: Say) -> SpeechSet | None:
+    """The recordings without transcripts, if there are any."""
+    if config.unlabelled is None:
+        return None
+    speech = load_speech(
+        config.unlabelled, model, language=config.language, skip_broken=config.skip_broken, is_transcribed=False
+    )
+    for utterance in speech.utterances:
+        language_of(utterance)  # where none is stated, nobody could say what the original hears
+    left_out = f", {len(speech.broken)} broken ones left out" if speech.broken else ""
+    say(f"Judging by divergence on {len(speech.utterances)} recordings of {speech.name} too{left_out}")
+    return speech
 
 
 def _own_choices(space: str) -> Choices | None:
@@ -222,14 +266,14 @@ def _own_choices(space: str) -> Choices | None:
     return load_choices(Path(space))
 
 
-def _calibration(loaded: _Loaded, say: Say) -> Calibration:
+def _calibration(loaded: Loaded, say: Say) -> Calibration:
     speech, limit = loaded.calibration_speech, loaded.config.calibration_utterances
     count = min(limit, len(speech.utterances))
     say(f"Calibrating on {count} utterances of {speech.name} (once: the result is cached)")
     return calibrate(loaded.model, speech, limit=limit, features=loaded.features)
 
 
-def _space(loaded: _Loaded, calibration: Calibration, say: Say) -> Space:
+def _space(loaded: Loaded, calibration: Calibration, say: Say) -> Space:
     choices = _choices(loaded, say)
     space = Space(
         original=loaded.original,
@@ -245,7 +289,7 @@ def _space(loaded: _Loaded, calibration: Calibration, say: Say) -> Space:
     return space
 
 
-def _choices(loaded: _Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
+def _choices(loaded: Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
     """The preset's or the user's own, without what nobody could choose, with the original's values."""
     model, space = loaded.model, loaded.config.space
     choices = loaded.own_choices
@@ -255,7 +299,7 @@ def _choices(loaded: _Loaded, say: Say) -> dict[str, tuple[Value, ...]]:
     return with_original(choices, loaded.original, model.dimensions)
 
 
-def _sensitivity(loaded: _Loaded, choices: Choices, say: Say) -> Sensitivity:
+def _sensitivity(loaded: Loaded, choices: Choices, say: Say) -> Sensitivity:
     say("Profiling what rounding costs each matrix (once: the result is cached)")
     return sensitivity_profile(
         loaded.model,
@@ -301,11 +345,19 @@ def reopen_session(folder: RunFolder, say: Say) -> Session:
     session = replace(opened, recovered=folder.recovered)
     for change in folder.version_changes():
         say(f"Note: {change}")
-    before = folder.environment()
-    changed = sorted(name for name, digest in session.digests.items() if before.get(name, digest) != digest)
+    changed = changed_digests(folder.environment(), session.digests)
     if changed:
         raise InputError(f"{folder.path} cannot go on: {', '.join(changed)} changed since it began; start a new run")
     return session
+
+
+def changed_digests(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of those that are others than before; one that was not kept then is none of them.
+
+    Recordings without transcripts may not come or go either: what was judged would no longer compare.
+    """
+    compared = {name for name in now if name in before} | ({UNLABELLED} & (before.keys() | now.keys()))
+    return sorted(name for name in compared if before.get(name) != now.get(name))
 
 
 def open_model(name_or_path: str, say: Say) -> LoadedModel:
@@ -321,12 +373,23 @@ def open_model(name_or_path: str, say: Say) -> LoadedModel:
     return model
 
 
-def load_speech(
-    path: Path, model: LoadedModel, *, language: str | None, skip_broken: bool, mixing: Mixing | None = None
+def load_speech(  # noqa: PLR0913 - what speech sets can be told
+    path: Path,
+    model: LoadedModel,
+    *,
+    language: str | None,
+    skip_broken: bool,
+    mixing: Mixing | None = None,
+    is_transcribed: bool = True,
 ) -> SpeechSet:
     """A speech set in languages that a model knows, with noise if asked."""
-    known = known_languages(model.dimensions)
-    speech = load_speech_set(path, language=language, known_languages=known, skip_broken=skip_broken)
+    speech = load_speech_set(
+        path,
+        language=language,
+        known_languages=known_languages(model.dimensions),
+        skip_broken=skip_broken,
+        is_transcribed=is_transcribed,
+    )
     for note in speech.notes:
         print(f"note: {note}", file=sys.stderr)
     return with_noise(speech, mixing)

@@ -10,10 +10,9 @@ from typing import Self
 from common.errors import InputError
 from common.files import sha256_of_file, sha256_of_text
 from evaluators.speech.noise import AddedNoise, read_noise
-from evaluators.speech.speech_formats import BrokenLine, has_manifest, read_lines
+from evaluators.speech.speech_formats import AUDIO_ENDINGS, BrokenLine, has_manifest, read_lines
 from evaluators.speech.speech_set import CLEAN, SpeechSet, Utterance, decibels
 
-AUDIO_ENDINGS = (".flac", ".mp3", ".ogg", ".wav")
 _SEED = 0
 """Not the search's: runs with other seeds hear the same speech."""
 

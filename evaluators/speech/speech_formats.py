@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
@@ -18,7 +19,9 @@ LANGUAGE_KEYS = ("language", "lang", "locale")
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 DURATION_KEYS = ("duration_s", "duration")
 NOISE_KEYS = ("snr_db", "noise", "condition")
+AUDIO_ENDINGS = (".flac", ".mp3", ".ogg", ".wav")
 
+_LIBRISPEECH = "*.trans.txt"
 _METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "manifest.jsonl")
 
 
@@ -49,24 +52,29 @@ class BrokenLine:
 Line = Entry | BrokenLine
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, *, is_transcribed: bool = True) -> list[Line]:
     """The lines of a manifest file or corpus folder, blank ones left out. Raises InputError when it is neither.
+
+    Unless it `is_transcribed`, a table needs no column of texts, and any folder with audio will do.
 
     Known: JSON lines (whisperfit's, NeMo's and Hugging Face's keys), CSV (Hugging Face's metadata.csv), TSV (Common
     Voice), a folder with metadata.jsonl, metadata.csv or manifest.jsonl, a folder with LibriSpeech's *.trans.txt.
     """
+    if path.is_dir() and not is_transcribed and not _is_corpus(path):
+        return _read_recordings(path)
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, is_transcribed=is_transcribed)
     if not path.exists():
         raise InputError(
             f"speech set {path} does not exist: give a manifest (.jsonl, .csv, .tsv), a corpus folder, "
             "or the built-in sample, sample-search, sample-confirm"
         )
+    columns = (AUDIO_KEYS, TEXT_KEYS) if is_transcribed else (AUDIO_KEYS,)
     readers: dict[str, Callable[[Path], list[Line]]] = {
         ".jsonl": _read_json_lines,
         ".json": _read_json_lines,
-        ".csv": _read_csv,
-        ".tsv": _read_tsv,
+        ".csv": partial(_read_csv, needed=columns),
+        ".tsv": partial(_read_tsv, needed=columns),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -79,11 +87,28 @@ def has_manifest(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _METADATA_NAMES)
 
 
-def _read_folder(folder: Path) -> list[Line]:
+def _is_corpus(folder: Path) -> bool:
+    return has_manifest(folder) or any(folder.rglob(_LIBRISPEECH))
+
+
+def _read_recordings(folder: Path) -> list[Line]:
+    """A line for each audio file at any depth, in the order of their paths; its folder is the speaker."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in AUDIO_ENDINGS)
+    if not files:
+        raise InputError(f"folder {folder} has no audio ({', '.join(AUDIO_ENDINGS)}) and no manifest")
+    lines: list[Line] = []
+    for number, file in enumerate(files, start=1):
+        name = file.relative_to(folder)
+        speaker = name.parent.as_posix() if name.parent.name else folder.resolve().name
+        lines.append(_entry(number, {"id": name.as_posix(), "audio": name.as_posix(), "speaker": speaker}, folder))
+    return lines
+
+
+def _read_folder(folder: Path, *, is_transcribed: bool) -> list[Line]:
     for name in _METADATA_NAMES:
         if (folder / name).is_file():
-            return read_lines(folder / name)
-    transcripts = sorted(folder.rglob("*.trans.txt"))
+            return read_lines(folder / name, is_transcribed=is_transcribed)
+    transcripts = sorted(folder.rglob(_LIBRISPEECH))
     if not transcripts:
         raise InputError(
             f"folder {folder} is no speech set: it has none of {', '.join(_METADATA_NAMES)} and no LibriSpeech "
@@ -106,24 +131,25 @@ def _parse_json(number: int, text: str, folder: Path) -> Line:
     return _entry(number, fields, folder)
 
 
-def _read_csv(path: Path) -> list[Line]:
-    return _read_table(path, csv.DictReader(io.StringIO(_text(path), newline="")), path.parent)
+def _read_csv(path: Path, *, needed: Sequence[Sequence[str]]) -> list[Line]:
+    return _read_table(path, csv.DictReader(io.StringIO(_text(path), newline="")), path.parent, needed)
 
 
-def _read_tsv(path: Path) -> list[Line]:
+def _read_tsv(path: Path, *, needed: Sequence[Sequence[str]]) -> list[Line]:
     """Common Voice: audio in `clips` beside the TSV, no quoting."""
     rows = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     clips = path.parent / "clips"
-    return _read_table(path, rows, clips if clips.is_dir() else path.parent)
+    return _read_table(path, rows, clips if clips.is_dir() else path.parent, needed)
 
 
-def _read_table(path: Path, rows: "csv.DictReader[str]", folder: Path) -> list[Line]:
+def _read_table(path: Path, rows: "csv.DictReader[str]", folder: Path, needed: Sequence[Sequence[str]]) -> list[Line]:
+    """`needed`: the names of columns, one of each of these kinds must be there."""
     try:
         columns = rows.fieldnames or ()
         entries: list[Line] = [_entry(rows.line_num, row, folder) for row in rows]
     except csv.Error as error:
         raise InputError(f"{path}, line {rows.line_num}: {error}") from error
-    for keys in (AUDIO_KEYS, TEXT_KEYS):
+    for keys in needed:
         if not set(keys) & set(columns):
             found = ", ".join(columns) or "nothing"
             raise InputError(f"{path} needs a column named {' or '.join(keys)}; its first line has: {found}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -34,7 +35,7 @@ SAMPLES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """A clip and what is said in it. `language` is None where nothing states it.
+    """A clip and what is said in it. `language` is None where nothing states it; `text` empty where nobody knows it.
 
     `speaker` groups the utterances that an interval resamples together; the utterance's own id when unknown.
     `noise` is added to the clip when it is heard; `noise_level`, such as `10 dB`, is what it says or the manifest does.
@@ -126,19 +127,22 @@ def load_speech_set(
     language: str | None = None,
     known_languages: Collection[str] | None = None,
     skip_broken: bool = False,
+    is_transcribed: bool = True,
 ) -> SpeechSet:
     """Read and check a manifest or a corpus folder (see `speech_formats`), or one of the built-in SAMPLES by its name.
 
     `language` (a code such as `en`) holds for the lines that state none; a line that states another one is broken.
     So is one that states none of `known_languages`, those of a model; where that is one alone, it is what holds.
+    Unless it `is_transcribed`, texts are ignored, recordings may have any length, and a folder without a manifest is
+    read as all audio in it, where a file's folder is its speaker.
     Raises InputError when the language is not known, when the set is missing or empty, when no line can be used, or,
     without `skip_broken`, when any line cannot: the message then lists the broken lines.
     """
     languages = _Languages.checked(language, known_languages)
-    lines = read_lines(SAMPLES.get(str(path), path))
+    lines = read_lines(SAMPLES.get(str(path), path), is_transcribed=is_transcribed)
     if not lines:
         raise InputError(f"speech set {path} is empty: it has no utterance")
-    utterances, broken, notes = _check(lines, languages)
+    utterances, broken, notes = _check(lines, languages, is_transcribed=is_transcribed)
     if not utterances:
         raise InputError(f"no line of speech set {path} can be used: {_listed(broken)}")
     if broken and not skip_broken:
@@ -155,7 +159,9 @@ def load_speech_set(
     )
 
 
-def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance], list[BrokenLine], list[str]]:
+def _check(
+    lines: Sequence[Line], languages: _Languages, *, is_transcribed: bool
+) -> tuple[list[Utterance], list[BrokenLine], list[str]]:
     utterances: list[Utterance] = []
     broken: list[BrokenLine] = []
     notes: list[str] = []
@@ -165,7 +171,7 @@ def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance
             broken.append(line)
             continue
         try:
-            utterance, sound = _utterance(line, first_lines, languages)
+            utterance, sound = _utterance(line, first_lines, languages, is_transcribed=is_transcribed)
         except InputError as error:
             broken.append(BrokenLine(line=line.line, reason=str(error)))
             continue
@@ -174,7 +180,9 @@ def _check(lines: Sequence[Line], languages: _Languages) -> tuple[list[Utterance
     return utterances, broken, notes
 
 
-def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages) -> tuple[Utterance, Sound]:
+def _utterance(
+    entry: Entry, first_lines: dict[str, int], languages: _Languages, *, is_transcribed: bool
+) -> tuple[Utterance, Sound]:
     """The entry, checked, and what it sounds like; its id is added to `first_lines`.
 
     Raises InputError with the reason why it is unusable.
@@ -185,15 +193,16 @@ def _utterance(entry: Entry, first_lines: dict[str, int], languages: _Languages)
     if identity in first_lines:
         raise InputError(f"the id {identity!r} stands on line {first_lines[identity]} already")
     first_lines[identity] = entry.line
-    if not isinstance(entry.text, str) or not any(character.isalnum() for character in entry.text):
+    text = entry.text if is_transcribed else ""
+    if not isinstance(text, str) or (is_transcribed and not any(character.isalnum() for character in text)):
         raise InputError(f"{identity!r} has no text")
     agreed = languages.agreed(entry.language)  # before the audio, which takes longer
     audio = entry.folder / entry.audio
-    sound = _checked_sound(audio, entry)
+    sound = _checked_sound(audio, entry, most_s=MAX_DURATION_S if is_transcribed else inf)
     utterance = Utterance(
         id=identity,
         audio=audio,
-        text=entry.text.strip(),
+        text=text.strip(),
         language=agreed,
         duration_s=len(sound.samples) / SAMPLE_RATE,
         speaker=_name(entry.speaker, "speaker") or identity,
@@ -233,22 +242,22 @@ def _language_code(locale: str) -> str:
     return locale.strip().lower().replace("_", "-").partition("-")[0]
 
 
-def _checked_sound(audio: Path, entry: Entry) -> Sound:
+def _checked_sound(audio: Path, entry: Entry, *, most_s: float) -> Sound:
     """What the clip holds. Raises InputError when the audio is broken, too short, too long or not as stated."""
     if entry.offset_s not in (None, 0):
         raise InputError("it is a segment (`offset`) of a longer file: cut the file into one per utterance")
-    _check_length(audio, stated_duration_s(audio) or 0.0)  # before it is decoded, which takes longer
+    _check_length(audio, stated_duration_s(audio) or 0.0, most_s)  # before it is decoded, which takes longer
     sound = read_sound(audio)
     duration_s = len(sound.samples) / SAMPLE_RATE
-    _check_length(audio, duration_s)
+    _check_length(audio, duration_s, most_s)
     if duration_s < MIN_DURATION_S:
         raise InputError(f"audio file {audio} lasts only {duration_s:.3f} s, at least {MIN_DURATION_S:g} s are needed")
     _check_stated_duration(entry.duration_s, duration_s)
     return sound
 
 
-def _check_length(audio: Path, duration_s: float) -> None:
-    if duration_s > MAX_DURATION_S:
+def _check_length(audio: Path, duration_s: float, most_s: float) -> None:
+    if duration_s > most_s:
         raise InputError(f"audio file {audio} lasts {duration_s:.1f} s, Whisper hears {MAX_DURATION_S:g} s: split it")
 
 

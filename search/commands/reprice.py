@@ -1,6 +1,7 @@
-"""`whisperfit reprice`: the front, pick and report of a run on another device."""
+"""`whisperfit reprice`: the front, pick and report of a run on another device, or for another question."""
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -13,11 +14,12 @@ import tomli_w
 
 from common.errors import InputError
 from common.files import sha256_of_file, write_text_whole
-from devices.profile import load_profile
+from devices.profile import DeviceProfile, load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.configuration.config import SearchConfig
+from search.limits.verdict import Budgets
 from search.records.folder import RunFolder, processor
-from search.records.run_records import find_outcome, load_facts
+from search.records.run_records import RunFacts, find_outcome, load_facts
 from search.records.study_store import StudyStore
 from search.report.result_files import ResultFiles
 from search.reprice import Target, reprice
@@ -29,25 +31,33 @@ ORIGIN = "reprice.toml"
 def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_json: bool) -> None:
     """Write what the run's trials are on another device. Neither the model nor the speech is needed.
 
-    `flags`: `device`, and whatever of the run's limits and objective is to be different; None keeps the run's.
+    `flags`: whatever of the run's device, budget, objective, confidence and limits is to be different; at least one.
     """
+    if not flags:
+        raise InputError("say what is to be different: --device, --wer-budget, --objective, --confidence or a limit")
     folder = RunFolder.open(run)
-    config = SearchConfig.build(folder.config_file, dict(flags))
-    profile = load_profile(config.device)
-    for warning in profile.warnings:
+    before, config = folder.config(), SearchConfig.build(folder.config_file, dict(flags))
+    profile, environment = load_profile(config.device), folder.environment()
+    for warning in _warnings(profile, environment, is_other="device" in flags):
         sys.stderr.write(f"Warning: {profile.name}: {warning}\n")
-    path = out or folder.path / "devices" / profile.name
+    path = out or folder.path / _place(profile, flags)
     _check_free(path)
 
     store = StudyStore(folder.study_file)
-    facts, environment = load_facts(store), folder.environment()
-    target = Target(profile=profile, config=config, dimensions=facts.dimensions, run_device=facts.device)
-    trials = store.trials()
+    facts, trials = load_facts(store), store.trials()
+    target = Target(
+        profile=profile,
+        config=config,
+        dimensions=facts.dimensions,
+        run_device=facts.device,
+        run_budgets=Budgets(wer=facts.wer_budget, group=facts.group_budget),
+    )
     repriced = tuple(reprice(trials, target)) if trials else ()
-    limits = config.cost_limits(profile.ram_available_mb)
     outcome = replace(
-        find_outcome(store, replace(facts, device=profile.name, limits=limits), repriced),
+        find_outcome(store, _facts(facts, target), repriced),
         repriced_from=facts.device,
+        asked_before=_asked_before(before, config),
+        ended=None,  # what it left open was counted for the run's own device and question
         artifacts_are_of_host=environment.get("processor") == processor(),
     )
 
@@ -58,6 +68,44 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     write_outcome(results, outcome, config_toml=configuration, environment=environment, as_json=as_json)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
+
+
+def _warnings(profile: DeviceProfile, environment: Mapping[str, str], *, is_other: bool) -> list[str]:
+    known = environment.get("device_sha256", profile.digest)
+    changed = (
+        [] if is_other or known == profile.digest else ["its profile changed since the run: costs are the new ones"]
+    )
+    return [*profile.warnings, *changed]
+
+
+def _place(profile: DeviceProfile, flags: Mapping[str, Any]) -> Path:
+    """Of the results in the run's folder: a device's, or a question's on the run's own, such as `wer_budget+20`."""
+    if "device" in flags:
+        return Path("devices", profile.name)
+    return Path(
+        "questions", "_".join(re.sub(r"[^\w.,+-]", "", f"{name}{value}") for name, value in sorted(flags.items()))
+    )
+
+
+def _facts(facts: RunFacts, target: Target) -> RunFacts:
+    """The run's, with what is asked now."""
+    config, profile = target.config, target.profile
+    return replace(
+        facts,
+        device=profile.name,
+        limits=config.cost_limits(profile.ram_available_mb),
+        wer_budget=config.wer_budget,
+        confidence=config.confidence,
+    )
+
+
+def _asked_before(before: SearchConfig, now: SearchConfig) -> dict[str, str]:
+    """By option, what the run was asked, where it is something else now."""
+    return {
+        name: str(getattr(before, name))
+        for name in ("wer_budget", "objective", "confidence")
+        if getattr(before, name) != getattr(now, name)
+    }
 
 
 def _check_free(path: Path) -> None:

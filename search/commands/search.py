@@ -1,9 +1,9 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,7 +14,9 @@ from common.errors import INTERRUPTED_EXIT
 from common.terminal import tell
 from evaluators.speech.speech_set import SpeechSet
 from search.artifacts import make_artifact
+from search.commands.own_recipes import check_own, read_own
 from search.commands.report import NO_RECIPE_EXIT, write_all
+from search.commands.start_from import Source, take_over
 from search.configuration.config import SearchConfig
 from search.engines.archive import Archive
 from search.engines.base import Engine
@@ -24,12 +26,13 @@ from search.engines.nni_engine import open_nni_engine
 from search.engines.nni_experiment import check_engine
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proposals import starting_genes
-from search.outcome import ArtifactRecord, Outcome
+from search.outcome import ArtifactRecord, Ended, EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import (
     check_configuration,
     load_elapsed,
+    load_taken_over,
     normaliser_note,
     save_configuration,
     save_facts,
@@ -40,11 +43,14 @@ from search.run.confirmation import confirm
 from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import Run
+from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
+from search.run.unjudged import count_open
 from search.scorer import Scorer
-from search.session import Session, open_session, reopen_session
+from search.session import Loaded, Session, open_session, reopen_session
+from search.space.space import Space
 from search.trial import Trial
 
 
@@ -86,17 +92,37 @@ class Ending:
         return make_artifact(self.session, trial.recipe, folder, trial.heard)
 
 
-def run_new_search(*, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a new run begins with. `own`: files of recipes to try first; `start_from`: another run's folder."""
+
+    own: Sequence[Path] = ()
+    start_from: Path | None = None
+
+
+def run_new_search(
+    beginning: Beginning, *, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool
+) -> None:
     """Start a run in a new folder and see it through."""
     started = monotonic()
     config = SearchConfig.build(config_file, flags)
     RunFolder.check_free(out, config)
     check_engine(config)
-    session = open_session(config, tell)
+    source = Source.open(beginning.start_from) if beginning.start_from else None
+
+    def check(loaded: Loaded) -> None:
+        check_own(beginning.own, loaded)
+        if source:
+            source.check(loaded)
+
+    session = open_session(config, tell, check)
     with RunFolder.begun(out, config) as folder:
         folder.write_environment(session.digests)
-        store = StudyStore(folder.study_file)
-        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study_file)
+        OwnRecipes(store).give(read_own(beginning.own, session.model, folder.recovered))
+        if source:
+            take_over(source, session, store, tell)
+        end = _end(config, store)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
@@ -114,10 +140,16 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
         check_engine(config)
         session = reopen_session(folder, tell)
         folder.record_versions()
-        end = End(seconds=_seconds(config.hours), trials=config.trials)
+        end = _end(config, store)
         if hours is not None or trials is not None:
             end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
+
+
+def _end(config: SearchConfig, store: StudyStore) -> End:
+    """By the configuration; trials that another run measured come on top."""
+    trials = None if config.trials is None else config.trials + load_taken_over(store)
+    return End(seconds=_seconds(config.hours), trials=trials)
 
 
 def _seconds(hours: float | None) -> float | None:
@@ -145,6 +177,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
             space=session.space,
             engine=engine,
             screening=screening,
+            own=OwnRecipes(store),
             scorer=scorer,
             ledger=ledger,
             clock=clock,
@@ -155,13 +188,26 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         ending = Ending(
             session=session, scorer=scorer, ledger=ledger, clock=clock, progress=progress, interruption=interruption
         )
-        finished = run.search(budget) and ending.reach(folder.models)
+        ledger.end(None)
+        reason = run.search(budget)
+        finished = reason != "interrupted" and ending.reach(folder.models)
+        _keep_end(ledger, session.space, scorer, reason if finished else "interrupted")
     outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
         sys.exit(INTERRUPTED_EXIT)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
+
+
+def _keep_end(ledger: Ledger, space: Space, scorer: Scorer, reason: EndReason) -> None:
+    """Keep why the run ended and, where it came to its end, what it left open."""
+    if not ledger.trials or ledger.trials[0].accuracy is None:
+        return
+    outcome = ledger.outcome()
+    pick_id = outcome.recommended.recipe.id if outcome.recommended else None
+    count = None if reason == "interrupted" else count_open(outcome, space, scorer)
+    ledger.end(Ended(reason=reason, combinations=float(space.combinations), open_recipes=count, pick_id=pick_id))
 
 
 @contextmanager

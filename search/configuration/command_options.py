@@ -40,16 +40,16 @@ def checked(kind: Any) -> Callable[[typer.CallbackParam, Any], Any]:
     return check
 
 
-def takes(names: Iterable[str], *, required: Iterable[str] = ()) -> Callable[[Command], Command]:
+def takes(names: Iterable[str]) -> Callable[[Command], Command]:
     """Give a command these options of a search, before its last parameter.
 
     The command gets those that were given as `flags`: a dictionary by field, checked by `SearchConfig`.
     """
-    chosen, needed = tuple(names), frozenset(required)
+    chosen = tuple(names)
 
     def decorate(command: Command) -> Command:
         own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "flags"]
-        made = [_parameter(name, SearchOptions.model_fields[name], is_required=name in needed) for name in chosen]
+        made = [_parameter(name, SearchOptions.model_fields[name]) for name in chosen]
 
         @wraps(command)
         def called(**values: Any) -> None:
@@ -64,7 +64,7 @@ def takes(names: Iterable[str], *, required: Iterable[str] = ()) -> Callable[[Co
     return decorate
 
 
-def _parameter(name: str, field: FieldInfo, *, is_required: bool) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """A keyword of the command; None where the flag is not given, so that a file's key or the default holds."""
     kind = _plain(field.annotation)
     # a path stays as it was typed: pathlib drops the "./" that tells ./sample from the built-in sample
@@ -72,9 +72,8 @@ def _parameter(name: str, field: FieldInfo, *, is_required: bool) -> inspect.Par
     kind = str if kind is Path else kind
     flag = f"--{name.replace('_', '-')}"
     option = typer.Option(flag, help=field.description, metavar=metavar)
-    annotation: Any = Annotated[kind if is_required else kind | None, option]
-    default = inspect.Parameter.empty if is_required else None
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    annotation: Any = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _plain(annotation: Any) -> Any:

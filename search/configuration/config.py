@@ -39,6 +39,10 @@ class SearchConfig(SearchOptions):
             raise InputError(
                 f"--sampler {config.sampler}: --engine {config.engine} has {', '.join(SAMPLERS[config.engine])}"
             )
+        if config.unlabelled and config.engine != "evolution":
+            raise InputError(
+                f"--unlabelled: the engine {config.engine} does not judge by divergence; use evolution, or leave it out"
+            )
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
 

@@ -18,7 +18,7 @@ NAMES: Mapping[str, Collection[str]] = {
     "model": published_models(),
     "device": known_profiles(),
     "space": tuple(PRESETS),
-    **dict.fromkeys(("data", "confirm", "calibration"), tuple(SAMPLES)),
+    **dict.fromkeys(("data", "confirm", "calibration", "unlabelled"), tuple(SAMPLES)),
     "noise": (),
 }
 """What each of these options knows by name. All may be paths."""

@@ -60,6 +60,10 @@ class SearchOptions(BaseModel):
         Path | None, Field(description="Speech for importance and ranges; default: the search's.")
     ] = None
     calibration_utterances: Annotated[Utterances, Field(description="How many of them; default 32.")] = 32
+    unlabelled: Annotated[
+        Path | None,
+        Field(description="Recordings without transcripts, a folder or a manifest, to judge by divergence on too."),
+    ] = None
     language: Annotated[str | None, Field(description="Language code where the speech set does not state it.")] = None
     skip_broken: Annotated[bool, Field(description="Go on without the speech set's broken lines.")] = False
     noise: Annotated[

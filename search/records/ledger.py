@@ -1,11 +1,12 @@
 """What a run knows, in memory once: its trials, what was found out about some of them, and what follows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from compression.recipe.recipe import Recipe
 from search.certainty import Certainty
 from search.front import front
-from search.outcome import ArtifactRecord, Confirmation, Outcome
+from search.outcome import ArtifactRecord, Confirmation, Ended, Outcome
 from search.records.run_records import (
     certainty_of,
     load_artifacts,
@@ -14,6 +15,7 @@ from search.records.run_records import (
     outcome_of,
     save_artifact,
     save_confirmation,
+    save_ended,
 )
 from search.records.study_store import StudyStore
 from search.trial import Trial
@@ -36,6 +38,7 @@ class Ledger:
         self._certainty: Certainty | None = None
         self._confirmations = load_confirmations(store)
         self._artifacts = load_artifacts(store)
+        self._ended: Ended | None = None
         for trial in store.trials():
             self.add(trial)
 
@@ -99,10 +102,15 @@ class Ledger:
         save_artifact(self._store, trial.recipe, record)
         self._artifacts[trial.recipe.id] = record
 
+    def end(self, ended: Ended | None) -> None:
+        """Keep why the run ended; None: it goes on."""
+        save_ended(self._store, ended)
+        self._ended = ended
+
     def outcome(self) -> Outcome:
         """What follows so far. Raises InputError when not even the baseline was scored."""
         scored = {recipe_id for recipe_id, trial in self._by_recipe.items() if trial.accuracy}
-        return outcome_of(
+        found = outcome_of(
             self.facts,
             self._trials,
             self.front,
@@ -110,3 +118,4 @@ class Ledger:
             {name: record for name, record in self._artifacts.items() if name in scored},
             self.certainty,
         )
+        return replace(found, ended=self._ended)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from common.errors import InputError
@@ -15,13 +15,13 @@ from search.configuration.options import with_engine
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
-from search.outcome import ArtifactRecord, Confirmation, Outcome
+from search.outcome import ArtifactRecord, Confirmation, Ended, Outcome
 from search.record_json import RecordFormat
 from search.records.study_store import StudyStore
-from search.trial import Trial
+from search.trial import Trial, TrialAccuracy
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
-_CONFIGURATION = "configuration"
+_CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
 FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db", "nni_port"}
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
@@ -48,6 +48,7 @@ class RunFacts:
 
 _FACTS_FORMAT = RecordFormat(RunFacts, "record of its set-up")
 _CONFIRMATION_FORMAT = RecordFormat(Confirmation, "record of a confirmation")
+_ENDED_FORMAT = RecordFormat(Ended, "record of its end")
 _ARTIFACT_FORMAT = RecordFormat(ArtifactRecord, "record of an artifact")
 
 
@@ -121,6 +122,27 @@ def load_elapsed(store: StudyStore) -> float:
     return float(store.recall(_ELAPSED) or 0.0)
 
 
+def save_ended(store: StudyStore, ended: Ended | None) -> None:
+    """Keep why the run ended; None: it goes on."""
+    store.remember(_ENDED, _ENDED_FORMAT.write(ended) if ended else "")
+
+
+def load_ended(store: StudyStore) -> Ended | None:
+    """Why the run ended; None while it goes on, and where it was not kept."""
+    text = store.recall(_ENDED)
+    return _ENDED_FORMAT.read(text) if text else None
+
+
+def save_taken_over(store: StudyStore, trials: int) -> None:
+    """Keep how many of the run's trials another one measured."""
+    store.remember(_TAKEN_OVER, str(trials))
+
+
+def load_taken_over(store: StudyStore) -> int:
+    """How many of the run's trials another one measured."""
+    return int(store.recall(_TAKEN_OVER) or 0)
+
+
 def save_confirmation(store: StudyStore, recipe: Recipe, confirmation: Confirmation) -> None:
     """Keep what the confirm set said of a recipe."""
     store.remember(_CONFIRMATION + recipe.id, _CONFIRMATION_FORMAT.write(confirmation))
@@ -134,6 +156,18 @@ def load_confirmations(store: StudyStore) -> dict[str, Confirmation]:
 def save_artifact(store: StudyStore, recipe: Recipe, record: ArtifactRecord) -> None:
     """Keep what came of exporting a recipe."""
     store.remember(_ARTIFACT + recipe.id, _ARTIFACT_FORMAT.write(record))
+
+
+def judged(
+    accuracy: TrialAccuracy | Confirmation, baseline: TrialAccuracy | Confirmation, facts: RunFacts
+) -> Confirmation:
+    """What the confirm set says of a recipe, where the original has this accuracy there."""
+    limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
+    groups = find_group_limits(facts.group_budget, baseline.groups)
+    broken = groups and groups.broken(accuracy.groups)
+    return Confirmation(
+        rate=accuracy.rate, within_budget=limit.keeps(accuracy.rate) and not broken, groups=accuracy.groups
+    )
 
 
 def load_artifacts(store: StudyStore) -> dict[str, ArtifactRecord]:
@@ -159,12 +193,19 @@ def find_trial(outcome: Outcome, wanted: str | None) -> Trial:
 
 
 def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) -> Outcome:
-    """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`."""
+    """What follows from these trials, with the store's confirmations and artifacts; errors as for `read_outcome`.
+
+    Where the facts have other budgets than the store's, confirmations are judged by those.
+    """
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
     confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
+    baseline, before = confirmations.get(trials[0].recipe.id) if trials else None, load_facts(store)
+    if baseline and (facts.wer_budget, facts.group_budget) != (before.wer_budget, before.group_budget):
+        confirmations = {name: judged(record, baseline, facts) for name, record in confirmations.items()}
     artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
     certainty = certainty_of(facts, trials, confirmations)
-    return outcome_of(facts, trials, front(trials, certainty), confirmations, artifacts, certainty)
+    found = outcome_of(facts, trials, front(trials, certainty), confirmations, artifacts, certainty)
+    return replace(found, ended=load_ended(store))
 
 
 def certainty_of(

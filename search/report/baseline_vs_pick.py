@@ -245,6 +245,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
             f"{_recipes(unevaluated)} within the limits without a WER: rejected on {outcome.repriced_from}. "
             f"A search for {outcome.device} may find a better one."
         )
+    found += _stopped_too_early(outcome)
     for set_name, count in (
         (outcome.speech, outcome.broken_lines),
         (outcome.confirm_speech, outcome.confirm_broken_lines),
@@ -252,6 +253,20 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
         if count:
             found.append(f"{count} broken line{'s' if count > 1 else ''} of {set_name} skipped: not part of any WER.")
     return tuple(found)
+
+
+def _stopped_too_early(outcome: Outcome) -> list[str]:
+    """What another budget would have let go on."""
+    hopeful = sum(
+        trial.state == "stopped" and trial.accuracy is not None and all(over <= 0 for over in trial.violations.values())
+        for trial in outcome.trials
+    )
+    if not hopeful or "wer_budget" not in outcome.asked_before:
+        return []
+    return [
+        f"{_recipes(hopeful)} perhaps within the budget now, but the run stopped them early, as over its own of "
+        f"{outcome.asked_before['wer_budget']}: only a search can tell (--start-from this run)."
+    ]
 
 
 def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
@@ -290,9 +305,13 @@ def provenance(outcome: Outcome) -> str | None:
     """Where the numbers of a repriced run come from; None for a run of its own."""
     if outcome.repriced_from is None:
         return None
+    asked = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in outcome.asked_before.items())
+    if outcome.repriced_from == outcome.device and asked:
+        return f"Answered anew from what a run measured that was asked for {asked}; what was not measured is not known."
     return (
         f"Repriced for {outcome.device} from a run made for {outcome.repriced_from}: WER, confirmation and files are "
         f"that run's; latency, energy, occupancy, limits, front and pick are those of {outcome.device}."
+        f"{f' It was asked for {asked}.' if asked else ''}"
     )
 
 

@@ -17,6 +17,7 @@ from search.limits.group_budget import MIN_WORDS
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import budget, compare, problems, provenance, shown_trial
 from search.report.csv_files import trials_frame
+from search.report.ended import ended_sentence
 from search.report.figures import convergence_figure, front_figure, groups_figure, sensitivity_figure, wer_view
 from search.report.group_and_silence_notes import group_rows
 
@@ -55,6 +56,7 @@ def render_report(
         budget=budget(outcome),
         comparisons=compare(outcome),
         problems=problems(outcome),
+        ended=ended_sentence(outcome),
         trials=sorted(outcome.trials, key=lambda trial: trial.number),
         artifact_trials=[trial for trial in outcome.trials if trial.recipe.id in outcome.artifacts],
         rows=frame.set_index("trial").to_dict("index"),

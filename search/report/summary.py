@@ -11,6 +11,7 @@ from rich.text import Text
 
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import compare, problems, provenance, shown_trial
+from search.report.ended import ended_sentence
 from search.trial import Trial
 
 
@@ -21,6 +22,8 @@ def print_summary(outcome: Outcome, console: Console, *, folder: Path) -> None:
         console.print(Text(origin))
     console.print(_table(outcome))
     console.print(Text(f"Recipe {pick.recipe.id}: {pick.recipe.summary()}"))
+    if ended := ended_sentence(outcome):
+        console.print(Text(ended))
     for problem in problems(outcome):
         console.print(Text(f"Note: {problem}", style="yellow"))
     console.print(Text(f"{_counts(outcome)} The front of {len(outcome.front)} is in {folder / 'pareto.csv'},"))
@@ -38,6 +41,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "model": outcome.model,
         "device": outcome.device,
         "repriced_from": outcome.repriced_from,
+        "asked_before": outcome.asked_before,
         "speech": outcome.speech,
         "confirm_speech": outcome.confirm_speech,
         "wer_limit": outcome.wer_limit.wer,
@@ -48,6 +52,7 @@ def outcome_values(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "recommended": values(outcome.recommended),
         "least_violating": values(outcome.least_violating),
         "problems": list(problems(outcome)),
+        "ended": outcome.ended and asdict(outcome.ended) | {"sentence": ended_sentence(outcome)},
     }
 
 

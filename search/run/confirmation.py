@@ -5,11 +5,8 @@ from typing import Protocol
 
 from common.errors import EvaluationError
 from compression.recipe.recipe import Recipe
-from search.limits.budget import WerBudget
-from search.limits.group_budget import find_group_limits
-from search.outcome import Confirmation
 from search.records.ledger import Ledger
-from search.records.run_records import RunFacts
+from search.records.run_records import judged
 from search.run.interrupts import Interruption
 from search.trial import Trial, TrialAccuracy
 
@@ -48,13 +45,3 @@ def confirm(ledger: Ledger, measure: Measure, watcher: Watcher, interruption: In
             baseline = ledger.confirmation(ledger.trials[0])
             ledger.confirm(trial, judged(accuracy, baseline or accuracy, ledger.facts))
     return not interruption.asked
-
-
-def judged(accuracy: TrialAccuracy, baseline: TrialAccuracy | Confirmation, facts: RunFacts) -> Confirmation:
-    """What the confirm set says of a recipe, where the original has this accuracy."""
-    limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
-    groups = find_group_limits(facts.group_budget, baseline.groups)
-    broken = groups and groups.broken(accuracy.groups)
-    return Confirmation(
-        rate=accuracy.rate, within_budget=limit.keeps(accuracy.rate) and not broken, groups=accuracy.groups
-    )

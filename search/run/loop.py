@@ -9,9 +9,10 @@ from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.engines.archive import Judged
 from search.engines.base import Engine, Proposal
-from search.outcome import Outcome
+from search.outcome import EndReason, Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
+from search.run.own_recipes import OwnRecipes
 from search.run.screening import Candidate, Screening
 from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Baseline
@@ -22,6 +23,9 @@ MAX_UNSCORED = 300
 """Proposals in a row that are known or rejected, after which the space counts as used up."""
 MAX_DEATHS = 2
 """How often a recipe may end the process that scores it before it counts as failed."""
+
+OWN = "given by --try"
+"""The note of a trial of the user's own recipe."""
 
 
 class Scorer(Protocol):
@@ -58,7 +62,8 @@ class Watcher(Protocol):
 class Run:
     """The search of one run; a new one and its continuations share the engine's store.
 
-    With `screening` a recipe is judged by divergence first, and may wait for its WER while others are judged.
+    With `screening` a recipe is judged by divergence first, and may wait for its WER while others are judged. `own`
+    recipes come right after the original, and have a WER whatever their divergence is.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -72,6 +77,7 @@ class Run:
         watcher: Watcher,
         interruption: Interruption,
         screening: Screening | None = None,
+        own: OwnRecipes | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
         self._space = space
@@ -82,23 +88,30 @@ class Run:
         self._watcher = watcher
         self._interruption = interruption
         self._screening = screening
+        self._own = own
         self._max_unscored = max_unscored
 
-    def search(self, budget: TimeBudget) -> bool:
-        """Try recipes until the budget is used up; False when the user interrupted it."""
-        unscored: int | None = 0
+    def search(self, budget: TimeBudget) -> EndReason:
+        """Try recipes until the budget is used up, nothing new comes or the user interrupts: which of them."""
+        unscored, reason = 0, self._reason_to_end(budget)
         with self._interruption.caught():
-            while not self._interruption.asked and unscored is not None and unscored < self._max_unscored:
-                if budget.is_over(self._clock.elapsed_s):
-                    break
+            while reason is None:
                 brought = self._step()
-                unscored = None if brought is None else 0 if brought else unscored + 1
+                unscored = 0 if brought else unscored + 1
+                is_exhausted = brought is None or unscored >= self._max_unscored
+                reason = "exhausted" if is_exhausted else self._reason_to_end(budget)
             if self._screening:
                 self._close(self._screening)
-        return not self._interruption.asked
+        return "interrupted" if self._interruption.asked else reason
+
+    def _reason_to_end(self, budget: TimeBudget) -> EndReason | None:
+        return "interrupted" if self._interruption.asked else budget.used_up(self._clock.elapsed_s)
 
     def _step(self) -> bool | None:
         """One recipe; whether something was measured of it, None when the engine has no further one."""
+        own = self._own.next(self._ledger) if self._own else None
+        if self._own and own:
+            return self._try(self._own, own)
         due = self._screening.next_to_score() if self._screening else None
         if due:
             return self._finish(due.proposal, due.recipe, due)
@@ -113,6 +126,33 @@ class Run:
         if self._screening and self._ledger.trials and not self._scorer.rejection(recipe):
             return self._judge(self._screening, proposal, recipe)
         return self._finish(proposal, recipe)
+
+    def _try(self, own: OwnRecipes, recipe: Recipe) -> bool:
+        """Score one of the user's own recipes, in the space or not."""
+        number, deaths = len(self._ledger.trials), own.deaths(recipe)
+        self._watcher.started(number, recipe)
+        own.begin(recipe)
+        try:
+            scored = self._given_up(number, recipe, deaths) if deaths >= MAX_DEATHS else self._own_trial(number, recipe)
+        except KeyboardInterrupt:
+            own.put_back(recipe)
+            raise
+        trial = self._engine.add(replace(scored, note="; ".join(filter(None, (scored.note, OWN)))))
+        if self._screening:
+            self._screening.know(recipe, trial.objective, trial.divergence)
+        self._record(trial)
+        return True
+
+    def _own_trial(self, number: int, recipe: Recipe) -> Trial:
+        started, divergence = perf_counter(), None
+        if self._screening and not self._scorer.rejection(recipe):
+            try:  # as if it cost nothing: so nothing beats it, and all clips are heard
+                divergence = self._screening.divergence(recipe, 0.0)
+            except (CompressionError, EvaluationError) as error:
+                return self._scorer.failed(number, recipe, str(error))
+        judging_s = perf_counter() - started
+        trial = self._scorer.score(number, recipe, self._baseline, divergence)
+        return replace(trial, seconds=trial.seconds + judging_s)
 
     def _judge(self, screening: Screening, proposal: Proposal, recipe: Recipe) -> bool:
         """Measure the divergence; the recipe then waits for its WER, or is stopped, and so are those that it beats."""
@@ -152,17 +192,20 @@ class Run:
 
     def _keep(self, proposal: Proposal, trial: Trial) -> bool:
         self._engine.tell(proposal, trial)
+        self._record(trial)
+        return trial.state in SCORED
+
+    def _record(self, trial: Trial) -> None:
+        """Know a trial that the engine has kept."""
         self._ledger.add(trial)
         self._clock.save()
         self._watcher.finished(self._ledger.outcome(), self._clock.elapsed_s)
-        return trial.state in SCORED
 
     def _scored(self, proposal: Proposal, recipe: Recipe, candidate: Candidate | None) -> Trial:
         """The proposal's trial; one that ended the process too often is not tried again."""
         self._watcher.started(proposal.number, recipe)
         if proposal.deaths >= MAX_DEATHS:
-            note = f"not tried again: it ended the process {proposal.deaths} times (out of memory?)"
-            return self._scorer.failed(proposal.number, recipe, note)
+            return self._given_up(proposal.number, recipe, proposal.deaths)
         self._engine.begin(proposal, recipe)
         divergence = candidate.judged.divergence if candidate else None
         try:
@@ -171,6 +214,10 @@ class Run:
             self._engine.put_back(proposal)
             raise
         return replace(trial, seconds=trial.seconds + candidate.seconds) if candidate else trial
+
+    def _given_up(self, number: int, recipe: Recipe, deaths: int) -> Trial:
+        note = f"not tried again: it ended the process {deaths} times (out of memory?)"
+        return self._scorer.failed(number, recipe, note)
 
     def _close(self, screening: Screening) -> None:
         """Score what would be the pick; what still waits ends without a WER, unless the user goes on later."""

@@ -53,6 +53,7 @@ class Screening:
         self._confidence = confidence
         self._waiting: dict[str, Candidate] = {}
         self._scores_front = False
+        self._before = max(1, len(ledger.trials))
         for trial in ledger.trials:
             self.know(trial.recipe, trial.objective, trial.divergence)
 
@@ -120,8 +121,8 @@ class Screening:
 
     @property
     def _share_of_scoring(self) -> float:
-        """Of the time of all trials, that of those which were scored."""
-        trials = self._ledger.trials[1:]
+        """Of the time of this session's trials, that of those which were scored."""
+        trials = self._ledger.trials[self._before :]
         scoring_s = sum(trial.seconds for trial in trials if trial.accuracy)
         all_s = sum(trial.seconds for trial in trials) + sum(c.seconds for c in self._waiting.values())
         return scoring_s / all_s if all_s else 0.0

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Literal
 
 from search.records.ledger import Ledger
 from search.records.run_records import load_elapsed, save_elapsed
@@ -54,18 +55,18 @@ class TimeBudget:
     end: End
     confirm_share: float
 
-    def is_over(self, elapsed_s: float) -> bool:
-        """Whether the run has its trials, or another one would take time that confirming and exporting need."""
+    def used_up(self, elapsed_s: float) -> Literal["time", "trials"] | None:
+        """What is, if the run has its trials, or another one would take time that confirming and exporting need."""
         scored = self.ledger.scored
         if not scored:
-            return False
+            return None
         if self.end.trials is not None and len(scored) >= self.end.trials:
-            return True
+            return "trials"
         if self.end.seconds is None:
-            return False
+            return None
         next_trial_s = fmean(trial.seconds for trial in scored)
         kept_s = min(self._confirmation_s + self._export_s, MOST_KEPT * self.end.seconds)
-        return elapsed_s + next_trial_s + kept_s > self.end.seconds
+        return "time" if elapsed_s + next_trial_s + kept_s > self.end.seconds else None
 
     @property
     def _confirmation_s(self) -> float:

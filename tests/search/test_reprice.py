@@ -24,6 +24,7 @@ from evaluators.costs.price import price
 from search.cli import main
 from search.commands.report import write_report_again
 from search.configuration.config import SearchConfig
+from search.limits.verdict import Budgets, Judge
 from search.records.folder import RunFolder
 from search.records.study_store import StudyStore
 from search.reprice import Target, reprice
@@ -244,6 +245,75 @@ def test_a_profile_without_power_has_no_energy(run, tmp_path, capsys):
     assert table["energy_mj"].isna().all()
     priced = table["latency_ms"].notna()
     assert table["note"][priced].str.contains("no energy: the device profile has no power").all()
+
+
+def asked_anew(run: RunFolder, before: str, **flags: object) -> Target:
+    return replace(target(run, "imx8mplus", **flags), run_budgets=Budgets(wer=before))
+
+
+@pytest.mark.parametrize("gamma", [0, 10, 35, 80])
+def test_another_budget_is_judged_in_whole_errors(gamma, run, trials):
+    found = tuple(reprice(trials, asked_anew(run, "+10%", wer_budget=f"+{gamma}%")))
+    original = trials[0].accuracy
+    allowed = original.rate.errors * (100 + gamma) // 100
+    for before, after in zip(trials, found, strict=True):
+        assert (after.state, after.accuracy, after.costs) == (before.state, before.accuracy, before.costs)
+        if after.state == "complete":
+            keeps_costs = all(over <= 0 for name, over in before.violations.items() if name != "wer")
+            assert after.feasible == (after.accuracy.rate.errors <= allowed and keeps_costs)
+        assert not (after.state != "complete" and after.feasible)
+
+
+def test_the_same_budget_changes_nothing(run, trials):
+    assert tuple(reprice(trials, asked_anew(run, "+10%", wer_budget="+10%"))) == trials
+
+
+def test_the_guard_of_short_windows_is_asked_again(run, trials):
+    """30 insertions where the original has none: over +10 %, of 168 errors, and within +900 %."""
+    counts = [replace(u, insertions=8 * (n % 4 == 0)) for n, u in enumerate(trials[0].accuracy.utterances)]
+    before = [replace(u, insertions=1) for u in trials[0].accuracy.utterances]
+    original = replace(trials[0], accuracy=replace(trials[0].accuracy, utterances=tuple(before)))
+    accuracy = replace(trials[1].accuracy or original.accuracy, utterances=tuple(counts))
+    judge = Judge.of(original.accuracy, Budgets(wer="+10%"))
+    finding = judge.window(accuracy, seed=0)
+    assert finding.violations["insertions"] > 0
+    violations = judge.violations(accuracy, "complete") | finding.violations
+    short = replace(trials[1], state="complete", accuracy=accuracy, violations=violations, note=f"x; {finding.note}")
+    _, same = reprice((original, short), asked_anew(run, "+11%", wer_budget="+10%"))
+    assert same.violations["insertions"] > 0
+    assert finding.note in same.note
+    _, laxer = reprice((original, short), asked_anew(run, "+10%", wer_budget="+900%"))
+    assert laxer.violations["insertions"] == 0
+    assert laxer.violations["run_on"] == violations["run_on"]
+    assert laxer.note.startswith("x")
+    assert "insertions" not in laxer.note
+
+
+def test_another_question_to_the_same_device(run, trials, capsys):
+    """With a much laxer budget some of what was stopped could be within it; confirmations are judged by it too."""
+    before = digests(run.path)
+    assert command("reprice", run.path, "--wer-budget", "+100%", "--confidence", 0.9, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert digests(run.path) == before
+    folder = run.path / "questions" / "confidence0.9_wer_budget+100"
+    assert {entry.name for entry in folder.iterdir()} == {*TABLES, "report.html", "reprice.toml"}
+    assert shown["asked_before"] == {"wer_budget": "+10%", "confidence": "0.5"}
+    assert shown["wer_limit"] == pytest.approx(2 * trials[0].accuracy.wer)
+    found = tuple(reprice(trials, asked_anew(run, "+10%", wer_budget="+100%")))
+    hopeful = [t for t in found if t.state == "stopped" and all(over <= 0 for over in t.violations.values())]
+    assert hopeful
+    (problem,) = (text for text in shown["problems"] if "stopped them early" in text)
+    assert problem.startswith(f"{len(hopeful)} recipe")
+    feasible = [t for t in found if t.feasible]
+    assert shown["recommended"]["objective"] <= min(t.objective for t in trials if t.feasible)
+    table = pd.read_csv(folder / "trials.csv")
+    assert set(table["trial"][table["feasible"]]) == {t.number for t in feasible}
+    assert "Answered anew from what a run measured" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_different_is_no_question(run, capsys):
+    assert command("reprice", run.path) == 2
+    assert "say what is to be different: --device, --wer-budget" in capsys.readouterr().err
 
 
 def test_needs_neither_torch_nor_the_model(run, tmp_path):

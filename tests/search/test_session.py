@@ -19,7 +19,7 @@ from search import scorer as module
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
 from search.scorer import Baseline, Scorer
-from search.session import _languages, _with_known_words, load_speech
+from search.session import Loaded, _check_unseen, _languages, _refuse, _with_known_words, changed_digests, load_speech
 from search.trial import TrialCosts
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 
@@ -41,6 +41,43 @@ def test_how_odd_audio_was_read_is_said(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith(f"note: audio file {tmp_path / 'a.wav'}: its header states no length")
     assert printed.out == ""
+
+
+def heard(*recordings: str) -> Any:
+    return SimpleNamespace(
+        name="set", utterances=tuple(SimpleNamespace(id=f"u-{name}", recording=name) for name in recordings)
+    )
+
+
+def test_recordings_without_transcripts_join_the_searchs_speech_once():
+    def joined(unlabelled: Any) -> list[str]:
+        loaded = SimpleNamespace(evaluator=SimpleNamespace(speech=heard("a", "b")), unlabelled=unlabelled)
+        return [u.recording for u in Loaded.speech_for_divergence.fget(loaded)]  # type: ignore[attr-defined]
+
+    assert joined(None) == ["a", "b"]
+    assert joined(heard("c", "b", "d")) == ["a", "b", "c", "d"]
+
+
+def test_a_recording_of_the_confirm_set_is_refused():
+    unlabelled = heard("c", "b")
+    with pytest.raises(InputError, match=r"holds 1 recordings that the search hears in set \(u-b\)"):
+        _check_unseen(heard("a", "b"), unlabelled, unlabelled.utterances, _refuse)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ({"model": "1"}, {"model": "1"}, []),
+        ({"model": "1"}, {"model": "2"}, ["model"]),
+        ({"model": "1"}, {"model": "1", "confirm": "3"}, []),  # not kept by an older version
+        ({"model": "1"}, {"model": "1", "unlabelled_sha256": "4"}, ["unlabelled_sha256"]),
+        ({"model": "1", "unlabelled_sha256": "4"}, {"model": "1"}, ["unlabelled_sha256"]),
+        ({"unlabelled_sha256": "4"}, {"unlabelled_sha256": "5"}, ["unlabelled_sha256"]),
+        ({"unlabelled_sha256": "4"}, {"unlabelled_sha256": "4"}, []),
+    ],
+)
+def test_which_digests_forbid_to_go_on(before, now, changed):
+    assert changed_digests(before, now) == changed
 
 
 def test_all_languages_of_the_speech_count():
@@ -84,6 +121,7 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
             deletions=0,
             substitutions=1,
             words=20,
+            speaker="",
         )
         for n, ending in enumerate(endings)
     ]
@@ -131,6 +169,7 @@ def scorer_of(
         evaluator=SimpleNamespace(evaluate=evaluate, groups=(), pairs=lambda _: pairs),
         confirm=SimpleNamespace(evaluate=evaluate),
         network=lambda _: None,
+        meter=None,
     )
     return Scorer(session)  # type: ignore[arg-type]
 

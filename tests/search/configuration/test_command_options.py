@@ -24,6 +24,8 @@ def test_search_has_a_flag_for_every_field_and_its_help():
     assert flags_of("search") == {f"--{name.replace('_', '-')}" for name in SearchOptions.model_fields} | {
         "--out",
         "--config",
+        "--try",
+        "--start-from",
         "--json",
         "--help",
     }
@@ -33,6 +35,8 @@ def test_reprice_has_the_flags_of_what_may_differ():
     assert flags_of("reprice") == {
         "--device",
         "--objective",
+        "--wer-budget",
+        "--confidence",
         "--max-size-mb",
         "--max-latency-ms",
         "--max-rtf",

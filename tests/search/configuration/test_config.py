@@ -194,3 +194,11 @@ def test_the_normaliser_is_kept_with_the_run(tmp_path):
     assert SearchConfig.build(None, LEAST).normaliser == "whisper"
     with pytest.raises(InputError, match="--normaliser .*'whisper', 'basic', 'none' or 'no-diacritics'.*'wisper'"):
         SearchConfig.build(None, LEAST | {"normaliser": "wisper"})
+
+
+def test_only_evolution_judges_recordings_without_transcripts(tmp_path):
+    least = {"model": "base", "device": "rpi4", "trials": 1, "unlabelled": tmp_path}
+    assert SearchConfig.build(None, least).unlabelled == tmp_path
+    for other in ({"engine": "steps"}, {"engine": "optuna"}, {"sampler": "tpe"}):
+        with pytest.raises(InputError, match="--unlabelled: the engine .* does not judge by divergence"):
+            SearchConfig.build(None, least | other)

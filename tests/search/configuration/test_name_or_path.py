@@ -20,6 +20,7 @@ EXAMPLES = {
     "space": "coarse",
     "data": "sample",
     "calibration": "sample-confirm",
+    "unlabelled": "sample",
 }
 
 

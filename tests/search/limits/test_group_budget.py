@@ -18,7 +18,7 @@ from search.limits.group_budget import (
     group_wer_budget,
     surely_over_group_budget,
 )
-from search.scorer import group_violation
+from search.limits.verdict import group_violation
 from search.trial import GroupErrors, Trial, UtteranceErrors
 from tests.search.conftest import make_rate
 

@@ -27,6 +27,7 @@ from search.run.confirmation import confirm
 from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import MAX_DEATHS, Run
+from search.run.own_recipes import OwnRecipes
 from search.run.time_budget import MEASURING_S, End, RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.genes import Value
@@ -175,12 +176,13 @@ class Process:
             clock=self.clock,
             watcher=world,
             interruption=self.interruption,
+            own=OwnRecipes(self.store),
             max_unscored=UNSCORED,
         )
 
     def search(self, end: End) -> bool:
         share = 0.5 if self.confirms else 0.0
-        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=share))
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=share)) != "interrupted"
 
     def confirm(self) -> bool:
         return confirm(self.ledger, self.world.confirm, self.world, self.interruption)

@@ -20,6 +20,7 @@ from search.records.run_records import read_outcome, save_facts
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
+from search.run.own_recipes import OwnRecipes
 from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
 from search.run.time_budget import End, RunClock, TimeBudget
 from tests.search.answers import answer, toy_space
@@ -74,11 +75,12 @@ class Process:
             watcher=world,
             interruption=Interruption(world.interrupted),
             screening=self.screening,
+            own=OwnRecipes(self.store),
         )
 
     def search(self, trials: int) -> bool:
         end = End(seconds=None, trials=trials)
-        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0))
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0)) != "interrupted"
 
 
 @pytest.fixture
