@@ -1,25 +1,21 @@
 """Everything that the trials of one run share, loaded and checked before the first of them."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from common.errors import InputError, UnknownNameError
 from common.files import sha256_of_text
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.allocation import Sensitivity
-from compression.recipe.dimensions import VOCABULARIES
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import unknown_words
-from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.load import LoadedModel
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
@@ -27,21 +23,19 @@ from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDiver
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
 from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.features import CachedFeatures
-from evaluators.speech.language import known_languages, language_of
-from evaluators.speech.noisy_speech import Mixing, with_noise
-from evaluators.speech.speech_set import SpeechSet, Utterance, load_speech_set, shared_recordings
-from runtime.cores import usable_cores
+from evaluators.speech.language import language_of
+from evaluators.speech.noisy_speech import with_noise
+from evaluators.speech.speech_set import SpeechSet, Utterance, shared_recordings
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits
 from search.limits.group_budget import MIN_WORDS
+from search.loading import Say, load_speech, open_model, use_threads
 from search.records.folder import RunFolder
 from search.records.run_records import RunFacts
 from search.space.genes import MEAN_BITS, VOCABULARY, Value
 from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
 
 Choices = Mapping[str, tuple[Value, ...]]
-Say = Callable[[str], None]
-"""Tells the user what is going on."""
 UNLABELLED, CLIPS = "unlabelled_sha256", "clips_sha256"
 GRID_FIELDS = ("group_size", "symmetric", "rounding")
 """Of a recipe: what decides, beside bits, how weights are rounded."""
@@ -360,41 +354,6 @@ def changed_digests(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
     return sorted(name for name in compared if before.get(name) != now.get(name))
 
 
-def open_model(name_or_path: str, say: Say) -> LoadedModel:
-    """`load_model` of what can also transcribe, which says what it left out. Raises InputError as that does."""
-    model = load_model(name_or_path)
-    if model.dimensions.n_vocab not in VOCABULARIES:
-        raise InputError(
-            f"{name_or_path} cannot transcribe: its {model.dimensions.n_vocab} tokens are none of Whisper's "
-            f"vocabularies {VOCABULARIES}"
-        )
-    if model.note:
-        say(f"Note: {model.note}")
-    return model
-
-
-def load_speech(  # noqa: PLR0913 - what speech sets can be told
-    path: Path,
-    model: LoadedModel,
-    *,
-    language: str | None,
-    skip_broken: bool,
-    mixing: Mixing | None = None,
-    is_transcribed: bool = True,
-) -> SpeechSet:
-    """A speech set in languages that a model knows, with noise if asked."""
-    speech = load_speech_set(
-        path,
-        language=language,
-        known_languages=known_languages(model.dimensions),
-        skip_broken=skip_broken,
-        is_transcribed=is_transcribed,
-    )
-    for note in speech.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return with_noise(speech, mixing)
-
-
 def _check_unseen(confirm: SpeechSet, speech: SpeechSet, heard: Sequence[Utterance], complain: Say) -> None:
     """`heard`: of the speech set, what the search is scored or calibrated on."""
     shared = shared_recordings(confirm.utterances, heard)
@@ -415,8 +374,3 @@ def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
         f"--group-budget {config.group_budget}: {evaluator.speech.name} has no group of at least {MIN_WORDS} words; "
         f"its groups: {listed}. Give a larger set, or leave the option out"
     )
-
-
-def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads; by default one per core that this process may use."""
-    torch.set_num_threads(threads or usable_cores())

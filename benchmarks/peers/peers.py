@@ -58,7 +58,7 @@ from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import MAX_DURATION_S, SpeechSet, Utterance
 from runtime.window import encoder_window_s
 from search.commands.baseline import read_recipe
-from search.session import load_speech
+from search.loading import load_speech
 
 PACKAGES = ("torch", "openai-whisper", "onnxruntime", "numpy", "faster-whisper", "ctranslate2", "pywhispercpp")
 """Whose versions are recorded."""

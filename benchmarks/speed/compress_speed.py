@@ -36,7 +36,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
 from search.configuration.name_or_path import speech_path
 from search.engines.proposals import DOWN, UP, starting_genes
-from search.session import load_speech, use_threads
+from search.loading import load_speech, use_threads
 from search.space.genes import MEAN_BITS
 from search.space.space import MEASURE, PRESETS, Space, common_bits, with_original
 

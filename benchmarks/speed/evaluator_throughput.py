@@ -31,7 +31,7 @@ from evaluators.costs.inventory import operations
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet
-from search.session import load_speech, use_threads
+from search.loading import load_speech, use_threads
 
 SHORT_WINDOW_S, FULL_WINDOW_S = 15.0, 30.0
 SGEMM_SIZE = 2048

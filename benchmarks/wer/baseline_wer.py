@@ -34,7 +34,7 @@ from evaluators.speech.audio import read_audio
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
-from search.session import load_speech, use_threads
+from search.loading import load_speech, use_threads
 
 WINDOW_S = 30.0
 

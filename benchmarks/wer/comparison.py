@@ -16,7 +16,7 @@ from evaluators.accuracy.word_errors import paired_difference
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
-from search.session import load_speech, use_threads
+from search.loading import load_speech, use_threads
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

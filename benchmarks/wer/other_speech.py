@@ -25,10 +25,10 @@ from evaluators.accuracy.evaluator import Evaluation, Evaluator
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
+from search.loading import load_speech, use_threads
 from search.records.folder import RunFolder
 from search.records.run_records import find_trial, read_outcome
 from search.records.study_store import StudyStore
-from search.session import load_speech, use_threads
 
 RESAMPLES = 5000
 WINDOW_S = 30.0

@@ -29,7 +29,7 @@ from compression.whisper.load import LoadedModel, load_model
 from compression.whisper.network import encode
 from evaluators.learning.calibration import calibrate, calibration_samples
 from evaluators.speech.features import CachedFeatures
-from search.session import load_speech, use_threads
+from search.loading import load_speech, use_threads
 
 
 class Clips:

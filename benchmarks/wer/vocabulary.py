@@ -32,7 +32,7 @@ from evaluators.accuracy.word_errors import normaliser_for
 from evaluators.costs.price import stored_bytes
 from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet
-from search.session import load_speech
+from search.loading import load_speech
 
 SIZES = (32768, 24576, 16384, 12288, 8192, 4096)
 RULES = ("words and speech", "words", "first")

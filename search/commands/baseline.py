@@ -20,7 +20,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from search.commands.groups import group_lines
 from search.commands.transcripts import check_transcripts_file, write_transcripts
-from search.session import load_speech, open_model, use_threads
+from search.loading import load_speech, open_model, use_threads
 
 
 @dataclass(frozen=True, kw_only=True)

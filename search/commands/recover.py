@@ -21,6 +21,7 @@ from evaluators.speech.speech_set import SpeechSet
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.search import Ending
 from search.engines.optuna_engine import OptunaEngine
+from search.loading import load_speech
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import check_configuration, find_trial
@@ -32,7 +33,7 @@ from search.run.interrupts import Interruption, say_beside
 from search.run.progress import Progress
 from search.run.time_budget import End, RunClock
 from search.scorer import Scorer
-from search.session import Session, load_speech, reopen_session
+from search.session import Session, reopen_session
 from search.trial import Trial
 
 

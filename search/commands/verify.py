@@ -25,8 +25,8 @@ from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Plan
 from search.artifacts import compressed, verification_values
 from search.commands.groups import group_lines
+from search.loading import load_speech, open_model, use_threads
 from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
-from search.session import load_speech, open_model, use_threads
 
 SHOWN_DIFFERENCES = 10
 

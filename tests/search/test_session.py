@@ -18,8 +18,9 @@ from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
+from search.loading import load_speech
 from search.scorer import Baseline, Scorer
-from search.session import Loaded, _check_unseen, _languages, _refuse, _with_known_words, changed_digests, load_speech
+from search.session import Loaded, _check_unseen, _languages, _refuse, _with_known_words, changed_digests
 from search.trial import TrialCosts
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 

@@ -13,7 +13,7 @@ from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.whisper.known_vocabulary import known_rows
 from compression.whisper.load import LoadedModel, load_model
-from search.session import open_model
+from search.loading import open_model
 from tests.networks import random_network
 from tests.strategies import small_dimensions
 
