@@ -119,8 +119,15 @@ def _taken(source: Source, session: Session, left_out: Counter[str]) -> Iterator
                 left_out["its divergence cannot be measured"] += 1
                 continue
             _take_weights(trial, source, session)
-            origin = f"taken over from trial {before.number} of {source.folder.path.name}"
-            yield replace(trial, note="; ".join(filter(None, (trial.note, origin))))
+            yield _noted(trial, source)
+
+
+def _noted(trial: Trial, source: Source) -> Trial:
+    """The trial with where it comes from; of the original nobody needs to know."""
+    if trial.number == source.trials[0].number:
+        return trial
+    origin = f"taken over from trial {trial.number} of {source.folder.path.name}"
+    return replace(trial, note="; ".join(filter(None, (trial.note, origin))))
 
 
 def _reason_against(before: Trial, now: Trial | None, source: Source, session: Session) -> str:
