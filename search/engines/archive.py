@@ -35,6 +35,10 @@ class Archive:
             kept = [other for other in self._front if not _is_better(judged, other.objective, other.divergence)]
             self._front = sorted([*kept, judged], key=lambda member: member.objective)
 
+    def exclude(self, recipe_id: str) -> None:
+        """A recipe that cannot be judged: it is in the archive from now on, and in nothing else."""
+        self._ids.add(recipe_id)
+
     @property
     def front(self) -> Sequence[Judged]:
         """Those for which nothing cheaper or equal is as near to the original, cheapest first."""

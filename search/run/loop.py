@@ -164,6 +164,7 @@ class Run:
         try:
             divergence = screening.divergence(recipe, objective)
         except (CompressionError, EvaluationError) as error:
+            screening.know(recipe, objective, None)
             return self._keep(proposal, self._scorer.failed(proposal.number, recipe, str(error)))
         except KeyboardInterrupt:
             self._engine.put_back(proposal)

@@ -58,7 +58,9 @@ class Screening:
             self.know(trial.recipe, trial.objective, trial.divergence)
 
     def know(self, recipe: Recipe, objective: float, divergence: Divergence | None) -> None:
-        """Take up what was judged before, where the space has it."""
+        """Take up what has a trial already: judged, where the space has it, or not to be proposed again."""
+        if divergence is None:
+            self._archive.exclude(recipe.id)
         genes = self._space.encode(recipe) if divergence and recipe.recovery is None else None
         if genes is not None and divergence:
             self._archive.add(Judged(recipe_id=recipe.id, genes=genes, objective=objective, divergence=divergence))
