@@ -15,11 +15,12 @@ from evaluators.accuracy.normaliser_names import counted_units
 from search.certainty import Estimate
 from search.limits.group_budget import MIN_WORDS
 from search.outcome import Outcome
-from search.report.baseline_vs_pick import budget, compare, problems, provenance, shown_trial
+from search.report.baseline_vs_pick import budget, compare, provenance, shown_trial
 from search.report.csv_files import trials_frame
 from search.report.ended import ended_sentence
 from search.report.figures import convergence_figure, front_figure, groups_figure, sensitivity_figure, wer_view
 from search.report.group_and_silence_notes import group_rows
+from search.report.problems import problems
 
 GENES = {
     "mean_weight_bits": "mean weight bits",

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from search.outcome import Outcome
-from search.report.baseline_vs_pick import compare, problems, provenance, shown_trial
+from search.report.baseline_vs_pick import compare, provenance, shown_trial
 from search.report.ended import ended_sentence
+from search.report.problems import problems
 from search.trial import Trial
 
 

@@ -13,8 +13,8 @@ from evaluators.costs import inventory
 from evaluators.costs.price import price
 from evaluators.flops_check import count_flops
 from search.outcome import ArtifactFigures, ArtifactRecord, Outcome
-from search.report.baseline_vs_pick import problems
 from search.report.csv_files import trials_frame
+from search.report.problems import problems
 from tests.networks import random_network
 from tests.strategies import small_dimensions
 

@@ -14,11 +14,12 @@ from scipy.stats import norm
 from evaluators.accuracy.error_rate import ErrorRate, GroupKey
 from search.limits.budget import CostLimits
 from search.outcome import ArtifactRecord, Outcome
-from search.report.baseline_vs_pick import compare, problems
+from search.report.baseline_vs_pick import compare
 from search.report.csv_files import artifacts_frame, trials_frame
 from search.report.figures import convergence_figure, front_figure, groups_figure
 from search.report.group_and_silence_notes import group_rows
 from search.report.page import render_report, varying_genes, write_report
+from search.report.problems import problems
 from search.report.summary import outcome_values, print_summary
 from search.trial import UNEVALUATED, GroupErrors
 
