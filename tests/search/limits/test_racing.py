@@ -18,7 +18,7 @@ from search.trial import UtteranceErrors
 
 WORDS = 10
 SPEAKERS, EACH = 20, 4
-RUNS = 200
+RUNS = 100
 Utterances = list[UtteranceErrors]
 Errors = np.ndarray
 PAIRS = st.lists(st.tuples(st.integers(0, WORDS), st.integers(0, WORDS)), min_size=2, max_size=4)
