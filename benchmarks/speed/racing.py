@@ -82,7 +82,7 @@ def over(race: Race) -> Flags:
 
 
 def _is_over_so_far(race: Race, end: int) -> bool:
-    return wer_violation(race.scored[:end], dict(race.baseline), wer_limit=race.limit) > 0
+    return wer_violation(race.scored[:end], race.baseline, wer_limit=race.limit) > 0
 
 
 def under(race: Race) -> Flags:
@@ -167,7 +167,7 @@ def replay(trials: Sequence[Sequence[Pair]], size: int, each: int, draws: int) -
     """By budget and rule, the results of all trials, each on sets of its own."""
     rng = random.Random(0)
     found: dict[tuple[str, str], list[Result]] = {}
-    for pairs in trials * draws:
+    for pairs in [trial for _ in range(draws) for trial in trials]:
         drawn = draw(speakers_of(pairs, each), size, rng)
         blocks = dealt([candidate for candidate, _ in drawn], BLOCK, rng)
         baseline = {original.id: original for _, original in drawn}

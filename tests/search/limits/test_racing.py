@@ -5,8 +5,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import permutations
 from math import inf, log, prod
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ WORDS = 10
 SPEAKERS, EACH = 20, 4
 RUNS = 100
 Utterances = list[UtteranceErrors]
-Errors = np.ndarray
+Errors = npt.NDArray[Any]
 PAIRS = st.lists(st.tuples(st.integers(0, WORDS), st.integers(0, WORDS)), min_size=2, max_size=4)
 
 
