@@ -18,7 +18,7 @@ Over: x = errors - predicted, at least -predicted, so nothing is assumed about h
 x = predicted - errors, where an utterance not yet heard is taken to have no more errors than words: a transcript that
 runs on may break that, so what is surely under is still to be scored on the whole set before anything rests on it.
 
-Orders that spread speakers over the blocks (`evaluators.accuracy.blocks.dealt`) are random orders where everybody speaks
+Orders that spread speakers over the blocks (`evaluators.accuracy.blocks.dealt`) are random where everybody speaks
 once; where they are not, the rate of wrong decisions is measured (`tests/search/limits/test_racing.py`,
 `benchmarks/speed/racing.py`).
 """
