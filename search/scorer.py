@@ -174,13 +174,11 @@ class Scorer:
         return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), note
 
     def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
-        rng = self._rng()
-
         def should_stop(counts: Sequence[ErrorCounts]) -> str | None:
             if baseline is None:
                 return None
             scored = [utterance_errors(utterance_counts) for utterance_counts in counts]
-            reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit, rng=rng)
+            reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit)
             if reason or baseline.group_limits is None:
                 return reason
             return surely_over_group_budget(scored, self._members, baseline.group_limits)

@@ -16,6 +16,7 @@ from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.techniques.compressed import Compressed
 from compression.whisper.network import encode
+from evaluators.accuracy.blocks import dealt
 from evaluators.accuracy.decoding import Hypothesis, decode, joined
 from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of
 from evaluators.accuracy.hearing import Hearing
@@ -88,9 +89,9 @@ class Evaluation:
 class Evaluator:
     """Scores networks of one model family on one speech set.
 
-    Utterances are scored in blocks, in an order shuffled by `seed`, so that the blocks done so far represent the
-    whole set. The number of torch's threads is the caller's. `words`: of each utterance's reference, by id;
-    `normaliser`: the name of what the texts go through, by the user's choice.
+    Utterances are scored in blocks, `dealt` by `seed`, so that the blocks done so far represent the whole set. The
+    number of torch's threads is the caller's. `words`: of each utterance's reference, by id; `normaliser`: the
+    name of what the texts go through, by the user's choice.
     Raises InputError when the model cannot transcribe the set's languages or no reference has words.
     """
 
@@ -117,8 +118,7 @@ class Evaluator:
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
         self._encoder_outputs: LRUCache[_EncoderEntry, Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
         self._energies: dict[str, Floats] = {}
-        order = random.Random(seed).sample(speech.utterances, len(speech.utterances))
-        self._blocks = [order[first : first + block_size] for first in range(0, len(order), block_size)]
+        self._blocks = dealt(speech.utterances, block_size, random.Random(seed))
 
     def evaluate(
         self,

@@ -81,7 +81,7 @@ def surely_over_group_budget(
 ) -> str | None:
     """Why a candidate cannot keep the group budget any more, whatever the rest brings, or None while it may.
 
-    `members`: by group, the ids of its utterances. There is no bootstrap as for the whole set: with many
+    `members`: by group, the ids of its utterances. There is no test as for the whole set: with many
     groups some would look hopeless by chance.
     """
     for group in limits.judged(limits.original):

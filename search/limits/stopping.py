@@ -1,52 +1,33 @@
 """When a candidate's evaluation may end early: once it is surely over the WER budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from search.limits.budget import WerLimit
+from search.limits.racing import ALPHA, SURE, evidence_over
 from search.trial import UtteranceErrors
-
-MIN_UTTERANCES = 16
-"""Fewer utterances say too little for the bootstrap."""
-CONFIDENCE = 0.995
-RESAMPLES = 2000
 
 
 def surely_over_budget(
-    scored: Sequence[UtteranceErrors],
-    baseline: dict[str, UtteranceErrors],
-    *,
-    wer_limit: WerLimit,
-    rng: np.random.Generator,
+    scored: Sequence[UtteranceErrors], baseline: Mapping[str, UtteranceErrors], *, wer_limit: WerLimit
 ) -> str | None:
-    """Why a candidate cannot keep within `wer_limit`, that of the whole set, any more, or None while it may.
+    """Why a candidate will not keep within `wer_limit`, that of the whole set, or None while it may.
 
-    Certain: its errors so far are already more than the limit allows on the whole set. Confident: when it is
-    compared with the baseline on the utterances that both have, its excess over the limit, relative to the
-    baseline's WER, is above zero in 99.5 % of bootstrap resamples of utterances (paired, one-sided).
-    `baseline` holds the baseline's errors of every utterance by id.
+    Certain: its errors so far are already more than the limit allows on the whole set. Sure: they are over the limit's
+    share of what was heard, and of candidates within the limit at most ALPHA are ever called over, however often this
+    is asked (`search.limits.racing`). `scored`: in the order heard. `baseline`: the original's errors by id.
     """
-    if not wer_limit.allows(sum(scored_utterance.errors for scored_utterance in scored)):
+    if not wer_limit.allows(sum(utterance.errors for utterance in scored)):
         return f"over the budget after {len(scored)} of {len(baseline)} utterances, whatever the rest"
-    if len(scored) < MIN_UTTERANCES:
+    if wer_violation(scored, baseline, wer_limit=wer_limit) <= 0:
         return None
-    baseline_total = sum(utterance.errors for utterance in baseline.values())
-    if not baseline_total:
-        return None
-    ratio = float(wer_limit.rate * wer_limit.words / baseline_total)
-    excess = np.array(
-        [scored_utterance.errors - ratio * baseline[scored_utterance.id].errors for scored_utterance in scored]
-    )
-    resampled = excess[rng.integers(len(excess), size=(RESAMPLES, len(excess)))].sum(1)
-    if np.quantile(resampled, 1 - CONFIDENCE) > 0:
-        return f"over the budget after {len(scored)} of {len(baseline)} utterances with {CONFIDENCE:.1%} confidence"
+    if evidence_over(scored, baseline, wer_limit=wer_limit)[-1] >= SURE:
+        return f"over the budget after {len(scored)} of {len(baseline)} utterances with {1 - ALPHA:.0%} confidence"
     return None
 
 
 def wer_violation(
-    scored: Sequence[UtteranceErrors], baseline: dict[str, UtteranceErrors], *, wer_limit: WerLimit
+    scored: Sequence[UtteranceErrors], baseline: Mapping[str, UtteranceErrors], *, wer_limit: WerLimit
 ) -> float:
     """How far the WER is over its limit, relative to it; on a part of the set, over the limit's share there.
 

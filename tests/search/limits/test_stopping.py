@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.limits.budget import WerLimit
-from search.limits.stopping import MIN_UTTERANCES, surely_over_budget, wer_violation
+from search.limits.racing import ALPHA
+from search.limits.stopping import surely_over_budget, wer_violation
 from search.trial import UtteranceErrors
 
 
@@ -27,9 +28,9 @@ def limit_of(baseline: list[int], rate: Fraction) -> WerLimit:
     return WerLimit(rate=rate, words=10 * len(baseline))
 
 
-def reason(candidate: list[int], baseline: list[int], rate: Fraction, *, seen: int, seed: int = 0) -> str | None:
-    rng, limit = np.random.default_rng(seed), limit_of(baseline, rate)
-    return surely_over_budget(utterances(candidate)[:seen], by_id(baseline), wer_limit=limit, rng=rng)
+def reason(candidate: list[int], baseline: list[int], rate: Fraction, *, seen: int) -> str | None:
+    limit = limit_of(baseline, rate)
+    return surely_over_budget(utterances(candidate)[:seen], by_id(baseline), wer_limit=limit)
 
 
 @pytest.mark.parametrize(("errors", "stops"), [(10, False), (11, True)])
@@ -43,23 +44,23 @@ def test_certain_is_more_errors_than_the_whole_set_allows(errors, stops):
 @given(
     errors=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15), limit=st.fractions(0, 1)
 )
-def test_with_few_utterances_only_certainty_counts(errors, limit):
+def test_on_the_whole_set_only_certainty_counts(errors, limit):
     candidate, baseline = (list(column) for column in zip(*errors, strict=True))
     over = sum(candidate) > limit * 10 * len(baseline)  # exactly: these are fractions
-    assert bool(reason(candidate, baseline, limit, seen=MIN_UTTERANCES - 1)) == over
+    assert bool(reason(candidate, baseline, limit, seen=len(baseline))) == over
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    baseline=st.lists(st.integers(0, 9), min_size=MIN_UTTERANCES, max_size=120),
+    baseline=st.lists(st.integers(0, 9), min_size=1, max_size=120),
     share=st.floats(0.1, 1),
     gamma=st.fractions(0, 1),
-    seed=st.integers(0, 2**32),
 )
-def test_a_candidate_like_the_baseline_is_never_stopped(baseline, share, gamma, seed):
+def test_a_candidate_like_the_baseline_is_never_stopped(baseline, share, gamma):
+    """Whatever the order: also where the hard utterances come first."""
     limit = (1 + gamma) * sum(baseline) / (10 * len(baseline))
     seen = max(1, round(share * len(baseline)))
-    assert reason(baseline, baseline, limit, seen=seen, seed=seed) is None
+    assert reason(baseline, baseline, limit, seen=seen) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -68,22 +69,22 @@ def test_twice_the_errors_are_stopped_long_before_the_end(seed):
     baseline = rng.poisson(1.0, 200).tolist()
     candidate = [2 * errors for errors in baseline]
     limit = Fraction(11 * sum(baseline), 20_000)
-    found = reason(candidate, baseline, limit, seen=60, seed=seed)
-    assert found == "over the budget after 60 of 200 utterances with 99.5% confidence"
+    found = reason(candidate, baseline, limit, seen=60)
+    assert found == "over the budget after 60 of 200 utterances with 95% confidence"
 
 
 def test_few_candidates_at_the_limit_are_stopped():
-    """Candidates that truly keep the budget are stopped less often than the confidence over four looks allows."""
+    """Candidates that truly keep the budget are stopped less often than the confidence allows, over four looks."""
     rng, stopped, runs = np.random.default_rng(1), 0, 200
-    for run in range(runs):
+    for _ in range(runs):
         baseline = rng.poisson(1.0, 100)
         candidate = rng.permutation(baseline)  # the same WER, other utterances
         looks = [
-            reason(candidate.tolist(), baseline.tolist(), Fraction(11 * int(baseline.sum()), 10_000), seen=s, seed=run)
+            reason(candidate.tolist(), baseline.tolist(), Fraction(11 * int(baseline.sum()), 10_000), seen=s)
             for s in (20, 40, 60, 80)
         ]
         stopped += any(looks)
-    assert stopped / runs < 0.05
+    assert stopped / runs <= ALPHA
 
 
 @pytest.mark.parametrize("limit", [Fraction(0), Fraction(5, 100)])
