@@ -8,13 +8,12 @@ adds up (HAWQ-V2, Dong et al. 2020), so the model is a sum of one non-negative s
 non-negative least squares to all that was judged.
 """
 
-from collections.abc import Callable, Sequence
-from math import exp, log
+from collections.abc import Callable
+from math import log
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import nnls
 
+from search.engines.additive_model import MIN_FITTED, AdditiveModel
 from search.engines.archive import Archive, Judged
 from search.engines.base import Proposal
 from search.engines.local_steps import Pricer
@@ -24,6 +23,8 @@ from search.space.genes import VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
+STEEP = 4.0
+"""Of `Evolution._rate`, before the front has a shape."""
 CHILDREN = 48
 """Of which one is measured."""
 AIMED = 0.7
@@ -41,14 +42,10 @@ JUMP = 0.15
 """How often a changed gene takes any value, instead of the next one."""
 RESTED = 25
 """Judgements between two fits of the model."""
-MIN_FITTED = 12
-"""Fewer say nothing about so many genes: then any child will do."""
 RANGE = 8.0
 """What diverges at most so many times as much as the budget allows is what the model is fitted to."""
 ATTEMPTS = 20
 """Rounds of children without one that is new and within the limits, after which all neighbours are looked through."""
-
-Floats = npt.NDArray[np.float64]
 
 
 class Evolution:
@@ -203,48 +200,3 @@ class Evolution:
         if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
             self._model.fit([pair for pair in self._archive.members() if pair[1] > 0], RANGE * self._target())
             self._fitted = count
-
-
-STEEP = 4.0
-"""Of `Evolution._rate`, before the front has a shape."""
-
-
-class AdditiveModel:
-    """Divergence as a sum of non-negative steps, one for each value of a gene beyond its first."""
-
-    def __init__(self, choices: dict[str, tuple[Value, ...]]) -> None:
-        self._choices = choices
-        self._steps = np.zeros(sum(len(values) - 1 for values in choices.values()))
-        self._spread = 1.0
-        self._least = 1e-4
-
-    def fit(self, pairs: Sequence[tuple[Genes, float]], most: float) -> None:
-        """To genes and their divergence (> 0), each weighted by its inverse: relative errors count.
-
-        What diverges by more than `most` would hide small steps in its own residual. It only tells about steps that
-        occur nowhere else: such a step costs at least the least that was seen with it.
-        """
-        rows, found = np.array([self._row(genes) for genes, _ in pairs]), np.array([d for _, d in pairs])
-        near = found <= most
-        if near.sum() < MIN_FITTED:
-            return
-        self._steps, _ = nnls(rows[near] / found[near, None], np.ones(near.sum()), maxiter=20 * rows.shape[1])
-        self._least = float(found.min())
-        ratios = np.log(np.maximum(rows[near] @ self._steps, self._least / 2) / found[near])
-        self._spread = float(np.std(ratios))
-        beyond, excess = rows[~near].astype(bool), np.maximum(found[~near] - rows[~near] @ self._steps, 0.0)
-        for step in np.flatnonzero(beyond.any(0) & ~rows[near].any(0)):
-            self._steps[step] = excess[beyond[:, step]].min()
-
-    def expected(self, genes: Genes) -> float:
-        """Nats a token, at least half of the least that was seen."""
-        return max(float(self._row(genes) @ self._steps), self._least / 2)
-
-    def drawn(self, genes: Genes, rng: np.random.Generator) -> float:
-        """The same, off by as much as the model was elsewhere: so that children are tried of which it knows little."""
-        return self.expected(genes) * exp(float(rng.normal(0.0, self._spread / 2)))
-
-    def _row(self, genes: Genes) -> Floats:
-        """1 for every step up to the gene's value, (steps,)."""
-        steps = [np.arange(1, len(values)) <= values.index(genes[name]) for name, values in self._choices.items()]
-        return np.concatenate(steps).astype(float)

@@ -7,8 +7,9 @@ import pytest
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from search.engines.additive_model import AdditiveModel
 from search.engines.archive import Archive, Judged
-from search.engines.evolution import AdditiveModel, Evolution
+from search.engines.evolution import Evolution
 from search.engines.optuna_engine import OptunaEngine
 from search.records.study_store import StudyStore
 from search.space.genes import Value
