@@ -19,7 +19,7 @@ MIN_JUDGED = 16
 """Before so many recipes were judged the front is a guess, and no transcript is worth its time."""
 SCORED_SHARE = 0.4
 """Of the time of a search, for transcripts."""
-GAP = 0.25
+GAP = 0.12
 """Of the log of divergence, between two recipes that are scored for the front's sake."""
 HOPELESS = 4.0
 """A recipe that diverges so many times as much as the budget allows is not scored."""
