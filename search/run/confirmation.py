@@ -28,12 +28,10 @@ def confirm(ledger: Ledger, measure: Measure, watcher: Watcher, interruption: In
     What was confirmed before is not scored again. What cannot be scored stays unconfirmed, and is tried again by the
     next session. The budget is relative to the original on the same speech: without that, nothing is confirmed.
     """
+    tried: set[int] = set()
     with interruption.caught():
-        for trial in ledger.baseline_and_front:
-            if ledger.confirmation(trial) is not None:
-                continue
-            if interruption.asked:
-                break
+        while not interruption.asked and (trial := _next(ledger, tried)):
+            tried.add(trial.number)
             watcher.confirming(trial)
             try:
                 accuracy = measure(trial.recipe)
@@ -45,3 +43,9 @@ def confirm(ledger: Ledger, measure: Measure, watcher: Watcher, interruption: In
             baseline = ledger.confirmation(ledger.trials[0])
             ledger.confirm(trial, judged(accuracy, baseline or accuracy, ledger.facts))
     return not interruption.asked
+
+
+def _next(ledger: Ledger, tried: set[int]) -> Trial | None:
+    """The first without a confirmation, of the front as it is now: each confirmation may change it."""
+    waiting = (t for t in ledger.baseline_and_front if ledger.confirmation(t) is None and t.number not in tried)
+    return next(waiting, None)
