@@ -10,7 +10,7 @@ DEMO_MODEL ?= tiny.en
 DEMO_DEVICE ?= imx8mplus
 # one word of the sample is 0.17 points: a tighter budget would be a matter of four words
 DEMO_WER_BUDGET ?= +50%
-DEMO_HOURS ?= 0.2
+DEMO_HOURS ?= 0.13
 DEMO_OPTIONS ?=
 
 .DEFAULT_GOAL := help
