@@ -101,7 +101,7 @@ class Beginning:
 
 
 def run_new_search(
-    beginning: Beginning, *, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool
+    beginning: Beginning = Beginning(), *, out: Path, config_file: Path | None, flags: dict[str, Any], as_json: bool
 ) -> None:
     """Start a run in a new folder and see it through."""
     started = monotonic()

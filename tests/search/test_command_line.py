@@ -221,7 +221,8 @@ def test_a_run_does_not_go_on_with_other_speech(files, finished_run, whisperfit,
     for name in ("model.pt", "speech.jsonl"):
         shutil.copy(files / name, tmp_path)
     (out / "config.toml").write_text(
-        'model = "../model.pt"\ndevice = "imx8mplus"\ndata = "../speech.jsonl"\ntrials = 9\nthreads = 1\n',
+        'model = "../model.pt"\ndevice = "imx8mplus"\ndata = "../speech.jsonl"\n'
+        'trials = 9\nthreads = 1\nengine = "steps"\n',
         encoding="utf-8",
     )
     refused(whisperfit("resume", out), "cannot go on: speech_sha256 changed since it began; start a new run")

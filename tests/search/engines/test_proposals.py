@@ -36,7 +36,7 @@ def untried(space: Space, best: Trial, trials: list[Trial]) -> list[tuple[Genes,
     return list(steps._untried(best, DOWN))
 
 
-ENGINE = ("enqueue", "begin", "put_back", "add")
+ENGINE = ("enqueue", "begin", "pause", "put_back", "add")
 
 
 def positions(space: Space, genes) -> list[int]:

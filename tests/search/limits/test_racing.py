@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from evaluators.accuracy.blocks import dealt
 from search.limits.budget import WerLimit
@@ -147,7 +148,8 @@ def wrong(draw: Callable[[np.random.Generator, int], Errors], speakers: list[int
 def test_wrong_decisions_are_as_rare_as_stated(draw, speaks, over):
     """Whoever is one speaker: each utterance, four, or twenty of the eighty."""
     speakers = [n // speaks for n in range(SPEAKERS * EACH)]
-    assert wrong(draw, speakers, over=over) <= ALPHA
+    at_most = binom.ppf(0.999, RUNS, ALPHA) / RUNS  # so many runs find a rate of ALPHA that much higher by chance
+    assert wrong(draw, speakers, over=over) <= at_most
 
 
 def test_what_is_far_under_the_limit_is_surely_under_before_the_end():

@@ -95,6 +95,7 @@ def test_what_a_device_cannot_run_has_nothing_measured(store, outcome: Outcome):
     assert pick
     save_confirmation(store, pick.recipe, outcome.confirmations[pick.recipe.id])
     save_artifact(store, pick.recipe, outcome.artifacts[pick.recipe.id])
+    save_facts(store, FACTS)
     cannot = replace(pick, state="rejected", accuracy=None, violations={"runtime": 1.0})
     trials = [cannot if trial.number == pick.number else trial for trial in outcome.trials]
     found = find_outcome(store, FACTS, trials)

@@ -150,6 +150,7 @@ def test_what_waits_when_the_user_stops_comes_again_and_dies_no_death(tmp_path, 
 def test_what_cannot_be_judged_is_a_failed_trial(tmp_path, world):
     world.breaks_on = SPACE.decode({name: values[1] for name, values in SPACE.choices.items()})
     process = Process(tmp_path, world)
+    process.run._engine.enqueue(SPACE.default_genes)
     process.run._engine.enqueue({name: values[1] for name, values in SPACE.choices.items()})
     assert process.search(10)
     [failed] = [trial for trial in process.store.trials() if trial.state == "failed"]
