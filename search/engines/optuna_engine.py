@@ -56,7 +56,7 @@ class OptunaEngine:
         self._study.sampler = _sampler(sampler, seed + 7919 * finished)
         self._asked: dict[int, optuna.Trial] = {}
         self._interrupted = self._take_up_interrupted()
-        self._enqueued = len(self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+        self._enqueued = self._count_enqueued()
 
     def _take_up_interrupted(self) -> list[optuna.Trial]:
         """The trials that were running when their process died: they come again first, under their own numbers.
@@ -74,7 +74,11 @@ class OptunaEngine:
 
     def enqueue(self, genes: Genes) -> None:
         self._study.enqueue_trial(self._indices(genes), skip_if_exists=True)
-        self._enqueued += 1
+        self._enqueued = self._count_enqueued()
+
+    def _count_enqueued(self) -> int:
+        """Read from the study: genes that are known were not enqueued."""
+        return len(self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
 
     def _indices(self, genes: Genes) -> dict[str, int]:
         return {name: values.index(genes[name]) for name, values in self._choices.items()}

@@ -119,6 +119,18 @@ def test_proposals_are_running_trials_of_the_study_and_come_again(tmp_path):
     assert not again.is_waiting
 
 
+def test_genes_that_are_known_are_not_enqueued_again(tmp_path):
+    world = World()
+    engine = OptunaEngine(StudyStore(tmp_path / "study.db"), world.space, sampler="random", seed=0)
+    for _ in range(2):
+        engine.enqueue(world.space.default_genes)
+    assert engine.is_waiting
+    engine.ask()
+    assert not engine.is_waiting
+    engine.enqueue(world.space.default_genes)
+    assert not engine.is_waiting
+
+
 def judged(name: str, objective: float, *nats: float) -> Judged:
     return Judged(
         recipe_id=name, genes={}, objective=objective, divergence=Divergence(nats=nats, tokens=(1,) * len(nats))
