@@ -16,28 +16,28 @@ techniques", section 6.4). All are taken as Gaussian, so the answer is that of l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import sqrt
 from statistics import NormalDist
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluators.accuracy.error_rate import ErrorRate
+from evaluators.accuracy.intervals import ratio_variance, sum_by, units_of
 from search.limits.budget import WerBudget
-from search.trial import Trial, TrialAccuracy
+from search.trial import Trial, TrialAccuracy, UtteranceErrors
 
 SLOPE, SLOPE_SD = 3.0, 1.0
 """k before a run's own WERs: rises of 3 to 60 % of six recipes of tiny.en on four corpora that no search heard, by
 least squares through 0 (docs/decisions/0023-divergence-judges-wer-confirms.md)."""
 KIND_SD = 1.0
+"""Of `kind`, in the units of k: a guess."""
 SCATTER = 0.4
-"""Of those six, the spread of T / (k d)."""
+"""Of those six, the spread of T / (k d): 0.36."""
 LUCK_SD = 0.1
+"""A guess."""
 HALF_AN_ERROR = 0.5
 """Errors are whole numbers: `at most 40` is what a Gaussian calls at most 40.5."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,35 +118,27 @@ class Certainty:
 def rise_on(accuracy: TrialAccuracy, original: TrialAccuracy) -> Rise:
     """The rise of a recipe's errors over the original's on one set, where both have the same utterances.
 
-    With the ratio r of the two sums, the variance is that of e_c - r o_c over the speakers c (utterances, where the set
-    names no speakers), but at least that of one error.
+    The variance is that of the ratio of the two sums over speakers, or utterances where there is only one speaker, but
+    at least that of one error.
     """
-    total = max(original.rate.errors, 1)
-    mine, others = _by_cluster(accuracy, original)
-    left = mine - mine.sum() / max(others.sum(), 1.0) * others
-    count = len(left)
-    variance = np.square(left).sum() * count / max(count - 1, 1) / total**2
-    return Rise(value=accuracy.rate.errors / total - 1, variance=max(float(variance), 1 / total**2))
+    total, before = max(original.rate.errors, 1), {utterance.id: utterance.errors for utterance in original.utterances}
+    heard = [utterance for utterance in accuracy.utterances if utterance.id in before]
+    variance = _ratio_variance(heard, under=[before[utterance.id] for utterance in heard])
+    return Rise(value=accuracy.rate.errors / total - 1, variance=max(variance, 1 / total**2))
 
 
-def _by_cluster(accuracy: TrialAccuracy, original: TrialAccuracy) -> tuple[Floats, Floats]:
-    """Errors of both, by speaker or utterance."""
-    before = {utterance.id: utterance.errors for utterance in original.utterances}
-    pairs: dict[str, list[float]] = {}
-    for utterance in accuracy.utterances:
-        if utterance.id in before:
-            sums = pairs.setdefault(utterance.speaker or utterance.id, [0.0, 0.0])
-            sums[0] += utterance.errors
-            sums[1] += before[utterance.id]
-    found = np.array(list(pairs.values())).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+def _ratio_variance(heard: Sequence[UtteranceErrors], *, under: Sequence[int]) -> float:
+    """Of the ratio of their errors to other numbers of the same utterances; 0 where nothing tells."""
+    _, units = units_of([utterance.speaker for utterance in heard], [utterance.id for utterance in heard])
+    below = sum_by(units, under)
+    over = sum_by(units, [utterance.errors for utterance in heard])
+    return ratio_variance(over, below) if len(below) > 1 and below.sum() else 0.0
 
 
 def _own_variance(accuracy: TrialAccuracy) -> float:
     """Of the relative error of the original's WER."""
-    errors, words = np.array([(u.errors, u.words) for u in accuracy.utterances], float).T
-    left = errors - errors.sum() / words.sum() * words
-    return float(np.square(left).sum() / max(errors.sum(), 1.0) ** 2)
+    variance = _ratio_variance(accuracy.utterances, under=[utterance.words for utterance in accuracy.utterances])
+    return variance / accuracy.wer**2 if accuracy.wer else 0.0
 
 
 def _confirmed(trial: Trial, baseline: Trial, confirmations: Mapping[str, ErrorRate]) -> Rise | None:
@@ -182,7 +174,7 @@ def _posterior(
 def _estimate(rise: Rise, allowed: float, allowed_sd: float) -> Estimate:
     spread = sqrt(rise.variance + allowed_sd**2)
     probability = NormalDist(rise.value, spread).cdf(allowed) if spread else float(rise.value <= allowed)
-    return Estimate(rise=rise.value, rise_sd=sqrt(rise.variance), probability=probability if allowed < inf else 1.0)
+    return Estimate(rise=rise.value, rise_sd=sqrt(rise.variance), probability=probability)
 
 
 def _accuracy(trial: Trial) -> TrialAccuracy:

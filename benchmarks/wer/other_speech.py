@@ -11,17 +11,15 @@ interval by resampling speakers (utterances where a set has one speaker), paired
 """
 
 import argparse
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
+from evaluators.accuracy.word_errors import paired_ratio
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
@@ -30,7 +28,6 @@ from search.records.folder import RunFolder
 from search.records.run_records import find_trial, read_outcome
 from search.records.study_store import StudyStore
 
-RESAMPLES = 5000
 WINDOW_S = 30.0
 
 
@@ -50,23 +47,8 @@ def main() -> None:
         print(f"| {name} | original | {_wer(original)} | |", flush=True)
         for label, (recipe, network) in networks.items():
             found = evaluator.evaluate(network, window_s=recipe.window_s, drafts=original)
-            ratio, low, high = ratio_interval(found, original)
+            ratio, low, high = paired_ratio(original.counts, found.counts, seed=0)
             print(f"| | {label} | {_wer(found)} | {ratio:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
-
-
-def ratio_interval(found: Evaluation, original: Evaluation) -> tuple[float, float, float]:
-    """Errors over the original's, with the 95 % interval over speakers, or utterances where there is one speaker."""
-    speakers = {counts.speaker for counts in found.counts}
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for mine, before in zip(found.counts, original.counts, strict=True):
-        unit = sums[mine.speaker if len(speakers) > 1 else mine.utterance_id]
-        unit[0] += mine.insertions + mine.deletions + mine.substitutions
-        unit[1] += before.insertions + before.deletions + before.substitutions
-    units = np.array(list(sums.values()), float)
-    drawn = units[np.random.default_rng(0).integers(len(units), size=(RESAMPLES, len(units)))].sum(1)
-    ratios = drawn[:, 0] / np.maximum(drawn[:, 1], 1.0)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return units[:, 0].sum() / max(units[:, 1].sum(), 1.0), float(low), float(high)
 
 
 def _recipes(options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:

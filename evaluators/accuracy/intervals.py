@@ -1,8 +1,10 @@
 """A 95 % interval of an error rate that is honest on small sets too."""
 
+from collections.abc import Sequence
 from functools import cache
 from math import sqrt
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 Counts = npt.NDArray[np.int64]
+ResampledUnit = Literal["speaker", "utterance"]
 
 
 def rate_interval(errors: Counts, words: Counts, *, seed: int) -> tuple[float, float]:
@@ -37,10 +40,28 @@ def effective_words(errors: Counts, words: Counts) -> float:
     independent = rate * (1 - rate) / total
     effect = 1.0
     if units > 1 and independent:
-        residuals = errors - rate * words
-        variance = float((residuals**2).sum()) * units / (units - 1) / total**2  # Cochran 1977, 6.4
-        effect = max(1.0, variance / independent)
+        effect = max(1.0, ratio_variance(errors, words) / independent)
     return total / effect * (_z() / _t(max(1, units - 1))) ** 2
+
+
+def ratio_variance(over: Counts, under: Counts) -> float:
+    """Of the ratio of two sums, each over the same at least two units (Cochran 1977, "Sampling techniques", 6.4)."""
+    units, total = len(under), under.sum()
+    residuals = over - over.sum() / total * under
+    return float(np.square(residuals).sum() * units / (units - 1) / total**2)
+
+
+def units_of(speakers: Sequence[str], utterances: Sequence[str]) -> tuple[ResampledUnit, Sequence[str]]:
+    """What is independent of each other, and to which each utterance belongs; itself where there is one speaker."""
+    return ("speaker", speakers) if len(set(speakers)) > 1 else ("utterance", utterances)
+
+
+def sum_by(units: Sequence[str], values: Sequence[int]) -> Counts:
+    """One sum per distinct unit, units in sorted order."""
+    names, index = np.unique(units, return_inverse=True)
+    sums = np.zeros(len(names), dtype=np.int64)
+    np.add.at(sums, index, values)
+    return sums
 
 
 def _wilson(share: float, n: float) -> tuple[float, float]:

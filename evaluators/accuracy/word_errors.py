@@ -5,17 +5,13 @@ In languages without spaces between words they are character errors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import jiwer
-import numpy as np
 
 from evaluators.accuracy.error_rate import ErrorRate
-from evaluators.accuracy.intervals import Counts, rate_interval, resampled_interval
+from evaluators.accuracy.intervals import ResampledUnit, rate_interval, resampled_interval, sum_by, units_of
 from evaluators.accuracy.normaliser_names import NormaliserChoice, counted_units
 from evaluators.accuracy.normalisers import normaliser_for
-
-ResampledUnit = Literal["speaker", "utterance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +107,7 @@ def pooled_accuracy(counts: Sequence[ErrorCounts], *, normaliser: str, seed: int
         raise ValueError("a word error rate needs at least one reference word")
     unit, labels = _units(counts)
     low, high = rate_interval(
-        _sum_by(labels, [c.errors for c in counts]), _sum_by(labels, [c.words for c in counts]), seed=seed
+        sum_by(labels, [c.errors for c in counts]), sum_by(labels, [c.words for c in counts]), seed=seed
     )
     rate = ErrorRate(
         errors=sum(c.errors for c in counts),
@@ -145,22 +141,27 @@ def paired_difference(a: Sequence[ErrorCounts], b: Sequence[ErrorCounts], *, see
         raise ValueError("a word error rate needs at least one reference word")
     extra = [theirs.errors - ours.errors for ours, theirs in zip(first, second, strict=True)]
     _, labels = _units(first)
-    extra_of, words_of = _sum_by(labels, extra), _sum_by(labels, [c.words for c in first])
+    extra_of, words_of = sum_by(labels, extra), sum_by(labels, [c.words for c in first])
     low, high = resampled_interval(extra_of, words_of, seed=seed)
     return PairedDifference(difference=sum(extra) / words, low=low, high=high)
 
 
-def _units(counts: Sequence[ErrorCounts]) -> tuple[ResampledUnit, list[str]]:
+def paired_ratio(a: Sequence[ErrorCounts], b: Sequence[ErrorCounts], *, seed: int) -> tuple[float, float, float]:
+    """How many times the errors of `a` those of `b` are, with the 95 % interval; both on the same utterances.
+
+    Resampled as in `paired_difference`. Raises ValueError when `a` has no errors or the utterances differ.
+    """
+    first, second = (sorted(counts, key=lambda c: c.utterance_id) for counts in (a, b))
+    if [c.utterance_id for c in first] != [c.utterance_id for c in second]:
+        raise ValueError("a paired ratio needs two results on the same utterances")
+    _, labels = _units(first)
+    before, after = (sum_by(labels, [c.errors for c in counts]) for counts in (first, second))
+    if not before.sum():
+        raise ValueError("a paired ratio needs at least one error to compare with")
+    low, high = resampled_interval(after, before, seed=seed)
+    return float(after.sum() / before.sum()), low, high
+
+
+def _units(counts: Sequence[ErrorCounts]) -> tuple[ResampledUnit, Sequence[str]]:
     """What is resampled, and to which unit each utterance belongs."""
-    speakers = [c.speaker for c in counts]
-    if len(set(speakers)) > 1:
-        return "speaker", speakers
-    return "utterance", [c.utterance_id for c in counts]
-
-
-def _sum_by(labels: Sequence[str], values: Sequence[int]) -> Counts:
-    """One sum per distinct label, labels in sorted order."""
-    names, index = np.unique(labels, return_inverse=True)
-    sums = np.zeros(len(names), dtype=np.int64)
-    np.add.at(sums, index, values)
-    return sums
+    return units_of([c.speaker for c in counts], [c.utterance_id for c in counts])

@@ -76,6 +76,13 @@ def test_the_variance_is_that_of_the_ratio_over_speakers() -> None:
     assert found.variance == pytest.approx(max(np.square(left).sum() * 3 / 2 / 13**2, floor))
 
 
+def test_the_utterances_of_a_single_speaker_are_told_apart() -> None:
+    mine, before = [3, 1, 4, 2, 2, 5], [2, 1, 3, 2, 1, 4]
+    alone, unnamed = (rise_on(accuracy(mine, names), accuracy(before, names)) for names in ("aaaaaa", None))
+    assert alone == unnamed
+    assert alone.variance > 1 / 13**2
+
+
 def test_luck_of_the_original_is_no_merit_of_recipes() -> None:
     """All recipes make a fifth fewer errors than an unlucky original, whatever their divergence."""
     lucky = [trial(n, [2, 1] * 20 + [2] * 10, 0.002 * n) for n in range(1, 30)]
