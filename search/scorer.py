@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import numpy as np
-
 from common.errors import CompressionError, EvaluationError, InputError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
@@ -73,35 +71,26 @@ class Scorer:
 
     def failed(self, number: int, recipe: Recipe, note: str) -> Trial:
         """The trial of a recipe that is not to be tried."""
+        return self._unscored(number, recipe, "failed", note)
+
+    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
+        """The trial of a recipe that is not worth its transcripts, and why."""
+        return replace(self._unscored(number, recipe, "stopped", note), divergence=divergence)
+
+    def _unscored(self, number: int, recipe: Recipe, state: TrialState, note: str) -> Trial:
         costs = self.costs(recipe)
         violations = self._session.limits.violations(costs)
-        mark_unscored(violations, "failed")
+        mark_unscored(violations, state)
         return Trial(
             number=number,
             recipe=recipe,
-            state="failed",
+            state=state,
             objective=self._objective(costs),
             costs=costs,
             accuracy=None,
             violations=violations,
             seconds=0.0,
             note=note,
-        )
-
-    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
-        """The trial of a recipe that is not worth its transcripts, and why."""
-        costs = self.costs(recipe)
-        return Trial(
-            number=number,
-            recipe=recipe,
-            state="stopped",
-            objective=self._objective(costs),
-            costs=costs,
-            accuracy=None,
-            violations=self._session.limits.violations(costs),
-            seconds=0.0,
-            note=note,
-            divergence=divergence,
         )
 
     def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
@@ -193,10 +182,6 @@ class Scorer:
         if self._drafts is None and evaluation.stopped is None:
             self._drafts = evaluation
         return evaluation
-
-    def _rng(self) -> np.random.Generator:
-        """The same draws for every trial."""
-        return np.random.default_rng(self._session.config.seed)
 
     def confirm(self, recipe: Recipe) -> TrialAccuracy:
         """The accuracy of a recipe on the confirm set. Raises EvaluationError."""

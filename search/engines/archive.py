@@ -44,11 +44,6 @@ class Archive:
         """Those for which nothing cheaper or equal is as near to the original, cheapest first."""
         return self._front
 
-    @property
-    def clips(self) -> int:
-        """The most clips that a recipe was measured on."""
-        return max((judged.divergence.clips for judged in self.judged), default=0)
-
     def better(self, objective: float, divergence: Divergence, *, margin: float = 1.0) -> Judged | None:
         """One that costs no more and diverges no more on the same clips, times `margin`; None if there is none."""
         return next((m for m in self._front if _is_better(m, objective, divergence, margin=margin)), None)

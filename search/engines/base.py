@@ -20,6 +20,14 @@ class Proposal:
     deaths: int = 0
 
 
+class Pricer(Protocol):
+    """What a recipe costs, before anything is measured."""
+
+    def objective(self, recipe: Recipe) -> float: ...
+
+    def rejection(self, recipe: Recipe) -> str | None: ...
+
+
 class Engine(Protocol):
     """Proposes genes, and puts every trial into the run's store before `tell` returns.
 

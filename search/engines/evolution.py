@@ -15,10 +15,9 @@ import numpy as np
 
 from search.engines.additive_model import MIN_FITTED, AdditiveModel
 from search.engines.archive import Archive, Judged
-from search.engines.base import Proposal
-from search.engines.local_steps import Pricer
+from search.engines.base import Pricer, Proposal
 from search.engines.optuna_engine import OptunaEngine
-from search.engines.proposals import starting_genes
+from search.engines.proposals import single_steps, starting_genes
 from search.space.genes import VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
@@ -103,7 +102,7 @@ class Evolution:
     def _single_step(self) -> Genes | None:
         """The next untried change of one gene by one value, up or down, of the starting point nearest to the budget."""
         if self._steps is None:
-            self._steps = self._steps_around(self._nearest()) if self._archive.front else []
+            self._steps = list(single_steps(self._space, self._nearest().genes)) if self._archive.front else []
         while self._steps:
             genes = self._steps.pop(0)
             recipe = self._space.decode(genes)
@@ -113,17 +112,9 @@ class Evolution:
 
     def _nearest(self) -> Judged:
         """Of the front the cheapest member that is nearly within the budget; if there is none, the least divergent."""
-        near = [m for m in self._archive.front if m.divergence.mean <= NEARLY * self._target()]
+        most = NEARLY * self._target()
+        near = [m for m in self._archive.front if m.divergence.mean <= most]
         return near[0] if near else self._archive.front[-1]
-
-    def _steps_around(self, base: Judged) -> list[Genes]:
-        around: list[Genes] = []
-        for name, values in self._choices.items():
-            index = values.index(base.genes[name])
-            around += [
-                {**base.genes, name: values[other]} for other in (index + 1, index - 1) if 0 <= other < len(values)
-            ]
-        return around
 
     def _child(self) -> Genes | None:
         self._fit()
@@ -131,7 +122,8 @@ class Evolution:
             parent = self._parent()
             children = self._children(parent)
             if children:
-                merits = [self._merit(genes, objective) for genes, objective in children]
+                rate = self._rate()
+                merits = [self._merit(genes, objective, rate) for genes, objective in children]
                 return children[int(np.argmin(merits))][0]
         return None
 
@@ -139,7 +131,8 @@ class Evolution:
         """A member of the front, most often one near the budget."""
         front = self._archive.front
         if self._rng.random() < AIMED:
-            within = [i for i, member in enumerate(front) if member.divergence.mean <= self._target()]
+            target = self._target()
+            within = [i for i, member in enumerate(front) if member.divergence.mean <= target]
             first = within[0] if within else len(front) - 1
             front = front[max(0, first - NEAR) : first + NEAR]
         return front[int(self._rng.integers(len(front)))]
@@ -170,13 +163,14 @@ class Evolution:
             changed[name] = values[min(max(index, 0), len(values) - 1)]
         return changed
 
-    def _merit(self, genes: Genes, objective: float) -> float:
-        """Smaller is better: the expected log divergence, at the front's rate of exchange for cost."""
-        return log(self._model.drawn(genes, self._rng)) + self._rate() * log(objective)
+    def _merit(self, genes: Genes, objective: float, rate: float) -> float:
+        """Smaller is better: the expected log divergence, at this rate of exchange for cost (see `_rate`)."""
+        return log(self._model.drawn(genes, self._rng)) + rate * log(objective)
 
     def _rate(self) -> float:
         """By which power divergence falls as cost rises, along the front near the budget."""
-        front = [m for m in self._archive.front if 0 < m.divergence.mean <= RANGE * self._target()]
+        most = RANGE * self._target()
+        front = [m for m in self._archive.front if 0 < m.divergence.mean <= most]
         if len(front) < 3:
             return STEEP
         cost, divergence = np.log([(m.objective, m.divergence.mean) for m in front]).T

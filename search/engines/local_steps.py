@@ -1,10 +1,9 @@
 """Where proposals come from: starting points, steps from the best trial, and a sampler for the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from compression.recipe.recipe import Recipe
-from search.engines.base import Engine, Proposal
+from search.engines.base import Engine, Pricer, Proposal
 from search.engines.proposals import DOWN, UP, Hopeless, neighbours, starting_genes
 from search.records.ledger import Ledger
 from search.space.space import Genes, Space
@@ -14,14 +13,6 @@ LOCAL_EVERY = 2
 """Every other trial is a step from the best one, the rest are the sampler's."""
 MOST_REPEATS = 20
 """Proposals in a row that are known, after which untried neighbours of the front come in between."""
-
-
-class Pricer(Protocol):
-    """What a recipe costs, before anything is measured."""
-
-    def objective(self, recipe: Recipe) -> float: ...
-
-    def rejection(self, recipe: Recipe) -> str | None: ...
 
 
 class LocalSteps:

@@ -54,14 +54,16 @@ def _weights_at(space: Space, level: int) -> dict[str, Value]:
 def neighbours(space: Space, trial: Trial, steps: Sequence[int] = DOWN) -> Iterator[tuple[Genes, Recipe]]:
     """What differs from a trial by one gene, so many values further; without its recovery."""
     genes = space.encode(replace(trial.recipe, recovery=None))
-    if genes is None:
-        return
+    for changed in () if genes is None else single_steps(space, genes, steps):
+        yield changed, space.decode(changed)
+
+
+def single_steps(space: Space, genes: Genes, steps: Sequence[int] = DOWN + UP) -> Iterator[Genes]:
+    """Genes of which one is so many values further, gene by gene."""
     for name, values in space.choices.items():
         for index in (values.index(genes[name]) + step for step in steps):
-            if not 0 <= index < len(values):
-                continue
-            changed = genes | {name: values[index]}
-            yield changed, space.decode(changed)
+            if 0 <= index < len(values):
+                yield {**genes, name: values[index]}
 
 
 class Hopeless:

@@ -39,7 +39,7 @@ class Judge:
 
     def violations(self, accuracy: TrialAccuracy, state: TrialState) -> dict[str, float]:
         """Of the WER, and of the worst group as far as it is known."""
-        over = wer_violation(accuracy.utterances, dict(self.errors), wer_limit=self.wer_limit)
+        over = wer_violation(accuracy.utterances, self.errors, wer_limit=self.wer_limit)
         return {"wer": over} | group_violation(accuracy, self.group_limits, state)
 
     def window(self, accuracy: TrialAccuracy, *, seed: int) -> WindowFinding:

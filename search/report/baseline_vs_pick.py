@@ -101,8 +101,8 @@ def _in_time(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     return (
         Comparison(
             label="P(within time limit)",
-            baseline=Quantity(value=f"{100 * before:.0f} %"),
-            pick=Quantity(value=f"{100 * after:.0f} %"),
+            baseline=_chance(before),
+            pick=_chance(after),
             change="",
             note=f"asked {100 * outcome.limits.latency_confidence:g} %",
             mark=pick.costs.source,
@@ -118,12 +118,16 @@ def _within_budget(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     return (
         Comparison(
             label="P(within WER budget)",
-            baseline=Quantity(value=f"{100 * before.probability:.0f} %"),
-            pick=Quantity(value=f"{100 * after.probability:.0f} %"),
+            baseline=_chance(before.probability),
+            pick=_chance(after.probability),
             change=f"expected WER {100 * after.rise:+.1f} % ± {100 * after.rise_sd:.1f}, relative",
             note=f"asked {100 * outcome.confidence:g} %; divergence {pick.divergence.mean:.4f} nats a token",
         ),
     )
+
+
+def _chance(probability: float) -> Quantity:
+    return Quantity(value=f"{100 * probability:.0f} %")
 
 
 def _energy(before: TrialCosts, after: TrialCosts) -> tuple[Comparison, ...]:

@@ -133,7 +133,10 @@ class Run:
         self._watcher.started(number, recipe)
         own.begin(recipe)
         try:
-            scored = self._given_up(number, recipe, deaths) if deaths >= MAX_DEATHS else self._own_trial(number, recipe)
+            if deaths >= MAX_DEATHS:
+                scored = self._given_up(number, recipe, deaths)
+            else:
+                scored = self._scorer.score(number, recipe, self._baseline, None)
         except KeyboardInterrupt:
             own.put_back(recipe)
             raise
@@ -142,17 +145,6 @@ class Run:
             self._screening.know(recipe, trial.objective, trial.divergence)
         self._record(trial)
         return True
-
-    def _own_trial(self, number: int, recipe: Recipe) -> Trial:
-        started, divergence = perf_counter(), None
-        if self._screening and not self._scorer.rejection(recipe):
-            try:  # as if it cost nothing: so nothing beats it, and all clips are heard
-                divergence = self._screening.divergence(recipe, 0.0)
-            except (CompressionError, EvaluationError) as error:
-                return self._scorer.failed(number, recipe, str(error))
-        judging_s = perf_counter() - started
-        trial = self._scorer.score(number, recipe, self._baseline, divergence)
-        return replace(trial, seconds=trial.seconds + judging_s)
 
     def _judge(self, screening: Screening, proposal: Proposal, recipe: Recipe) -> bool:
         """Measure the divergence; the recipe then waits for its WER, or is stopped, and so are those that it beats."""

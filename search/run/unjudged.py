@@ -2,23 +2,15 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Protocol
 
 from compression.recipe.recipe import Recipe
+from search.engines.base import Pricer
 from search.outcome import Outcome
 from search.space.space import Genes, Space
 from search.trial import Trial
 
 MOST_COUNTED = 100_000
 """Combinations of genes that are priced; that takes a minute or two."""
-
-
-class Pricer(Protocol):
-    """What a recipe costs, before anything is measured."""
-
-    def objective(self, recipe: Recipe) -> float: ...
-
-    def rejection(self, recipe: Recipe) -> str | None: ...
 
 
 def count_open(outcome: Outcome, space: Space, pricer: Pricer) -> int | None:

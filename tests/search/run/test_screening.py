@@ -23,6 +23,8 @@ from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
 from search.run.time_budget import End, RunClock, TimeBudget
+from search.scorer import Baseline
+from search.trial import Trial
 from tests.search.answers import answer, toy_space
 from tests.search.run.test_loop import FACTS, World
 
@@ -39,6 +41,17 @@ class Listener(World):
         self.clips: list[int] = []
         self.breaks_on: Recipe | None = None
         self.interrupt_judging_at = 0
+
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial:
+        """Measures the divergence of what has none, as the scorer does."""
+        if baseline and divergence is None and answer(number, recipe).accuracy:
+            try:
+                divergence = self.divergence(recipe, lambda _: False)
+            except CompressionError as error:
+                return self.failed(number, recipe, str(error))
+        return super().score(number, recipe, baseline, divergence)
 
     def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
         self.judged.append(recipe)
