@@ -1,7 +1,7 @@
 """`search --start-from RUN`: what another run measured and what is still true, as trials of a new one."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from compression.techniques.trained_weights import load_recovered, save_recovere
 from search.configuration.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
 from search.limits.verdict import Budgets, Judge
+from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.run_records import (
     RunFacts,
@@ -24,8 +25,6 @@ from search.reprice import Target, reprice
 from search.scorer import Scorer
 from search.session import CLIPS, Loaded, Session
 from search.trial import Trial
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
