@@ -1,7 +1,7 @@
 """Do recipes hold on speech of other kinds than they were chosen on?
 
     S=../shared/speech
-    python -m benchmarks.wer.other_speech --calibration $S/splits/read_calibration.jsonl \\
+    python benchmarks/wer/other_speech.py --calibration $S/splits/read_calibration.jsonl \\
         --set $S/ljspeech/manifest.jsonl --set $S/splits/commands_confirm.jsonl \\
         --noisy-set $S/splits/read_confirm.jsonl --noise $S/noise/manifest.jsonl --snr-db 10 \\
         --run results/third --recipe FILE.json > benchmarks/results/other_speech.md
@@ -14,19 +14,17 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from given_recipes import add_recipe_options, given_recipes
+
 from compression.compress import compress
-from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
-from evaluators.accuracy.word_errors import paired_ratio
+from evaluators.accuracy.word_errors import ErrorCounts, paired_ratio
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from search.loading import load_speech, use_threads
-from search.records.folder import RunFolder
-from search.records.run_records import find_trial, read_outcome
-from search.records.study_store import StudyStore
 
 WINDOW_S = 30.0
 
@@ -39,26 +37,21 @@ def main() -> None:
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     spoken = load_speech(options.calibration, model, language=options.language, skip_broken=False)
     calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
-    networks = {name: (recipe, compress(model, recipe, calibration)) for name, recipe in _recipes(options)}
+    networks = {name: (recipe, compress(model, recipe, calibration)) for name, recipe in given_recipes(options)}
     print(f"{model.name}; calibrated on {options.calibration_utterances} clips of {spoken.name}; intervals 95 %\n")
     print("| speech | recipe | WER % | errors, times the original's |\n|---|---|---|---|")
-    for name, evaluator in _sets(options, model, features):
+    before: list[ErrorCounts] = []
+    after: dict[str, list[ErrorCounts]] = {name: [] for name in networks}
+    for speech, evaluator in _sets(options, model, features):
         original = evaluator.evaluate(Compressed.original(model.network), window_s=WINDOW_S)
-        print(f"| {name} | original | {_wer(original)} | |", flush=True)
-        for label, (recipe, network) in networks.items():
+        before += original.counts
+        print(f"| {speech} | original | {_wer(original)} | |", flush=True)
+        for name, (recipe, network) in networks.items():
             found = evaluator.evaluate(network, window_s=recipe.window_s, drafts=original)
-            ratio, low, high = paired_ratio(original.counts, found.counts, seed=0)
-            print(f"| | {label} | {_wer(found)} | {ratio:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
-
-
-def _recipes(options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
-    for run in options.run:
-        outcome = read_outcome(StudyStore(RunFolder(run).study_file))
-        wanted: Sequence[str | None] = options.trial or [None]
-        for trial in (find_trial(outcome, number) for number in wanted):
-            yield f"{run.name}, trial {trial.number}, {trial.costs.size_mb:.1f} MB", trial.recipe
-    for file in options.recipe:
-        yield file.stem, Recipe.from_json(file.read_text(encoding="utf-8"))
+            after[name] += found.counts
+            print(f"| | {name} | {_wer(found)} | {_ratio(original.counts, found.counts)} |", flush=True)
+    for name, counts in after.items():
+        print(f"| all together | {name} | | {_ratio(before, counts)} |")
 
 
 def _sets(options: argparse.Namespace, model: LoadedModel, features: CachedFeatures) -> Iterator[tuple[str, Evaluator]]:
@@ -66,8 +59,12 @@ def _sets(options: argparse.Namespace, model: LoadedModel, features: CachedFeatu
     for path, noise in (*((path, None) for path in options.set), *((path, mixing) for path in options.noisy_set)):
         speech = load_speech(path, model, language=options.language, skip_broken=False, mixing=noise)
         words = Evaluator(speech, dimensions=model.dimensions, features=features)
-        noisy = f" with noise at {options.snr_db} dB" if noise else ""
-        yield f"{speech.name}{noisy}, {sum(words.words.values())} words", words
+        yield f"{path.parent.name}/{speech.name}, {sum(words.words.values())} words", words
+
+
+def _ratio(before: Sequence[ErrorCounts], after: Sequence[ErrorCounts]) -> str:
+    ratio, low, high = paired_ratio(before, after, seed=0)
+    return f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _wer(evaluation: Evaluation) -> str:
@@ -85,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--noisy-set", type=Path, action="append", default=[], help="speech that gets the noise")
     parser.add_argument("--noise", type=Path)
     parser.add_argument("--snr-db")
-    parser.add_argument("--run", type=Path, action="append", default=[], help="a run, for its pick or --trial")
-    parser.add_argument("--trial", action="append", help="number in every --run; may be given again")
-    parser.add_argument("--recipe", type=Path, action="append", default=[], help="a recipe's file; may be given again")
+    add_recipe_options(parser)
     parser.add_argument("--threads", type=int)
     return parser
 
