@@ -55,6 +55,33 @@ class QuantisedMatrix:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MixedGrid:
+    """A matrix whose first and last rows are on a finer grid than the `rest` between them.
+
+    `first`: so many rows at the start, and after them so many of the `rest`.
+    """
+
+    finer: Grid
+    coarser: Grid
+    first: int
+    rest: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedMatrix:
+    """A matrix on a `MixedGrid`. `finer`: the `first` rows and those behind the rest; `coarser`: the rest."""
+
+    finer: QuantisedMatrix
+    coarser: QuantisedMatrix
+    first: int
+
+    def dequantised(self) -> Tensor:
+        """(N, K) float32, as `QuantisedMatrix` says."""
+        start, end = self.finer.dequantised().tensor_split([self.first])
+        return torch.cat([start, self.coarser.dequantised(), end])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Steps:
     """The grid points of each group: (c - zero_points) x scales, for codes c from 0 to `highest_code`.
 
@@ -133,15 +160,30 @@ Quantiser = Callable[[Tensor, Grid], QuantisedMatrix]
 """Rounds a matrix (N, K) to an integer grid."""
 
 
-def round_to_grid(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -> tuple[Tensor, QuantisedMatrix | None]:
+def round_to_grid(
+    weight: Tensor, grid: Grid | MixedGrid, quantiser: Quantiser = quantise
+) -> tuple[Tensor, QuantisedMatrix | MixedMatrix | None]:
     """The float32 values that a tensor has after being stored on a grid, and its codes where the grid is of integers.
 
     The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing, and
     neither needs the `quantiser`.
     """
+    if isinstance(grid, MixedGrid):
+        mixed = _mixed(weight, grid, quantiser)
+        return mixed.dequantised(), mixed
     if grid.bits == 32:
         return weight.clone(), None
     if grid.bits == 16:
         return weight.half().float(), None
     quantised = quantiser(weight.flatten(1), grid)
     return quantised.dequantised().view_as(weight), quantised
+
+
+def _mixed(weight: Tensor, grid: MixedGrid, quantiser: Quantiser) -> MixedMatrix:
+    """Rows are rounded without regard to each other: the whole matrix is rounded on both grids."""
+    start, coarser, end = torch.arange(len(weight)).tensor_split([grid.first, grid.first + grid.rest])
+    return MixedMatrix(
+        finer=quantiser(weight, grid.finer).of_rows(torch.cat([start, end])),
+        coarser=quantiser(weight, grid.coarser).of_rows(coarser),
+        first=grid.first,
+    )

@@ -11,7 +11,7 @@ from whisper.model import Whisper
 
 from compression.compress import grids, vectors
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import Grid, round_to_grid
+from compression.techniques.grids import Grid, MixedGrid, round_to_grid
 from compression.techniques.straight_through import straight_through
 
 _INFIX = "parametrizations."
@@ -21,7 +21,7 @@ _SUFFIX = ".original"
 class _Stored(nn.Module):
     """A parameter as it is after being stored on a grid."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid | MixedGrid) -> None:
         super().__init__()
         self.grid = grid
 
@@ -39,8 +39,9 @@ def round_while_training(network: Whisper, recipe: Recipe) -> None:
             _register(module, name, Grid(bits=recipe.vector_bits))
 
 
-def _register(module: nn.Module, name: str, grid: Grid) -> None:
-    if module.get_parameter(name).requires_grad and grid.bits < 32:
+def _register(module: nn.Module, name: str, grid: Grid | MixedGrid) -> None:
+    is_rounded = isinstance(grid, MixedGrid) or grid.bits < 32
+    if module.get_parameter(name).requires_grad and is_rounded:
         parametrize.register_parametrization(module, name, _Stored(grid), unsafe=True)
 
 
