@@ -32,8 +32,9 @@ class SearchOptions(BaseModel):
     """What a run can be told. `search.configuration.command_options` makes a flag of each field, in this order.
 
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
-    stopped or failed. A new run settles `recover`, `recover_share` and `patience` (`SearchConfig.settled`); in a run from
-    before they existed they are None, which is without. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
+    stopped or failed. A new run settles `recover`, `recover_share` and `patience` (`SearchConfig.settled`); in a run
+    from before they existed they are None, which is without.
+    `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
     `noise` is mixed into the search's and the confirm set's speech at `snr_db`, such as `20,10,clean`.
     Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens. Who names a `sampler`
     and no `engine` wants that sampler alone.
