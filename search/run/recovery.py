@@ -58,7 +58,7 @@ from search.run.interrupts import Interruption
 from search.run.loop import MAX_DEATHS, Run, Watcher
 from search.run.screening import Screening
 from search.run.time_budget import RunClock, TimeBudget
-from search.scorer import Scorer
+from search.scorer import Scorer, never
 from search.session import Session
 from search.trial import Trial
 
@@ -190,9 +190,10 @@ class Recovery:
         return RecoveryPlan(method=method, settings=settings_for(recipe, self.session.config.seed), speech=self.speech)
 
     def _left_s(self, search_ended: EndReason, trained_s: float) -> float:
-        """For training. Where trials ended the search, no more than the share: nobody asked to use all the time."""
+        """For training: its share, and all that is left where the search had nothing more to find."""
         left_s = self.budget.left_for_training(self.clock.elapsed_s, FINALISTS)
-        return min(left_s, self.budget.training_s - trained_s) if search_ended == "trials" else left_s
+        is_all = search_ended in {"standstill", "exhausted"}
+        return left_s if is_all else max(0.0, min(left_s, self.budget.training_s - trained_s))
 
     def _go_on(self, state: Halving) -> Halving:
         """One training, or the end of all."""
@@ -266,7 +267,7 @@ class Recovery:
         if recovered.failure_reason:
             return replace(_failed(coming, recovered.failure_reason), steps=steps, seconds=seconds)
         better = keep_recovered(self.session, recipe, self._plan(recipe, coming.source.method), recovered)
-        divergence = self.scorer.divergence(better, _never)
+        divergence = self.scorer.divergence(better, never)
         self.say(f"  trial {coming.source.trial}: {divergence.mean:.4f} nats a token after {seconds / 60:.1f} min")
         return Rung(
             source_id=coming.source.recipe_id,
@@ -323,10 +324,6 @@ def _failed(coming: NextTraining, problem: str) -> Rung:
         seconds=0.0,
         problem=problem,
     )
-
-
-def _never(_: Divergence) -> bool:
-    return False
 
 
 def search_and_recover(run: Run, budget: TimeBudget, recovery: Recovery | None) -> EndReason:
