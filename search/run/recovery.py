@@ -249,7 +249,7 @@ class Recovery:
         plan = self._plan(recipe, coming.source.method)
         file = self._checkpoint(coming, state.standing(coming.source).best)
         trained_s = Checkpoint(file=file, identity=plan.identity(recipe)).trained_s
-        seconds = min(state.seconds or 0.0, trained_s + left_s)
+        seconds = max(1.0, min(state.seconds or 0.0, trained_s + left_s))
 
         def watch(point: Point) -> None:
             self.say(f"  {progress_line(point)}")

@@ -1,7 +1,5 @@
 """`whisperfit search --recover`, from beginning to end, on a network of random weights."""
 
-
-
 import os
 import signal
 from pathlib import Path
