@@ -53,11 +53,11 @@ def on_its_points(weight: Tensor, grid: Grid, matrix: QuantisedMatrix) -> Tensor
     """
     groups = in_groups(weight, grid)
     moved = in_groups(matrix.dequantised(), grid).clamp(groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True))
-    if grid.symmetric:
-        extremes = (groups.abs().argmax(-1, keepdim=True),)
-    else:
-        extremes = groups.argmin(-1, keepdim=True), groups.argmax(-1, keepdim=True)
-    for extreme in extremes:
+    largest, ends = (
+        groups.abs().argmax(-1, keepdim=True),
+        (groups.argmin(-1, keepdim=True), groups.argmax(-1, keepdim=True)),
+    )
+    for extreme in (largest,) if grid.symmetric else ends:
         moved.scatter_(-1, extreme, groups.gather(-1, extreme))
     return moved.flatten(1)[:, : weight.shape[1]].contiguous()
 
