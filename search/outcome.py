@@ -55,8 +55,9 @@ class ArtifactRecord:
     groups: tuple[GroupErrors, ...] = ()
 
 
-EndReason = Literal["time", "trials", "exhausted", "interrupted"]
-"""exhausted: the engine had nothing left to propose, or nothing new for very long."""
+EndReason = Literal["time", "trials", "exhausted", "standstill", "interrupted"]
+"""exhausted: the engine had nothing left to propose, or nothing new for very long. standstill: what it proposed changed
+nothing for very long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,13 +65,15 @@ class Ended:
     """Why a run's last session ended, and what it left open.
 
     `pick_id`: the recipe of the pick then, if there was one; `open_recipes`: those that are cheaper, within the limits
-    on costs, and were not judged; None where nobody counted them. `combinations`: of the space's genes.
+    on costs, and were not judged; None where nobody counted them. `combinations`: of the space's genes. `stood_still`:
+    recipes for which the front did so, where that was the reason.
     """
 
     reason: EndReason
     combinations: float
     open_recipes: int | None = None
     pick_id: str | None = None
+    stood_still: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

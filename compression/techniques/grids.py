@@ -66,19 +66,28 @@ class MixedGrid:
     first: int
     rest: int
 
+    def parts(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows on the finer grid, in their order, and the rest."""
+        start, coarser, end = matrix.tensor_split([self.first, self.first + self.rest])
+        return torch.cat([start, end]), coarser
+
+    def joined(self, finer: Tensor, coarser: Tensor) -> Tensor:
+        """The matrix of such parts."""
+        start, end = finer.tensor_split([self.first])
+        return torch.cat([start, coarser, end])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedMatrix:
-    """A matrix on a `MixedGrid`. `finer`: the `first` rows and those behind the rest; `coarser`: the rest."""
+    """The parts of a matrix on a `MixedGrid`."""
 
     finer: QuantisedMatrix
     coarser: QuantisedMatrix
-    first: int
+    grid: MixedGrid
 
     def dequantised(self) -> Tensor:
         """(N, K) float32, as `QuantisedMatrix` says."""
-        start, end = self.finer.dequantised().tensor_split([self.first])
-        return torch.cat([start, self.coarser.dequantised(), end])
+        return self.grid.joined(self.finer.dequantised(), self.coarser.dequantised())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,9 +190,9 @@ def round_to_grid(
 
 def _mixed(weight: Tensor, grid: MixedGrid, quantiser: Quantiser) -> MixedMatrix:
     """Rows are rounded without regard to each other: the whole matrix is rounded on both grids."""
-    start, coarser, end = torch.arange(len(weight)).tensor_split([grid.first, grid.first + grid.rest])
+    finer, coarser = grid.parts(torch.arange(len(weight)))
     return MixedMatrix(
-        finer=quantiser(weight, grid.finer).of_rows(torch.cat([start, end])),
+        finer=quantiser(weight, grid.finer).of_rows(finer),
         coarser=quantiser(weight, grid.coarser).of_rows(coarser),
-        first=grid.first,
+        grid=grid,
     )

@@ -22,8 +22,6 @@ from search.space.genes import FREQUENT_TOKENS, VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
-STEEP = 4.0
-"""Of `Evolution._rate`, before the front has a shape."""
 CHILDREN = 48
 """Of which one is measured."""
 AIMED = 0.7
@@ -124,7 +122,7 @@ class Evolution:
             parent = self._parent()
             children = self._children(parent)
             if children:
-                rate = self._rate()
+                rate = self._archive.rate(RANGE * self._target())
                 merits = [self._merit(genes, objective, rate) for genes, objective in children]
                 return children[int(np.argmin(merits))][0]
         return None
@@ -166,18 +164,8 @@ class Evolution:
         return changed
 
     def _merit(self, genes: Genes, objective: float, rate: float) -> float:
-        """Smaller is better: the expected log divergence, at this rate of exchange for cost (see `_rate`)."""
+        """Smaller is better: the expected log divergence, at this rate of exchange for cost."""
         return log(self._model.drawn(genes, self._rng)) + rate * log(objective)
-
-    def _rate(self) -> float:
-        """By which power divergence falls as cost rises, along the front near the budget."""
-        most = RANGE * self._target()
-        front = [m for m in self._archive.front if 0 < m.divergence.mean <= most]
-        if len(front) < 3:
-            return STEEP
-        cost, divergence = np.log([(m.objective, m.divergence.mean) for m in front]).T
-        slope = np.polyfit(cost, divergence, 1)[0] if np.ptp(cost) else -STEEP
-        return float(np.clip(-slope, 1.0, 4 * STEEP))
 
     def _neighbour(self) -> Genes | None:
         """The cheapest untried recipe that differs from a member of the front by one gene; None if there is none."""

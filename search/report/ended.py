@@ -6,6 +6,7 @@ _REASONS: dict[EndReason, str] = {
     "time": "The search ended because its time was up.",
     "trials": "The search ended because the trials that it was given were used up.",
     "exhausted": "The search ended because nothing new was left to propose.",
+    "standstill": "The search ended because its front stood still for {stood_still} recipes.",
     "interrupted": "The search was interrupted before its end.",
 }
 
@@ -15,11 +16,12 @@ def ended_sentence(outcome: Outcome) -> str:
     ended = outcome.ended
     if ended is None:
         return ""
+    reason = _REASONS[ended.reason].format(stood_still=ended.stood_still)
     pick_id = outcome.recommended.recipe.id if outcome.recommended else None
     if ended.reason == "interrupted" or ended.pick_id != pick_id:
-        return _REASONS[ended.reason]
+        return reason
     left_open = _left_open(ended.open_recipes, ended.combinations, has_pick=pick_id is not None)
-    return f"{_REASONS[ended.reason]} {left_open}"
+    return f"{reason} {left_open}"
 
 
 def _left_open(count: int | None, combinations: float, *, has_pick: bool) -> str:

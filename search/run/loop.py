@@ -14,6 +14,7 @@ from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import Candidate, Screening
+from search.run.standstill import Standstill
 from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Baseline
 from search.space.space import Space
@@ -62,8 +63,9 @@ class Watcher(Protocol):
 class Run:
     """The search of one run; a new one and its continuations share the engine's store.
 
-    With `screening` a recipe is judged by divergence first, and may wait for its WER while others are judged. `own`
-    recipes come right after the original, and have a WER whatever their divergence is.
+    It ends when `standstill` is reached. With `screening` a recipe is judged by divergence first, and may wait for its
+    WER while others are judged. `own` recipes come right after the original, and have a WER whatever their divergence
+    is.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -77,6 +79,7 @@ class Run:
         watcher: Watcher,
         interruption: Interruption,
         screening: Screening | None = None,
+        standstill: Standstill | None = None,
         own: OwnRecipes | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
@@ -88,11 +91,12 @@ class Run:
         self._watcher = watcher
         self._interruption = interruption
         self._screening = screening
+        self._standstill = standstill
         self._own = own
         self._max_unscored = max_unscored
 
     def search(self, budget: TimeBudget) -> EndReason:
-        """Try recipes until the budget is used up, nothing new comes or the user interrupts: which of them."""
+        """Try recipes until the budget is used up, nothing new or better comes, or the user interrupts."""
         unscored, reason = 0, self._reason_to_end(budget)
         with self._interruption.caught():
             while reason is None:
@@ -105,7 +109,10 @@ class Run:
         return "interrupted" if self._interruption.asked else reason
 
     def _reason_to_end(self, budget: TimeBudget) -> EndReason | None:
-        return "interrupted" if self._interruption.asked else budget.used_up(self._clock.elapsed_s)
+        if self._interruption.asked:
+            return "interrupted"
+        stands_still = self._standstill is not None and self._standstill.is_reached()
+        return budget.used_up(self._clock.elapsed_s) or ("standstill" if stands_still else None)
 
     def _step(self) -> bool | None:
         """One recipe; whether something was measured of it, None when the engine has no further one."""

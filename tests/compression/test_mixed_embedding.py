@@ -76,6 +76,17 @@ def test_without_the_gene_there_is_one_matrix(model: LoadedModel) -> None:
     assert compressed.matrices[EMBEDDING].bits == 4
 
 
+def test_training_begins_on_the_points_of_calibrated_rounding(model: LoadedModel, calibration: Calibration) -> None:
+    recipe = replace(frequent(GROUPS), rounding="calibrated")
+    subject = Subject(model=model, recipe=recipe, calibration=calibration, recovered=None)
+    student = WhisperStudent(subject, "decoder", "qat", TrainingSettings(train_embedding=True))
+    calibrated = subject.compressed().network.decoder.token_embedding.weight
+    nearest = compress(model, frequent(GROUPS)).network.decoder.token_embedding.weight
+    # but for the extremes of the groups, which stay
+    same = student.network.decoder.token_embedding.weight == calibrated
+    assert same.float().mean() > 0.95 > (nearest == calibrated).float().mean()
+
+
 @pytest.mark.parametrize("trains", [True, False])
 def test_training_reads_what_is_stored(trains: bool, model: LoadedModel, calibration: Calibration) -> None:
     subject = Subject(model=model, recipe=frequent(GROUPS), calibration=calibration, recovered=None)

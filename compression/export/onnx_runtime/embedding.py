@@ -54,9 +54,9 @@ class MixedTable:
             graph=build.graph,
             finer=table(f"{NAME}.frequent", "finer"),
             coarser=table(NAME, "coarser"),
-            first=mixed.first,
-            rest=len(mixed.coarser.codes),
-            last=len(mixed.finer.codes) - mixed.first,
+            first=mixed.grid.first,
+            rest=mixed.grid.rest,
+            last=len(mixed.finer.codes) - mixed.grid.first,
         )
 
     def rows(self, ids: str) -> str:

@@ -22,6 +22,7 @@ from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
+from search.run.standstill import Standstill
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Baseline
 from search.trial import Trial
@@ -73,7 +74,7 @@ class Listener(World):
 
 
 class Process:
-    def __init__(self, folder: Path, world: Listener) -> None:
+    def __init__(self, folder: Path, world: Listener, patience: int | None = None) -> None:
         self.store = StudyStore(folder / "study.db")
         save_facts(self.store, FACTS)
         self.ledger, self.archive = Ledger(self.store), Archive()
@@ -88,8 +89,13 @@ class Process:
             watcher=world,
             interruption=Interruption(world.interrupted),
             screening=self.screening,
+            standstill=self._standstill(patience) if patience else None,
             own=OwnRecipes(self.store),
         )
+
+    def _standstill(self, patience: int) -> Standstill:
+        screening = self.screening
+        return Standstill(self.archive, screening.target, screening.cheapest_within, patience=patience, most=1.0)
 
     def search(self, trials: int) -> bool:
         end = End(seconds=None, trials=trials)
@@ -113,6 +119,14 @@ def test_only_what_nothing_cheaper_beats_is_scored_and_all_is_recorded(tmp_path,
     assert dominated
     assert all(trial.note.startswith(("dominated", "not scored")) for trial in dominated)
     assert not any(trial.feasible for trial in dominated)
+    assert not process.store.study.get_trials(states=[TrialState.RUNNING])
+
+
+def test_a_search_that_stands_still_ends_and_leaves_nothing_waiting(tmp_path, world):
+    process = Process(tmp_path, world, patience=40)
+    end = End(seconds=None, trials=5000)
+    assert process.run.search(TimeBudget(ledger=process.ledger, end=end, confirm_share=0.0)) == "standstill"
+    assert 40 < len(process.archive.judged) < 1000
     assert not process.store.study.get_trials(states=[TrialState.RUNNING])
 
 

@@ -107,6 +107,10 @@ def ended(outcome: Outcome, **changes: object) -> Outcome:
         ),
         ({"reason": "interrupted"}, "The search was interrupted before its end."),
         ({"pick_id": "another"}, "The search ended because its time was up."),
+        (
+            {"reason": "standstill", "stood_still": 600, "pick_id": "another"},
+            "The search ended because its front stood still for 600 recipes.",
+        ),
     ],
 )
 def test_the_end_in_words(changes, sentence, outcome, tmp_path):
