@@ -202,6 +202,7 @@ UNPRICED = {
     "low rank": {"BiasGelu"},
     "float16, int8": {"BiasGelu"},
     "mixed": {"BiasGelu"},
+    "frequent tokens": {"Clip", "Equal", "GreaterOrEqual", "Min", "Where"},  # which table has the token
     "8 bits, int8": {"MatMulIntegerToFloat", "DynamicQuantizeLinear"},
     "8 bits, int8, calibrated": {"BiasGelu", "MatMulInteger", "QuantizeLinear"},
 }
