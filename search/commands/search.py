@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,13 +21,15 @@ from search.commands.start_from import Source, take_over
 from search.configuration.config import SearchConfig
 from search.engines.archive import Archive
 from search.engines.base import Engine
+from search.engines.enumeration import Enumeration
 from search.engines.evolution import Evolution
 from search.engines.local_steps import LocalSteps
 from search.engines.nni_engine import open_nni_engine
 from search.engines.nni_experiment import check_engine
 from search.engines.optuna_engine import OptunaEngine
+from search.engines.proof import Priced, Proof
 from search.engines.proposals import starting_genes
-from search.outcome import ArtifactRecord, Ended, EndReason, Outcome
+from search.outcome import ArtifactRecord, EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import (
@@ -47,7 +50,7 @@ from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
-from search.run.unjudged import count_open
+from search.run.unjudged import how_it_ended
 from search.scorer import Scorer
 from search.session import Loaded, Session, open_session, reopen_session
 from search.space.space import Space
@@ -172,12 +175,16 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
-        engine, screening = opened.enter_context(_engine(folder, session, store, ledger, scorer))
+        everything = cache(partial(Enumeration.of, session.space, scorer))
+        engine, screening, proof = opened.enter_context(
+            _engine(folder, session, store, ledger, scorer, everything=everything)
+        )
         run = Run(
             space=session.space,
             engine=engine,
             screening=screening,
             own=OwnRecipes(store),
+            proof=proof,
             scorer=scorer,
             ledger=ledger,
             clock=clock,
@@ -191,7 +198,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         ledger.end(None)
         reason = run.search(budget)
         finished = reason != "interrupted" and ending.reach(folder.models)
-        _keep_end(ledger, session.space, scorer, reason if finished else "interrupted")
+        _keep_end(ledger, session.space, everything, reason if finished else "interrupted")
     outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
@@ -200,40 +207,41 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _keep_end(ledger: Ledger, space: Space, scorer: Scorer, reason: EndReason) -> None:
+def _keep_end(ledger: Ledger, space: Space, everything: Priced, reason: EndReason) -> None:
     """Keep why the run ended and, where it came to its end, what it left open."""
     if not ledger.trials or ledger.trials[0].accuracy is None:
         return
     outcome = ledger.outcome()
-    pick_id = outcome.recommended.recipe.id if outcome.recommended else None
-    count = None if reason == "interrupted" else count_open(outcome, space, scorer)
-    ledger.end(Ended(reason=reason, combinations=float(space.combinations), open_recipes=count, pick_id=pick_id))
+    ledger.end(how_it_ended(outcome, space, None if reason == "interrupted" else everything(), reason))
 
 
 @contextmanager
-def _engine(
-    folder: RunFolder, session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer
-) -> Iterator[tuple[Engine, Screening | None]]:
-    """The engine that the configuration names, and what judges its proposals by divergence.
+def _engine(  # noqa: PLR0913 - the parts of a run
+    folder: RunFolder, session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer, *, everything: Priced
+) -> Iterator[tuple[Engine, Screening | None, Proof | None]]:
+    """The engine that the configuration names, what judges its proposals by divergence, and how it proves an optimum.
 
     What it has started ends with the block.
     """
     config, space = session.config, session.space
     if config.engine == "nni":
         with open_nni_engine(folder.path, store, space, config) as engine:
-            yield engine, None
+            yield engine, None, None
         return
     sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
     if config.engine == "evolution":
         archive = Archive()
         screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
-        yield Evolution(sampler, space, archive, scorer, target=screening.target, seed=config.seed), screening
+        target, seed = screening.target, config.seed
+        proof = Proof(space, everything, archive, ledger, target=target, bound=screening.bound, seed=seed)
+        evolution = Evolution(sampler, space, archive, scorer, target=target, seed=seed, proof=proof)
+        yield evolution, screening, proof
     elif config.engine == "steps":
-        yield LocalSteps(sampler, space, ledger, scorer), None
+        yield LocalSteps(sampler, space, ledger, scorer), None, None
     else:
         for genes in starting_genes(space):
             sampler.enqueue(genes)
-        yield sampler, None
+        yield sampler, None, None
 
 
 def _confirm_share(session: Session) -> float:

@@ -21,18 +21,20 @@ from search.space.space import Genes, Space
 MOST_COMPARED = 1024
 """Recipes that are compared with as many open ones to find the best; of more, so many are drawn."""
 
+Priced = Callable[[], Enumeration | None]
+"""All recipes of a space, None where they are too many; worked out when it is called first."""
 Places = npt.NDArray[np.intp]
 
 
 class Proof:
-    """Of one run. `priced`: all recipes of the space, asked for when the proof is due; `target`: the largest divergence
+    """Of one run. `priced`: asked for when the proof is due; `target`: the largest divergence
     that is within the budget; `bound`: the objective of the cheapest recipe that is likely within it.
     """
 
     def __init__(  # noqa: PLR0913 - what it knows and what it asks
         self,
         space: Space,
-        priced: Callable[[], Enumeration],
+        priced: Priced,
         archive: Archive,
         ledger: Ledger | None,
         *,
@@ -59,8 +61,10 @@ class Proof:
     def _everything(self) -> Enumeration:
         if self._priced is None:
             self._priced = self._price()
+            if self._priced is None:
+                raise ValueError(f"{self._space.combinations:.2g} combinations are too many")
             self._exclusion = Exclusion(self._priced)
-            self._known: Mask = np.zeros(len(self._priced), bool)
+            self._known = np.zeros(len(self._priced), dtype=np.bool_)
         return self._priced
 
     @property

@@ -9,6 +9,7 @@ from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.engines.archive import Judged
 from search.engines.base import Engine, Proposal
+from search.engines.proof import Proof
 from search.outcome import EndReason, Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
@@ -63,7 +64,8 @@ class Run:
     """The search of one run; a new one and its continuations share the engine's store.
 
     With `screening` a recipe is judged by divergence first, and may wait for its WER while others are judged. `own`
-    recipes come right after the original, and have a WER whatever their divergence is.
+    recipes come right after the original, and have a WER whatever their divergence is. `proof`: the engine's, if it has
+    one.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -78,6 +80,7 @@ class Run:
         interruption: Interruption,
         screening: Screening | None = None,
         own: OwnRecipes | None = None,
+        proof: Proof | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
         self._space = space
@@ -89,6 +92,7 @@ class Run:
         self._interruption = interruption
         self._screening = screening
         self._own = own
+        self._proof = proof
         self._max_unscored = max_unscored
 
     def search(self, budget: TimeBudget) -> EndReason:
@@ -99,13 +103,17 @@ class Run:
                 brought = self._step()
                 unscored = 0 if brought else unscored + 1
                 is_exhausted = brought is None or unscored >= self._max_unscored
-                reason = "exhausted" if is_exhausted else self._reason_to_end(budget)
+                reason = self._nothing_left if is_exhausted else self._reason_to_end(budget)
             if self._screening:
                 self._close(self._screening)
         return "interrupted" if self._interruption.asked else reason
 
     def _reason_to_end(self, budget: TimeBudget) -> EndReason | None:
         return "interrupted" if self._interruption.asked else budget.used_up(self._clock.elapsed_s)
+
+    @property
+    def _nothing_left(self) -> EndReason:
+        return "proven" if self._proof and self._proof.holds else "exhausted"
 
     def _step(self) -> bool | None:
         """One recipe; whether something was measured of it, None when the engine has no further one."""
@@ -117,7 +125,8 @@ class Run:
             return self._finish(due.proposal, due.recipe, due)
         proposal = self._engine.ask()
         if proposal is None:
-            return None
+            last = self._screening.last_to_score(0) if self._screening else None
+            return self._finish(last.proposal, last.recipe, last) if last else None
         recipe = self._space.decode(proposal.genes)
         known = self._ledger.find(recipe)
         if known:
