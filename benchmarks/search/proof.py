@@ -4,9 +4,9 @@
 
 Costs are real: tiny.en's on i.MX 8M Plus. Divergences are a stand-in: a sum of steps fitted to the recipes that
 `results/third` judged, in which each seed scales every field's steps (by a lognormal factor, SCALED) and adds
-interactions between fields, up to INTERACTION x sqrt(one x other), and noise by recipe (lognormal, NOISE). The engine
-is the search's own, with another seed each time; it knows the largest divergence that the budget allows, since WERs
-are left out. The optimum is looked up in all recipes of the space.
+interactions between fields, up to INTERACTION x sqrt(one x other), and noise by recipe (lognormal, `--noise`). The
+engine is the search's own, with another seed each time; it knows the largest divergence that the budget allows, since
+WERs are left out. The optimum is looked up in all recipes of the space.
 """
 
 import argparse
@@ -135,13 +135,13 @@ class Prices:
         return runtime_violation(recipe, PROFILE.runtime, original=self.space.original)
 
 
-def divergences(parts: Floats, seed: int) -> list[Divergence]:
+def divergences(parts: Floats, seed: int, noise: float) -> list[Divergence]:
     """Of the recipes with these parts, (recipes, fields), in the world of a seed."""
     rng = np.random.default_rng(seed)
     scaled = parts * rng.lognormal(0.0, SCALED, parts.shape[1])
     interactions = np.triu(rng.uniform(0, INTERACTION, (parts.shape[1],) * 2), 1)
     together = np.einsum("ri,ij,rj->r", np.sqrt(scaled), interactions, np.sqrt(scaled), optimize=True)
-    found = (scaled.sum(1) + together) * rng.lognormal(0.0, NOISE, len(parts))
+    found = (scaled.sum(1) + together) * rng.lognormal(0.0, noise, len(parts))
     return [Divergence(nats=(mean,), tokens=(1,)) for mean in found.tolist()]
 
 
@@ -205,6 +205,7 @@ def row(name: str, found: list[Found]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--noise", type=float, default=NOISE)
     parser.add_argument("--only", choices=SPACES, action="append")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -217,7 +218,10 @@ def main() -> None:
             (folder / space).mkdir()
             prices = Prices(dimensions, SPACES[space])
             parts = np.array([fitted.parts(recipe) for recipe in prices.recipes])
-            found = [prove(prices, divergences(parts, seed), seed, folder / space) for seed in range(options.seeds)]
+            found = [
+                prove(prices, divergences(parts, seed, options.noise), seed, folder / space)
+                for seed in range(options.seeds)
+            ]
             print(row(space, found), flush=True)
 
 

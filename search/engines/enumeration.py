@@ -18,6 +18,14 @@ MOST_COUNTED = 100_000
 Mask = npt.NDArray[np.bool_]
 
 
+def rank(recipe: Recipe, space: Space) -> tuple[tuple[object, ...], tuple[float, ...]]:
+    """As `position`, among recipes of one window: each is compared with the original in its own window, so that their
+    divergences say nothing about those in another one.
+    """
+    choices, amounts = position(space.in_order(recipe))
+    return (*choices, recipe.window_s), amounts
+
+
 class Enumeration:
     """Recipes by their place in arrays, each once although several combinations of genes may make it.
 
@@ -33,7 +41,7 @@ class Enumeration:
         objectives, allowed, indices, kinds, amounts = [], [], [], [], []
         for index, recipe in self._combinations():
             self._places[recipe.id] = len(self._places)
-            kind, amount = position(space.in_order(recipe))
+            kind, amount = rank(recipe, space)
             objectives.append(pricer.objective(recipe))
             allowed.append(pricer.rejection(recipe) is None)
             indices.append(index)
@@ -73,8 +81,8 @@ class Enumeration:
         return self._places.get(recipe_id)
 
     def at_least_as_compressed(self, recipe: Recipe) -> Mask:
-        """Which recipes are so, compared with this one, in the space or not; see `compression.recipe.order`."""
-        kind, amounts = position(self._space.in_order(recipe))
+        """Which recipes are so, compared with this one, in the space or not; see `rank`."""
+        kind, amounts = rank(recipe, self._space)
         found = self._kind == self._kinds.get(kind, -1)
         if not found.any():
             return found

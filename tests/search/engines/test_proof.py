@@ -23,8 +23,9 @@ CHOICES = {
     "encoder.ffn_bits": (16, 8, 4),
     "encoder.0.ffn_bits": (16, 8),
     "decoder.0.heads": (6, 5, 4),
-    "embedding_bits": (16, 8, 4),
+    "embedding_bits": (16, 8),
     "group_size": (32, 64),
+    "window_s": (30.0, 20.0),
     "rounding": ("calibrated", "nearest"),
 }
 
@@ -44,6 +45,11 @@ def decoded(world: World) -> list:
     names = list(world.space.choices)
     combinations = (dict(zip(names, values, strict=True)) for values in product(*world.space.choices.values()))
     return list({recipe.id: recipe for recipe in map(world.space.decode, combinations)}.values())
+
+
+def related(world: World, one, other) -> bool:
+    """Whether the other recipe is at least as compressed, in the same window."""
+    return one.window_s == other.window_s and world.space.rules_out(one, other)
 
 
 def trial(number: int, recipe, divergence: float | None, **changes) -> Trial:
@@ -66,7 +72,7 @@ def test_each_recipe_is_there_once_at_its_price(world, everything):
 def test_the_order_is_that_of_every_pair(world, everything):
     recipes = decoded(world)
     places = [everything.place(recipe.id) for recipe in recipes]
-    pairs = [(one, other) for one in recipes for other in recipes if world.space.rules_out(one, other)]
+    pairs = [(one, other) for one in recipes for other in recipes if related(world, one, other)]
     truth = {(everything.place(one.id), everything.place(other.id)) for one, other in pairs}
     for recipe, place in zip(recipes, places, strict=True):
         found = np.flatnonzero(everything.at_least_as_compressed(recipe))
@@ -83,7 +89,7 @@ def test_a_recipe_outside_the_space_is_compared_too(world, everything):
     finer = world.space.decode({"group_size": 32, "embedding_bits": 8, "rounding": "calibrated", "symmetric": False})
     found = {place for place in range(len(everything)) if everything.at_least_as_compressed(finer)[place]}
     recipes = decoded(world)
-    assert found == {everything.place(r.id) for r in recipes if world.space.rules_out(finer, r)}
+    assert found == {everything.place(r.id) for r in recipes if related(world, finer, r)}
 
 
 def test_what_is_excluded_is_what_every_pair_excludes(world, everything):
@@ -100,11 +106,11 @@ def test_what_is_excluded_is_what_every_pair_excludes(world, everything):
             t.recipe for t in trials if is_surely_over(t) or (t.divergence and t.divergence.mean > MARGIN * target)
         ]
         expected = {
-            everything.place(r.id) for r in recipes if any(world.space.rules_out(other, r) for other in excluding)
+            everything.place(r.id) for r in recipes if any(related(world, other, r) for other in excluding)
         }
         assert set(np.flatnonzero(exclusion.excluded(target))) == expected
     assert set(np.flatnonzero(exclusion.excluded(None))) == {
-        everything.place(r.id) for r in recipes if world.space.rules_out(chosen[0], r)
+        everything.place(r.id) for r in recipes if related(world, chosen[0], r)
     }
 
 
@@ -125,7 +131,7 @@ def test_contradictions_are_those_of_every_pair(world):
     made = contradictions = 0
     for one, first in judged:
         for other, second in judged:
-            if one is not other and world.space.rules_out(one, other):
+            if one is not other and related(world, one, other):
                 clips = min(first.clips, second.clips)
                 made += 1
                 contradictions += second.of_first(clips).mean * MARGIN < first.of_first(clips).mean
