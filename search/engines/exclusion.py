@@ -1,9 +1,10 @@
 """Recipes that need not be judged: more compression never brings accuracy back.
 
 A recipe that is compressed at least as much in every field as one that is over the budget is over it too. Recipes that
-choose or round differently, or have another window, are not compared (`search.engines.enumeration.rank`). The rule is an assumption. What was judged
-tests it: of two judged recipes that it relates, the more compressed one must not diverge less by more than MARGIN. A
-recipe has to be over the budget by the same MARGIN before it excludes others, so that noise below it cannot mislead.
+choose or round differently, or have another window, are not compared (`search.engines.enumeration.rank`). The rule is
+an assumption. What was judged tests it: of two judged recipes that it relates, the more compressed one must not diverge
+less by more than MARGIN. A recipe has to be over the budget by the same MARGIN before it excludes others, so that noise
+below it cannot mislead.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from search.space.space import Space
 from search.trial import Trial
 
 MARGIN = 1.05
-"""Ratio of two divergences: of some 36,000 comparisons in results/third none contradicts the rule by more."""
+"""Ratio of two divergences: of 35,994 comparisons in results/third none contradicts the rule by more, and 17 by
+more than 1.02."""
 
 
 class Exclusion:

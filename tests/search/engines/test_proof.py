@@ -105,9 +105,7 @@ def test_what_is_excluded_is_what_every_pair_excludes(world, everything):
         excluding = [
             t.recipe for t in trials if is_surely_over(t) or (t.divergence and t.divergence.mean > MARGIN * target)
         ]
-        expected = {
-            everything.place(r.id) for r in recipes if any(related(world, other, r) for other in excluding)
-        }
+        expected = {everything.place(r.id) for r in recipes if any(related(world, other, r) for other in excluding)}
         assert set(np.flatnonzero(exclusion.excluded(target))) == expected
     assert set(np.flatnonzero(exclusion.excluded(None))) == {
         everything.place(r.id) for r in recipes if related(world, chosen[0], r)
