@@ -121,6 +121,11 @@ class Screening:
         self._waiting.clear()
         return rest
 
+    def bound(self) -> float:
+        """The objective of the cheapest recipe that is likely within the budget, scored or waiting for it."""
+        waiting = [c.judged.objective for c in self._waiting.values() if self._probability(c) >= self._confidence]
+        return min([self.cheapest_within(), *waiting])
+
     @property
     def _share_of_scoring(self) -> float:
         """Of the time of this session's trials, that of those which were scored."""
