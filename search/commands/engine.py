@@ -42,10 +42,14 @@ def open_engine(  # noqa: PLR0913 - the parts of a run
     sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
     if config.engine == "evolution":
         archive = Archive()
-        screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
+        screening = Screening(
+            archive, ledger, space, scorer.divergence, confidence=config.confidence, knobs=config.screening
+        )
         target, seed = screening.target, config.seed
         proof = Proof(space, everything, archive, ledger, target=target, bound=screening.bound, seed=seed)
-        evolution = Evolution(sampler, space, archive, scorer, target=target, seed=seed, proof=proof)
+        evolution = Evolution(
+            sampler, space, archive, scorer, target=target, seed=seed, proof=proof, knobs=config.evolution
+        )
         yield OpenedEngine(engine=evolution, screening=screening, proof=proof)
     elif config.engine == "steps":
         yield OpenedEngine(engine=LocalSteps(sampler, space, ledger, scorer))

@@ -13,6 +13,7 @@ from math import log
 
 import numpy as np
 
+from search.configuration.knobs import EvolutionKnobs
 from search.engines.additive_model import MIN_FITTED, AdditiveModel
 from search.engines.archive import Archive, Judged
 from search.engines.base import Pricer, Proposal
@@ -23,23 +24,8 @@ from search.space.genes import VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
-CHILDREN = 48
-"""Of which one is measured."""
-AIMED = 0.7
-"""Share of parents that are near the budget; the others are anywhere on the front."""
 NEARLY = 1.5
 """How many times the budget's divergence the starting point may have around which every gene is tried."""
-NEAR = 4
-"""Members of the front on each side of the budget that count as near."""
-CHANGED = 4
-"""Most genes that a child changes."""
-BEHIND_ENCODER = 0.5
-"""Share of children that leave the encoder alone, whose outputs are then at hand: they are judged in a third of the
-time."""
-JUMP = 0.15
-"""How often a changed gene takes any value, instead of the next one."""
-RESTED = 25
-"""Judgements between two fits of the model."""
 RANGE = 8.0
 """What diverges at most so many times as much as the budget allows is what the model is fitted to."""
 ATTEMPTS = 20
@@ -63,6 +49,7 @@ class Evolution:
         target: Callable[[], float],
         seed: int,
         proof: Proof | None = None,
+        knobs: EvolutionKnobs | None = None,
     ) -> None:
         self._engine = engine
         self._space = space
@@ -70,6 +57,7 @@ class Evolution:
         self._pricer = pricer
         self._target = target
         self._proof = proof
+        self._knobs = knobs or EvolutionKnobs()
         self._rng = np.random.default_rng([seed, len(archive.judged)])
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
         behind = [
@@ -138,17 +126,17 @@ class Evolution:
     def _parent(self) -> Judged:
         """A member of the front, most often one near the budget."""
         front = self._archive.front
-        if self._rng.random() < AIMED:
+        if self._rng.random() < self._knobs.aimed:
             target = self._target()
             within = [i for i, member in enumerate(front) if member.divergence.mean <= target]
             first = within[0] if within else len(front) - 1
-            front = front[max(0, first - NEAR) : first + NEAR]
+            front = front[max(0, first - self._knobs.near) : first + self._knobs.near]
         return front[int(self._rng.integers(len(front)))]
 
     def _children(self, parent: Judged) -> list[tuple[Genes, float]]:
         """Genes and objective of those that are new and within the limits."""
         found: dict[str, tuple[Genes, float]] = {}
-        for _ in range(CHILDREN):
+        for _ in range(self._knobs.children):
             genes = self._mutated(parent.genes)
             recipe = self._space.decode(genes)
             if recipe.id in found or recipe.id in self._archive or self._pricer.rejection(recipe):
@@ -157,14 +145,14 @@ class Evolution:
         return list(found.values())
 
     def _mutated(self, genes: Genes) -> dict[str, Value]:
-        most = CHANGED if self._fitted else 1
-        pool = self._behind_encoder if self._rng.random() < BEHIND_ENCODER else list(self._choices)
+        most = self._knobs.changed if self._fitted else 1
+        pool = self._behind_encoder if self._rng.random() < self._knobs.behind_encoder else list(self._choices)
         names = self._rng.permutation(pool)[: int(self._rng.integers(1, most + 1))]
         changed = dict(genes)
         for name in names:
             values = self._choices[name]
             index = values.index(genes[name])
-            if self._rng.random() < JUMP:
+            if self._rng.random() < self._knobs.jump:
                 index = int(self._rng.integers(len(values)))
             else:
                 index += 1 if self._rng.random() < 0.5 else -1
@@ -189,6 +177,6 @@ class Evolution:
 
     def _fit(self) -> None:
         count = len(self._archive.judged)
-        if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
+        if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + self._knobs.refit_every):
             self._model.fit([pair for pair in self._archive.members() if pair[1] > 0], RANGE * self._target())
             self._fitted = count

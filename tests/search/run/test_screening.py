@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from common.errors import CompressionError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from search.configuration.knobs import ScreeningKnobs
 from search.engines.archive import Archive
 from search.engines.enumeration import Enumeration
 from search.engines.evolution import Evolution
@@ -24,7 +25,7 @@ from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
-from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
+from search.run.screening import Screening
 from search.run.standstill import Standstill
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.run.unjudged import how_it_ended
@@ -152,7 +153,7 @@ def test_no_transcript_before_enough_recipes_were_judged(tmp_path, world, monkey
     monkeypatch.setattr(world, "score", lambda *given: seen.append(len(world.judged)) or score(*given))
     Process(tmp_path, world).search(40)
     assert seen[0] == 0
-    assert min(seen[1:]) >= MIN_JUDGED - 1
+    assert min(seen[1:]) >= ScreeningKnobs().least_judged - 1
 
 
 def test_the_pick_is_the_cheapest_that_is_likely_within_the_budget(tmp_path, world):
@@ -197,8 +198,8 @@ def test_what_cannot_be_judged_is_a_failed_trial(tmp_path, world):
 
 def test_at_the_end_only_a_few_are_scored(tmp_path, world):
     process = Process(tmp_path, world)
-    process.search(MIN_JUDGED - 2)
-    assert len(world.scored) <= 1 + SCORED_AT_END
+    process.search(ScreeningKnobs().least_judged - 2)
+    assert len(world.scored) <= 1 + ScreeningKnobs().scored_at_end
 
 
 def test_a_small_space_is_searched_until_its_optimum_is_proven(tmp_path, world):
