@@ -47,13 +47,20 @@ class Scorer:
         self._session = session
         self._drafts: Evaluation | None = None
         self._confirm_drafts: Evaluation | None = None
+        self._priced: tuple[Recipe, TrialCosts] | None = None
         self._original_costs = self.costs(session.original)
         self._members = {group.key: group.utterances for group in session.evaluator.groups}
 
     def costs(self, recipe: Recipe) -> TrialCosts:
-        """What a recipe costs on the run's device, for the reference utterance."""
-        session = self._session
-        return trial_costs(recipe, session.model.dimensions, session.profile, session.config)
+        """What a recipe costs on the run's device, for the reference utterance.
+
+        An engine asks for a child's limits, then for its objective: the last recipe is not priced twice.
+        """
+        if self._priced is None or self._priced[0] is not recipe:
+            session = self._session
+            costs = trial_costs(recipe, session.model.dimensions, session.profile, session.config)
+            self._priced = recipe, costs
+        return self._priced[1]
 
     def objective(self, recipe: Recipe) -> float:
         """What the run minimises: 1 for the original when the weights sum to 1."""

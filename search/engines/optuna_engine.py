@@ -48,6 +48,7 @@ class OptunaEngine:
     def __init__(self, store: StudyStore, space: Space, *, sampler: SamplerName, seed: int) -> None:
         self._space = space
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
+        self._store = store
         self._study = store.study
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -90,12 +91,7 @@ class OptunaEngine:
 
     def propose(self, genes: Genes) -> Proposal:
         """These genes, as if the sampler had drawn them: one entry in the store instead of one for each gene."""
-        template = optuna.trial.create_trial(
-            state=TrialState.RUNNING, params=self._indices(genes), distributions=self._distributions
-        )
-        # as Study.add_trial does it, which does not tell the number: to look for it reads the whole study
-        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
-        trial = optuna.Trial(self._study, trial_id)
+        trial = optuna.Trial(self._study, self._store.create_trial(self._indices(genes), self._distributions))
         self._asked[trial.number] = trial
         return Proposal(number=trial.number, genes=dict(self._space.default_genes) | dict(genes))
 

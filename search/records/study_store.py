@@ -3,14 +3,17 @@
 Each finished trial carries its whole record as JSON; texts about the run as a whole hang on the study.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
+from optuna.storages._rdb.models import TrialParamModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
-from sqlalchemy import URL
+from sqlalchemy import URL, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import FULL, InputError
@@ -63,10 +66,33 @@ class StudyStore:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             url = URL.create("sqlite", database=str(file)).render_as_string()  # a path may hold ?, #, %, { and spaces
-            storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
-            self.study = _study(storage)
+            self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+            self.study = _study(self._database)
         except (SQLAlchemyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
+
+    def create_trial(self, indices: Mapping[str, int], distributions: Mapping[str, BaseDistribution]) -> int:
+        """A new running trial with these parameters, in two transactions; its id in the storage.
+
+        Study.add_trial asks the database two questions for each parameter, and does not tell the number. The
+        distributions are those of all trials of the study. Should the process end between the two transactions, the
+        study's sampler draws the parameters when the trial comes again.
+        """
+        storage = self.study._storage
+        trial_id = storage.create_new_trial(self.study._study_id)
+        rows = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": distributions[name].to_internal_repr(index),
+                "distribution_json": distribution_to_json(distributions[name]),
+            }
+            for name, index in indices.items()
+        ]
+        if rows:
+            with _create_scoped_session(self._database.scoped_session) as session:
+                session.execute(insert(TrialParamModel), rows)
+        return trial_id
 
     def trials(self) -> tuple[Trial, ...]:
         """Every recorded trial, in number order."""

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,12 @@ class Draft:
         return (index for index, layer in enumerate(self.layers[stack]) if layer is not None)
 
     def change(self, stack: Stack, index: int, name: str, value: Value) -> None:
-        if self.layers[stack][index] is not None:
-            self.layers[stack][index] = replace(self.layers[stack][index], **{name: value})
+        layer = self.layers[stack][index]
+        if layer is None:
+            return
+        before = getattr(layer, name)
+        if before != value or type(before) is not type(value):  # a value of a wrong type is refused, even an equal one
+            self.layers[stack][index] = replace(layer, **{name: value})
 
 
 class Gene(ABC):
@@ -273,6 +278,7 @@ class UnitsRemovedGene(Gene):
 _STACK_GENE = re.compile(r"(?P<stack>encoder|decoder)\.((?P<layer>\d+)\.)?(?P<name>[a-z_]+)")
 
 
+@lru_cache(maxsize=1024)
 def gene(name: str, dimensions: Dimensions) -> Gene:
     """The gene of a name, for a model of these dimensions. Raises UnknownNameError."""
     if name in MODEL_FIELDS:
