@@ -43,7 +43,7 @@ COMPRESS_S = 0.2
 SCORE_S = 25.0
 """80 utterances; in results/third the median of a scored trial was 30 s, divergence and compressing included."""
 JUDGE_S = {False: 1.0, True: 2.2}
-"""8 clips, compressing included, by whether the encoder is a new one; lower and upper quarter of results/third: 0.9, 2.4."""
+"""8 clips, compressing included, by whether the encoder is a new one; quarters of results/third: 0.9 and 2.4 s."""
 ENCODERS_KEPT = 56
 """Of which the outputs for 8 clips fit the meter's cache of 512 MB."""
 REFERENCE = (1.0, 0.4)

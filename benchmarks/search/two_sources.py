@@ -11,10 +11,10 @@ same speech and calibration, and the same errors of the original. The divergence
 measured here as a search measures it; the cache keeps it, so a second call goes on after the first. Fewer clips are the
 first of the same ones.
 
-Rank correlations are Spearman's. The WER is that of a random half of the utterances, 200 times; beside divergence stands
-what the WER of the other half says of it. An utterance counts as one that breaks if the original or a recipe that is near
-inserts or leaves out at least half as many words as it has: a loop, or a transcript that ends early. Its share of the
-variance is the covariance of its errors with all errors, over recipes.
+Rank correlations are Spearman's. The WER is that of a random half of the utterances, 200 times; beside divergence
+stands what the WER of the other half says of it. An utterance counts as one that breaks if the original or a recipe
+that is near inserts or leaves out at least half as many words as it has: a loop, or a transcript that ends early. Its
+share of the variance is the covariance of its errors with all errors, over recipes.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main() -> None:
     options = _parser().parse_args()
     use_threads(options.threads)
     scored = read(options.run)
-    found = list(divergences(options, [trial for _, trial in scored.trials]))
+    found = list(divergences(options, [trial for _, trial in scored.trials[: options.at_most]]))
     kept = [index for index, one in enumerate(found) if one]
     print(report(options, only(scored, kept), [one for one in found if one]))
 
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="the speech that the runs scored")
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--calibration-utterances", type=int, default=32)
+    parser.add_argument("--at-most", type=int, help="recipes, the first ones")
     parser.add_argument("--language", help="where the speech sets do not state it")
     parser.add_argument("--threads", type=int, default=1)
     return parser
@@ -189,7 +190,8 @@ def report(options: argparse.Namespace, scored: Scored, found: Sequence[Divergen
         f"# Divergence and WER of the same recipes, {options.model}",
         "",
         f"{len(found)} recipes ({runs}), {len(scored.names)} utterances, {scored.words.sum():.0f} words, "
-        f"of which the original makes {scored.original.sum():.0f} wrong. Clips: {max(by_clips)} were kept of {max(CLIPS)}.",
+        f"{scored.original.sum():.0f} errors of the original. Of {max(CLIPS)} clips {min(one.clips for one in found)} "
+        "have a transcript that ends.",
         "",
         *correlations(scored, by_clips, near),
         *variance(scored, near),
@@ -206,7 +208,10 @@ def correlations(scored: Scored, by_clips: Mapping[int, Floats], near: Flags) ->
     """The table of rank correlations."""
     yield "## Rank correlation with the WER of a random half of the utterances"
     yield ""
-    yield f"Mean over {HALVES} halves, in brackets the 5th and the 95th of a hundred. `other half`: of its WER with that of the half."
+    yield (
+        f"Mean over {HALVES} halves, in brackets from the 5th to the 95th of a hundred. `other half`: of its WER with "
+        "that of the half."
+    )
     yield f"`near`: recipes whose divergence on the most clips is at most {NEAR} nats a token."
     yield ""
     yield "| recipes | utterances | " + " | ".join(f"{count} clips" for count in by_clips) + " | other half |"
@@ -250,7 +255,7 @@ def variance(scored: Scored, near: Flags) -> Iterator[str]:
         f"{shares[order[:NAMED]].sum():.0%}; the {breaks.sum()} that break, {shares[breaks].sum():.0%}."
     )
     yield ""
-    yield "| utterance | share of the variance | words | errors of the original | median of recipes | most | breaks in recipes |"
+    yield "| utterance | share of the variance | words | original's errors | median of recipes | most | breaks in |"
     yield "|---|---|---|---|---|---|---|"
     for place in order[:NAMED]:
         broken = int((scored.gaps[near, place] >= scored.words[place] / 2).sum())
@@ -273,13 +278,17 @@ def missed(scored: Scored, divergence: Floats) -> Iterator[str]:
     yield "## What divergence missed"
     yield ""
     yield (
-        f"Of the recipes that are near, half have a rise of more than {slope:.1f} x divergence ({slope_calm:.1f} without "
-        f"the utterances that break). A rise is the share by which a recipe makes more errors than the original. The spread "
-        f"(standard deviation) of rise - that line is {over[near].std():.3f}, without those that break {calm_over[near].std():.3f}. "
-        "The recipes that are furthest above it, and the utterances in which they make most errors more:"
+        f"A rise is the share by which a recipe makes more errors than the original. Of the recipes that are near, "
+        f"half have a rise of more than {slope:.1f} x divergence ({slope_calm:.1f} without the utterances that break). The "
+        f"standard deviation of rise - that line is {over[near].std():.3f}, without those that break "
+        f"{calm_over[near].std():.3f}. The recipes that are furthest above it, and "
+        "the utterances in which they make most errors more:"
     )
     yield ""
-    yield "| recipe | run, trial | divergence | rise | that line | rise without those that break | errors more than the original's |"
+    yield (
+        "| recipe | run, trial | divergence | rise | that line | without those that break "
+        "| errors more than the original |"
+    )
     yield "|---|---|---|---|---|---|---|"
     for place in [one for one in np.argsort(-over) if near[one]][:NAMED]:
         run, trial = scored.trials[place]

@@ -10,8 +10,9 @@ unlucky by LUCK_SD, once a seed. All draws follow from recipe and seed.
 
 import random
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from hashlib import sha256
 from math import exp
 from pathlib import Path
@@ -65,12 +66,12 @@ class Fit:
 
 
 class World:
-    """One model, for one seed of luck and errors."""
+    """One model, for one seed of luck and errors; `seeded` gives the others without fitting it again."""
 
-    def __init__(self, run: Path, *, seed: int, budget: str = "+10%") -> None:
+    def __init__(self, run: Path, *, budget: str = "+10%") -> None:
         store, config = StudyStore(run / "study.db"), RunFolder(run).config()
         facts, trials = load_facts(store), store.trials()
-        self._seed, self._config, self._dimensions = seed, config, facts.dimensions
+        self._config, self._dimensions = config, facts.dimensions
         self.facts, self._profile = facts, load_profile(config.device)
         self.original, self._limits = trials[0].recipe, config.cost_limits(self._profile.ram_available_mb)
         self._original_costs, runtime = trials[0].costs, self._profile.runtime
@@ -94,8 +95,7 @@ class World:
         self._model = self._fitted(np.flatnonzero(self._found <= MOST))
         scored = [t for t in trials[1:] if t.state == "complete" and t.accuracy and t.divergence]
         utterances = trials[0].accuracy.utterances
-        order = np.random.default_rng(seed)
-        self._utterances = [u for block in dealt(list(utterances), BLOCK, random.Random(seed)) for u in block]
+        self._read = utterances
         rate = trials[0].accuracy.rate
         self.limit: WerLimit = WerBudget.parse(budget).limit(rate)
         self.allowed = float(WerBudget.parse(budget).value)
@@ -106,8 +106,21 @@ class World:
         mine = {u.id: u.errors for u in utterances}
         gone = [sum(max(mine[u.id] - u.errors, 0) for u in t.accuracy.utterances) for t in scored if t.accuracy]
         self.churn = float(np.mean(gone)) / rate.errors
-        self.luck = float(order.normal(0, LUCK_SD))
         self._priced: tuple[Recipe, TrialCosts] | None = None
+        self._means: dict[tuple[int, ...], float] = {}
+        _ = self._drawn, self._middle
+        self._take(0)
+
+    def seeded(self, seed: int) -> "World":
+        """The same with other errors and other luck, heard in another order."""
+        other = copy(self)
+        other._take(seed)
+        return other
+
+    def _take(self, seed: int) -> None:
+        self._seed = seed
+        self._utterances = [u for block in dealt(list(self._read), BLOCK, random.Random(seed)) for u in block]
+        self.luck = float(np.random.default_rng(seed).normal(0, LUCK_SD))
 
     @property
     def utterances(self) -> list[UtteranceErrors]:
@@ -134,11 +147,14 @@ class World:
 
     def mean_divergence(self, recipe: Recipe) -> float:
         """Nats a token; 0 for the original."""
-        return 0.0 if recipe == self.original else _of_genes(self, self._key(self._encoded(recipe)))
+        return 0.0 if recipe == self.original else self._of_key(self._key(self._encoded(recipe)))
 
-    def of_genes(self, genes: Genes) -> float:
-        """The same for genes that need not be canonical, such as those of layers that leave: an upper bound there."""
-        return _of_genes(self, self._key(genes))
+    def _of_key(self, key: tuple[int, ...]) -> float:
+        if key not in self._means:
+            size, (mean, spread) = self._drawn[2], self._middle
+            drawn = (self._interaction(key) - mean) / spread
+            self._means[key] = self._model(self._row_of(key)) * exp(size * float(np.clip(drawn, -2, 2)))
+        return self._means[key]
 
     def divergence(self, recipe: Recipe) -> Divergence:
         """On all clips."""
@@ -177,8 +193,9 @@ class World:
 
     # how it is fitted
 
-    def held_out(self) -> tuple[Fit, float]:
-        """Of the model without its drawn part; and the logarithmic error near the front, which that part is as large as."""
+    @cached_property
+    def held_out(self) -> Fit:
+        """Of the model without its drawn part, which is as large as the logarithmic error where recipes are near."""
         near = np.flatnonzero(self._found <= MOST)
         folds = np.random.default_rng(0).integers(FOLDS, size=len(near))
         predicted = np.zeros(len(near))
@@ -187,7 +204,7 @@ class World:
             predicted[folds == fold] = [model(self._row(self._genes[i])) for i in near[folds == fold]]
         found = self._found[near]
         error, close = np.log(predicted / found), (found >= NEAR[0]) & (found <= NEAR[1])
-        fit = Fit(
+        return Fit(
             recipes=len(near),
             near=int(close.sum()),
             log_sd=float(error.std()),
@@ -195,7 +212,6 @@ class World:
             rank=float(spearmanr(predicted, found).statistic),
             rank_near=float(spearmanr(predicted[close], found[close]).statistic),
         )
-        return fit, fit.log_sd_near
 
     def _fitted(self, chosen: npt.NDArray[np.int64]) -> Callable[[Floats], float]:
         """From a row of steps to a divergence, without the drawn part."""
@@ -219,12 +235,12 @@ class World:
 
     @cached_property
     def _drawn(self) -> tuple[Floats, Floats, float]:
-        """Frequencies and signs of the drawn part, and its size: the same for all seeds."""
+        """Values of genes and weights of pairs, and the size of what they make: the same for all seeds."""
         rng = np.random.default_rng(1)
         names = [name for name, values in self.space.choices.items() if len(values) > 1]
         tables = rng.normal(size=(len(names), max(map(len, self.space.choices.values()))))
         pairs = rng.normal(size=(len(names), len(names)))
-        return tables, np.triu(pairs, 1), self.held_out()[1]
+        return tables, np.triu(pairs, 1), self.held_out.log_sd_near
 
     def _interaction(self, key: tuple[int, ...]) -> float:
         """Of standard deviation 1 over the recipes of the space: a sum over pairs of genes."""
@@ -234,7 +250,7 @@ class World:
 
     @cached_property
     def _middle(self) -> tuple[float, float]:
-        """Mean and spread of the drawn part over the run's recipes that are near, which do not move by it on the whole."""
+        """Mean and spread of the drawn part over the run's recipes that are near; on the whole these stay."""
         pairs = zip(self._genes, self._found, strict=True)
         found = [self._interaction(self._key(genes)) for genes, d in pairs if NEAR[0] <= d <= NEAR[1]]
         return float(np.mean(found)), float(np.std(found))
@@ -258,13 +274,6 @@ class World:
     def _rng(self, what: str, recipe_id: str) -> np.random.Generator:
         digest = sha256(f"{what}/{'' if what == 'own' else self._seed}/{recipe_id}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-@lru_cache(maxsize=1 << 18)
-def _of_genes(world: World, key: tuple[int, ...]) -> float:
-    size, (mean, spread) = world._drawn[2], world._middle
-    drawn = (world._interaction(key) - mean) / spread
-    return world._model(world._row_of(key)) * exp(size * float(np.clip(drawn, -2, 2)))
 
 
 def rate_of(errors: list[UtteranceErrors]) -> ErrorRate:
