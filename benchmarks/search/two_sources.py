@@ -9,7 +9,7 @@
 Recipes are those that the runs scored on their whole set, each once, without the original. Several runs must have the
 same speech and calibration, and the same errors of the original. The divergence on the clips of a search with seed 0 is
 measured here as a search measures it; the cache keeps it, so a second call goes on after the first. Fewer clips are the
-first of the same ones.
+first of the same ones. `--at-most N` measures the first N recipes only.
 
 Rank correlations are Spearman's. The WER is that of a random half of the utterances, 200 times; beside divergence
 stands what the WER of the other half says of it. An utterance counts as one that breaks if the original or a recipe
@@ -278,9 +278,9 @@ def missed(scored: Scored, divergence: Floats) -> Iterator[str]:
     yield "## What divergence missed"
     yield ""
     yield (
-        f"A rise is the share by which a recipe makes more errors than the original. Of the recipes that are near, "
-        f"half have a rise of more than {slope:.1f} x divergence ({slope_calm:.1f} without the utterances that break). The "
-        f"standard deviation of rise - that line is {over[near].std():.3f}, without those that break "
+        "A rise is the share by which a recipe makes more errors than the original. Of the recipes that are near, "
+        f"half have a rise of more than {slope:.1f} x divergence ({slope_calm:.1f} without the utterances that break). "
+        f"The standard deviation of rise - that line is {over[near].std():.3f}, without those that break "
         f"{calm_over[near].std():.3f}. The recipes that are furthest above it, and "
         "the utterances in which they make most errors more:"
     )
