@@ -22,6 +22,8 @@ from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
 ENCODER_CACHE_BYTES = 1 << 29
 """Room for encoder outputs: those of 8 clips in a window of 15 s at tiny's width take 9 MB."""
+ANSWERS_CACHE_BYTES = 1 << 29
+"""Room for the original's distributions: those of 8 clips in one window take 60 MB."""
 
 MOST_MISSING = 1 - 1e-6
 """Of probability: what float32 can tell from all of it. 14 nats."""
@@ -34,28 +36,29 @@ Stop = Callable[[Divergence], bool]
 class _Reference:
     """A clip and what the original says of it.
 
-    `mel` (n_mels, 3000). `tokens` (T,): the prompt, what it said, the end. `log_probs` (T - prompt_length, n_vocab): of
-    each token behind the prompt.
+    `mel` (n_mels, 3000). `tokens` (T,): the prompt, what it said, the end.
     """
 
     duration_s: float
     mel: Tensor
     tokens: Tensor
     prompt_length: int
-    log_probs: Tensor
 
 
 class DivergenceMeter:
     """Compares networks with the original on clips; those in which the original says nothing are left out.
 
-    So are those whose transcript has no end, unless none has one. The original hears 30 s windows. Raises
-    EvaluationError, when it is first used, if no clip is left.
+    So are those whose transcript has no end, unless none has one. The transcripts come from 30 s windows; a network is
+    compared with the original in the network's own window, since a shorter one moves distributions by as much as 8
+    bits do, and makes no errors more (docs/decisions/0026-a-window-is-judged-by-wer.md). Raises EvaluationError, when
+    it is first used, if no clip is left.
     """
 
     def __init__(self, model: LoadedModel, clips: Sequence[DivergenceClip]) -> None:
         self._model = model
         self._clips = clips
         self._encoded: LRUCache[tuple[str, int, int], Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
+        self._answers: LRUCache[tuple[int, int], Tensor] = LRUCache(ANSWERS_CACHE_BYTES, getsizeof=_bytes)
 
     @property
     def clips(self) -> int:
@@ -74,18 +77,21 @@ class DivergenceMeter:
         """
         pairs: list[tuple[float, int]] = []
         for index in range(len(self._references)):
-            encoded = self._encoder_output(compressed.network, index, window_s, encoder_key)
-            pairs.append(self._of_clip(compressed, self._references[index], encoded))
+            frames = encoder_frames(window_s, self._references[index].duration_s)
+            encoded = self._encoder_output(compressed.network, index, frames, encoder_key)
+            pairs.append(self._of_clip(compressed, self._references[index], encoded, self._answer(index, frames)))
             if enough and enough(Divergence.of(pairs)):
                 break
         return Divergence.of(pairs)
 
-    def _of_clip(self, compressed: Compressed, reference: _Reference, encoded: Tensor) -> tuple[float, int]:
-        """Nats over all tokens, and their number."""
+    def _of_clip(
+        self, compressed: Compressed, reference: _Reference, encoded: Tensor, answer: Tensor
+    ) -> tuple[float, int]:
+        """Nats over all tokens, and their number. `answer` (T - prompt_length, n_vocab): the original's log p."""
         logits = self._logits(compressed, reference.tokens, reference.prompt_length, encoded)
-        missing = reference.log_probs[:, compressed.vocabulary.rows < 0].exp().sum(-1, keepdim=True)
+        missing = answer[:, compressed.vocabulary.rows < 0].exp().sum(-1, keepdim=True)
         mass = torch.log1p(-missing.clamp(max=MOST_MISSING))
-        kept = reference.log_probs[:, compressed.vocabulary.ids] - mass
+        kept = answer[:, compressed.vocabulary.ids] - mass
         found = (kept.exp() * (kept - logits.log_softmax(-1))).sum(-1) - mass.squeeze(-1)
         total = float(found.sum())
         if not torch.isfinite(found).all():
@@ -104,9 +110,17 @@ class DivergenceMeter:
         states = embedded_decoder_states(network, read[None], encoded[None])[-1][0]
         return states[prompt_length - 1 :] @ embedding.T
 
-    def _encoder_output(self, network: Whisper, index: int, window_s: float, key: str | None) -> Tensor:
+    def _answer(self, index: int, frames: int) -> Tensor:
+        """The original's log p of each token behind the prompt, in a window of so many frames."""
+        if (index, frames) not in self._answers:
+            reference, network = self._references[index], self._model.network
+            encoded = encode(network, reference.mel[None, :, :frames])[0]
+            logits = self._logits(Compressed.original(network), reference.tokens, reference.prompt_length, encoded)
+            self._answers[index, frames] = logits.log_softmax(-1)
+        return self._answers[index, frames]
+
+    def _encoder_output(self, network: Whisper, index: int, frames: int, key: str | None) -> Tensor:
         reference = self._references[index]
-        frames = encoder_frames(window_s, reference.duration_s)
         if key is None:
             return encode(network, reference.mel[None, :, :frames])[0]
         entry = (key, frames, index)
@@ -131,30 +145,21 @@ class DivergenceMeter:
         limit = self._model.dimensions.n_text_ctx // 2
         heard = Clip(features=encoded, language=clip.language, max_tokens=limit)
         (hypothesis,) = decode(Compressed.original(network), [heard])
-        return _Spoken(clip=clip, mel=mel, encoded=encoded, hypothesis=hypothesis)
+        return _Spoken(clip=clip, mel=mel, hypothesis=hypothesis)
 
-    @torch.inference_mode()
     def _reference(self, said: "_Spoken") -> _Reference:
-        network, tokenizer = self._model.network, tokenizer_of(self._model.network, said.clip.language)
+        tokenizer = tokenizer_of(self._model.network, said.clip.language)
         prompt = tokenizer.sot_sequence_including_notimestamps
         tokens = torch.tensor([*prompt, *said.hypothesis.tokens, tokenizer.eot])
-        logits = self._logits(Compressed.original(network), tokens, len(prompt), said.encoded)
-        return _Reference(
-            duration_s=said.clip.duration_s,
-            mel=said.mel,
-            tokens=tokens,
-            prompt_length=len(prompt),
-            log_probs=logits.log_softmax(-1),
-        )
+        return _Reference(duration_s=said.clip.duration_s, mel=said.mel, tokens=tokens, prompt_length=len(prompt))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Spoken:
-    """What the original says of a clip. `mel` (n_mels, 3000), `encoded` (positions, n_audio_state)."""
+    """What the original says of a clip. `mel` (n_mels, 3000)."""
 
     clip: DivergenceClip
     mel: Tensor
-    encoded: Tensor
     hypothesis: Hypothesis
 
 
