@@ -4,6 +4,7 @@ Time is a model's for what the search waits for (COMPRESS_S, SCORE_S, JUDGE_S) a
 computes: CPU seconds of this process around ask and tell, and in our run loop around everything.
 """
 
+import logging
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -149,6 +150,7 @@ def _optuna(world: World, method: str, seed: int) -> tuple[Ask, Tell]:
 
 def _nni(world: World, seed: int) -> tuple[Ask, Tell]:
     """NNI's tuner minimises one number: the objective, or where the WER is over the budget 1 + the violation."""
+    logging.getLogger("nni").setLevel(logging.WARNING)  # it would write into the tables
     tuner = TpeTuner(seed=seed)
     lengths = {n: len(v) for n, v in world.space.choices.items() if len(v) > 1}
     tuner.update_search_space({n: {"_type": "randint", "_value": [0, count]} for n, count in lengths.items()})
