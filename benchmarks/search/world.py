@@ -2,7 +2,8 @@
 
 Costs are exact. Divergence is fitted to all that the run judged: the engine's own additive model, times the exponential
 of a Gaussian process over the genes (squared exponential, length LENGTH steps) on what that leaves, times the
-exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. Errors
+exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value of a gene that no recipe of the run has
+costs as much as the dearest that one has. Errors
 are drawn: k x divergence is the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it
 (`search.certainty`); in every utterance some errors go and others come, as many as in the run; the original is lucky or
 unlucky by LUCK_SD, once a seed. All draws follow from recipe and seed.
@@ -43,8 +44,6 @@ NEAR = (0.01, 0.1)
 LENGTH, NOISE = 2.0, 0.1
 """Of the Gaussian process, the best of nine pairs on recipes held out."""
 FOLDS = 5
-UNSEEN = 90
-"""Per cent: a step of a gene that no recipe of the run has costs as much as this percentile of those that were seen."""
 CLIP_SPREAD = 0.25
 LUCK_SD = 0.05
 """A guess, as in `search.certainty`, where it is twice that."""
@@ -217,11 +216,13 @@ class World:
         """From a row of steps to a divergence, without the drawn part."""
         choices = {name: values for name, values in self.space.choices.items() if len(values) > 1}
         model = AdditiveModel(choices)
-        model.fit([(self._genes[i], float(self._found[i])) for i in chosen], MOST)
+        beyond = np.flatnonzero(self._found > MOST)  # of which only steps that occur nowhere else are learned
+        learned = np.concatenate([chosen, beyond])
+        model.fit([(self._genes[i], float(self._found[i])) for i in learned], MOST)
         rows = np.array([self._row(self._genes[i]) for i in chosen])
         steps = model._steps.copy()
-        unseen = ~rows.astype(bool).any(0)
-        steps[unseen] = np.percentile(steps[~unseen], UNSEEN)
+        unseen = ~np.array([self._row(self._genes[i]) for i in learned]).astype(bool).any(0)
+        steps[unseen] = steps.max()
         left = np.log(self._found[chosen] / np.maximum(rows @ steps, FEWEST))
         squares = (rows**2).sum(1)
         kernel = np.exp(-(squares[:, None] + squares - 2 * rows @ rows.T) / (2 * LENGTH**2))
