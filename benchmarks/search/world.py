@@ -2,11 +2,11 @@
 
 Costs are exact. Divergence is fitted to all that the run judged: the engine's own additive model, times the exponential
 of a Gaussian process over the genes (squared exponential, length LENGTH steps) on what that leaves, times the
-exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value of a gene that no recipe of the run has
-costs as much as the dearest that one has. Errors
-are drawn: k x divergence is the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it
-(`search.certainty`); in every utterance some errors go and others come, as many as in the run; the original is lucky or
-unlucky by LUCK_SD, once a seed. All draws follow from recipe and seed.
+exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value
+of a gene that no recipe of the run has costs as much as the dearest that one has. Errors are drawn: k x divergence is
+the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it (`search.certainty`); in every utterance
+some errors go and others come, as many as in the run; the original is lucky or unlucky by LUCK_SD, once a seed. All
+draws follow from recipe and seed.
 """
 
 import random
