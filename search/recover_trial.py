@@ -18,6 +18,7 @@ from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
 from compression.training.trainer import Training
+from evaluators.accuracy.divergence import Divergence
 from evaluators.learning.calibration import calibration_samples
 from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
@@ -48,6 +49,11 @@ class RecoveryPlan:
         return sha256_of_text(json.dumps(values))
 
 
+def effort_of(steps: int, seconds: float) -> str:
+    """What a training took, behind what it did."""
+    return f": {steps} steps, {seconds / 60:.1f} min"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
     """`weights`: what was trained. `training`: its course; None for a reconstruction, which has none."""
@@ -72,7 +78,7 @@ class Recovered:
     def effort(self) -> str:
         """What it took, for people."""
         training = self.training
-        return f": {training.steps} steps, {training.seconds / 60:.1f} min" if training else ""
+        return effort_of(training.steps, training.seconds) if training else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,15 @@ class Listener:
 
     say: Callable[[str], None]
     watch: Callable[[Point], None]
+
+
+def progress_line(point: Point) -> str:
+    """One evaluation of a training."""
+    trained = "-" if point.training_loss is None else f"{point.training_loss:.4f}"
+    return (
+        f"step {point.step:>6}  {point.seconds / 60:6.1f} min  rate {point.learning_rate:.1e}  "
+        f"loss {trained:>7}, held out {point.held_out_loss:.4f}"
+    )
 
 
 def check_disjoint(training: SpeechSet, session: Session) -> None:
@@ -94,11 +109,16 @@ def check_disjoint(training: SpeechSet, session: Session) -> None:
             )
 
 
-def improve(
-    subject: Subject, recovery: RecoveryPlan, limits: Limits, checkpoint_file: Path, listener: Listener
+def improve(  # noqa: PLR0913, PLR0917 - a training
+    subject: Subject,
+    recovery: RecoveryPlan,
+    limits: Limits,
+    checkpoint_file: Path,
+    listener: Listener,
+    features: CachedFeatures | None = None,
 ) -> Recovered | None:
     """Better weights for a recipe; None when it was interrupted: then the checkpoint holds where it stopped."""
-    features = CachedFeatures(n_mels=subject.model.dimensions.n_mels)
+    features = features or CachedFeatures(n_mels=subject.model.dimensions.n_mels)
     checkpoint = Checkpoint(file=checkpoint_file, identity=recovery.identity(subject.recipe))
     if goes_on := checkpoint.check():
         listener.say(goes_on)
@@ -139,6 +159,38 @@ def subject_of(session: Session, recipe: Recipe) -> Subject:
     )
 
 
+def keep_recovered(session: Session, recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> Recipe:
+    """Keep what was made of a recipe in the run's folder; the recipe that names it."""
+    if session.recovered is None:
+        raise InputError("a recovery needs a run's folder")
+    better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
+    folder = session.recovered / better.id
+    save_recovered(folder, better, weights)
+    write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
+    return better
+
+
+def origin(number: int, method: RecoveryMethod, effort: str) -> str:
+    """The note of a recovered trial: of which trial, and how."""
+    return f"trial {number} recovered by {method}{effort}"
+
+
+def add_scored(  # noqa: PLR0913, PLR0917 - a trial, and the run that it belongs to
+    engine: Engine, ledger: Ledger, scorer: Scorer, better: Recipe, note: str, divergence: Divergence | None = None
+) -> Trial:
+    """Score a recovered recipe and record its trial. `divergence`: where it was measured before."""
+    trials = ledger.trials
+    scored = scorer.score(len(trials), better, scorer.baseline(trials[0]), divergence)
+    return add_noted(engine, ledger, scored, note)
+
+
+def add_noted(engine: Engine, ledger: Ledger, trial: Trial, note: str) -> Trial:
+    """Record a trial, with the note behind what it says itself."""
+    added = engine.add(replace(trial, note="; ".join(filter(None, (trial.note, note)))))
+    ledger.add(added)
+    return added
+
+
 def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belongs to
     session: Session,
     engine: Engine,
@@ -152,24 +204,14 @@ def add_trial(  # noqa: PLR0913, PLR0917 - a recovery, and the run that it belon
 
     A recovery that is known already, weight for weight, is not recorded again; its weights are.
     """
-    recipe, trials = source.recipe, ledger.trials
-    better, weights = recovered_recipe(subject_of(session, recipe), recovery.method, recovered.weights)
-    if session.recovered is None:
-        raise InputError("a recovery needs a run's folder")
-    folder = session.recovered / better.id
-    save_recovered(folder, better, weights)
-    write_text_whole(folder / TRAINING_FILE, json.dumps(course(recipe, recovery, recovered), indent=1) + "\n")
+    better = keep_recovered(session, source.recipe, recovery, recovered)
     known = ledger.find(better)
     if known:
         say(f"The run knew this result as trial {known.number}: its weights are written again")
         return known
     say("Scoring the recovered recipe")
-    scorer = Scorer(session)
-    scored = scorer.score(len(trials), better, scorer.baseline(trials[0]))
-    origin = f"trial {source.number} recovered by {recovery.method}{recovered.effort}"
-    added = engine.add(replace(scored, note="; ".join(filter(None, (scored.note, origin)))))
-    ledger.add(added)
-    return added
+    note = origin(source.number, recovery.method, recovered.effort)
+    return add_scored(engine, ledger, Scorer(session), better, note)
 
 
 def course(recipe: Recipe, recovery: RecoveryPlan, recovered: Recovered) -> dict[str, object]:

@@ -130,7 +130,7 @@ class Scorer:
         violations = self._session.limits.violations(costs)
         state, accuracy, note = self._measure(recipe, violations, baseline)
         if accuracy and divergence is None and self._session.meter:
-            divergence = self.divergence(recipe, _never)
+            divergence = self.divergence(recipe, never)
         if accuracy:
             judge = (baseline or self._baseline_of(accuracy)).judge
             violations |= judge.violations(accuracy, state)
@@ -220,7 +220,8 @@ class Scorer:
         return find_group_limits(self._session.config.group_budget, baseline.groups)
 
 
-def _never(_: Divergence) -> bool:
+def never(_: Divergence) -> bool:
+    """No clips but all are enough."""
     return False
 
 

@@ -21,7 +21,8 @@ from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDivergences
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
-from evaluators.speech.divergence_clips import clips_digest, draw_clips
+from evaluators.learning.speech_to_train_on import speech_to_train_on
+from evaluators.speech.divergence_clips import clips_digest, draw_clips, drawn
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import language_of
 from evaluators.speech.noisy_speech import with_noise
@@ -45,6 +46,7 @@ GRID_FIELDS = ("group_size", "symmetric", "rounding")
 class Session:
     """`confirm` is None when the run has no confirm set. `recovered`: the run's folder of trained weights.
 
+    `training`: what may be trained on; None where nothing is left that the run is not measured on.
     `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
     transcripts that it judges by besides, if any; `clips_digest`: of what it hears of both.
     """
@@ -64,6 +66,7 @@ class Session:
     unlabelled: SpeechSet | None = None
     clips_digest: str | None = None
     recovered: Path | None = None
+    training: SpeechSet | None = None
 
     def weights(self, recipe: Recipe) -> Weights | None:
         """The weights that were trained for a recipe, if it has any. Raises InputError when they are missing."""
@@ -142,6 +145,7 @@ def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loade
         evaluator=loaded.evaluator,
         confirm=loaded.confirm,
         unlabelled=loaded.unlabelled,
+        training=loaded.speech_to_train_on,
         **_divergence_parts(loaded),
     )
 
@@ -182,6 +186,15 @@ class Loaded:
         known = {utterance.recording for utterance in searched}
         more = self.unlabelled.utterances if self.unlabelled else ()
         return (*searched, *(utterance for utterance in more if utterance.recording not in known))
+
+    @property
+    def speech_to_train_on(self) -> SpeechSet | None:
+        """Calibration's and the recordings without transcripts, but nothing that WER or divergence is measured on."""
+        config, confirm = self.config, self.confirm.speech.utterances if self.confirm else ()
+        clips = drawn(self.speech_for_divergence, config.divergence_clips, seed=config.seed)
+        sets = [self.calibration_speech] if config.calibration else []
+        sets += [self.unlabelled] if self.unlabelled else []
+        return speech_to_train_on(sets, (*self.evaluator.speech.utterances, *confirm, *clips))
 
     @property
     def original(self) -> Recipe:

@@ -37,9 +37,8 @@ from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import load_speech_set
 from search.commands.baseline import read_recipe
-from search.commands.recover import progress_line
 from search.loading import use_threads
-from search.recover_trial import RECONSTRUCTION_UTTERANCES, Recovered, RecoveryPlan, course
+from search.recover_trial import RECONSTRUCTION_UTTERANCES, Recovered, RecoveryPlan, course, progress_line
 
 SPLITS = Path(__file__).parents[3] / "shared" / "speech" / "splits"
 

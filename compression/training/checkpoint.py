@@ -97,6 +97,12 @@ class Checkpoint:
         stands = f"step {step}, {seconds / 60:.1f} minutes"
         return f"Training has ended at {stands} ({ended})" if ended else f"Going on from {stands}"
 
+    @property
+    def trained_s(self) -> float:
+        """Seconds that the file's training took so far; 0 when there is none. Raises as `check`."""
+        saved = self._saved()
+        return float(saved["position"]["seconds"]) if saved else 0.0
+
     def _remove_halves(self) -> None:
         """What `whole_file` had not finished when its process was killed."""
         for half in self.file.parent.glob(f".{glob.escape(self.file.name)}.*"):

@@ -5,13 +5,16 @@ the same functions; its gradient goes to the parameter unchanged. So what traini
 Layers that round their input (`compression.techniques.activations`) let gradients through by themselves.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.compress import grids, vectors
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import Grid, round_to_grid
+from compression.techniques.grids import Grid, QuantisedMatrix, in_groups, round_to_grid
 from compression.techniques.straight_through import straight_through
 
 _INFIX = "parametrizations."
@@ -28,6 +31,35 @@ class _Stored(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         rounded, _ = round_to_grid(values.detach(), self.grid)
         return straight_through(values, rounded)
+
+
+@torch.no_grad()
+def begin_as_rounded(network: Whisper, recipe: Recipe, matrices: Mapping[str, QuantisedMatrix]) -> None:
+    """Put the weights with a gradient, in place, on the points that they are stored as.
+
+    Calibrated rounding chooses other points than the nearest, which are far better; training begins there. In the
+    middle of its cell a weight changes its code only where the gradient keeps its sign.
+    """
+    for name, module, grid in grids(network, recipe):
+        weight = module.get_parameter("weight")
+        if weight.requires_grad and name in matrices:
+            weight.data = on_its_points(weight.flatten(1), grid, matrices[name]).view_as(weight)
+
+
+def on_its_points(weight: Tensor, grid: Grid, matrix: QuantisedMatrix) -> Tensor:
+    """The points (N, K) of the codes of a matrix, which was made of the weight.
+
+    A group's extremes, which make its grid, stay where they are, whatever their codes, and nothing lies beyond them.
+    """
+    groups = in_groups(weight, grid)
+    moved = in_groups(matrix.dequantised(), grid).clamp(groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True))
+    largest, ends = (
+        groups.abs().argmax(-1, keepdim=True),
+        (groups.argmin(-1, keepdim=True), groups.argmax(-1, keepdim=True)),
+    )
+    for extreme in (largest,) if grid.symmetric else ends:
+        moved.scatter_(-1, extreme, groups.gather(-1, extreme))
+    return moved.flatten(1)[:, : weight.shape[1]].contiguous()
 
 
 def round_while_training(network: Whisper, recipe: Recipe) -> None:

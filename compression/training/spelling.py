@@ -16,14 +16,17 @@ class Spelling:
     """How a network with a shorter vocabulary writes what the original would.
 
     A text token that is gone is spelled with those that stayed, by the original's own byte pair encoding without the
-    merges that lead to others. Where nothing is gone, all stays as it is. Tokens are ids of the original.
+    merges that lead to others; a token that is gone and no text, such as a timestamp, is left out. Where nothing is
+    gone, all stays as it is. Tokens are ids of the original.
     """
 
     def __init__(self, network: Whisper, vocabulary: Vocabulary) -> None:
         texts, self._gone = text_tokens(tokenizer_of(network)), vocabulary.rows < 0
         ranks = {texts[token]: token for token in vocabulary.ids.tolist() if token < len(texts)}
-        gone = [token for token in self._gone.nonzero().flatten().tolist() if token < len(texts)]
-        self._spelled = {token: [ranks[p] for p in byte_pair_pieces(texts[token], ranks)] for token in gone}
+        self._spelled = {
+            token: [ranks[p] for p in byte_pair_pieces(texts[token], ranks)] if token < len(texts) else []
+            for token in self._gone.nonzero().flatten().tolist()
+        }
         respelled = [
             token for token, spelled in self._spelled.items() if spelled
         ]  # multilingual ones have an empty one

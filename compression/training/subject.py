@@ -14,6 +14,11 @@ from compression.techniques.trained_weights import Weights
 from compression.whisper.load import LoadedModel
 
 
+def can_be_trained(recipe: Recipe) -> bool:
+    """Whether it does not smooth what low-rank factors read: how, is not known of trained factors."""
+    return not (recipe.smoothing and any(layer and layer.ffn_rank for layer in (*recipe.encoder, *recipe.decoder)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """`calibration`, `recovered`: as for `compress`; None where the recipe needs none.
@@ -27,8 +32,7 @@ class Subject:
     recovered: Weights | None
 
     def __post_init__(self) -> None:
-        layers = (*self.recipe.encoder, *self.recipe.decoder)
-        if self.recipe.smoothing and any(layer and layer.ffn_rank for layer in layers):
+        if not can_be_trained(self.recipe):
             raise InputError(
                 f"recipe {self.recipe.id} cannot be trained: it smooths low-rank layers; choose another trial"
             )

@@ -17,7 +17,7 @@ from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch
 from compression.training.checkpoint import trained_parameters
 from compression.training.clip_cache import ClipCache
-from compression.training.qat import plain_name, round_while_training
+from compression.training.qat import begin_as_rounded, plain_name, round_while_training
 from compression.training.settings import Part, TrainingSettings
 from compression.training.subject import Subject
 from compression.whisper.network import decoder_states, encode, encoder_states
@@ -102,6 +102,7 @@ class WhisperStudent(nn.Module):
             if trained:
                 parameter.data = floats(name).data
         if method == "qat":
+            begin_as_rounded(self.network, subject.recipe, compressed.matrices)
             round_while_training(self.network, subject.recipe)
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", unrounded.inputs.divisors(ENCODER_READER), persistent=False)

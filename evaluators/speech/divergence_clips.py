@@ -53,7 +53,7 @@ def draw_clips(utterances: Sequence[Utterance], count: int, *, seed: int, widen:
 
     Speakers take turns. With `widen` every second clip is heard in noise, in a room, faster, fainter or slower.
     """
-    chosen = _by_turns(utterances, random.Random(seed))[:count]
+    chosen = drawn(utterances, count, seed=seed)
     conditions = list(CONDITIONS)
     clips = []
     for index, utterance in enumerate(chosen):
@@ -62,9 +62,14 @@ def draw_clips(utterances: Sequence[Utterance], count: int, *, seed: int, widen:
     return tuple(clips)
 
 
+def drawn(utterances: Sequence[Utterance], count: int, *, seed: int) -> list[Utterance]:
+    """The utterances of which `draw_clips` makes its clips."""
+    return _by_turns(utterances, random.Random(seed))[:count]
+
+
 def clips_digest(utterances: Sequence[Utterance], count: int, *, seed: int, widen: bool) -> str:
     """Identifies the clips that would be drawn, without reading any audio."""
-    chosen = _by_turns(utterances, random.Random(seed))[:count]
+    chosen = drawn(utterances, count, seed=seed)
     heard = [f"{u.recording}/{u.noise.identity if u.noise else ''}/{language_of(u)}" for u in chosen]
     return sha256_of_text(f"{WIDENING_VERSION}/{seed}/{widen}/{heard}")
 

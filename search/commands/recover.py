@@ -13,20 +13,28 @@ from rich.console import Console
 from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
 from common.terminal import tell
 from compression.recipe.recovery_spec import RECOVERY_METHODS, RecoveryMethod
-from compression.training.checkpoint import Point
 from compression.training.run import Limits
 from compression.training.settings import TrainingSettings
 from evaluators.speech.noisy_speech import noise_files
 from evaluators.speech.speech_set import SpeechSet
+from search.commands.ending import Ending
 from search.commands.report import NO_RECIPE_EXIT, write_all
-from search.commands.search import Ending
 from search.engines.optuna_engine import OptunaEngine
 from search.loading import load_speech
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import check_configuration, find_trial
 from search.records.study_store import StudyStore, advising
-from search.recover_trial import Listener, Recovered, RecoveryPlan, add_trial, check_disjoint, improve, subject_of
+from search.recover_trial import (
+    Listener,
+    Recovered,
+    RecoveryPlan,
+    add_trial,
+    check_disjoint,
+    improve,
+    progress_line,
+    subject_of,
+)
 from search.report.baseline_vs_pick import percent
 from search.report.result_files import ResultFiles
 from search.run.interrupts import Interruption, say_beside
@@ -179,15 +187,6 @@ def _speech(options: RecoverOptions, session: Session) -> SpeechSet:
     if path is None:
         raise InputError("this run has no calibration speech of its own to train on: give --speech MANIFEST")
     return load_speech(path, session.model, language=config.language, skip_broken=config.skip_broken)
-
-
-def progress_line(point: Point) -> str:
-    """One evaluation of a training."""
-    trained = "-" if point.training_loss is None else f"{point.training_loss:.4f}"
-    return (
-        f"step {point.step:>6}  {point.seconds / 60:6.1f} min  rate {point.learning_rate:.1e}  "
-        f"loss {trained:>7}, held out {point.held_out_loss:.4f}"
-    )
 
 
 def _wer(trial: Trial) -> str:

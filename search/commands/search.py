@@ -1,9 +1,10 @@
 """`whisperfit search` and `whisperfit resume`."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,21 +13,17 @@ from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
 from common.terminal import tell
-from evaluators.speech.speech_set import SpeechSet
-from search.artifacts import make_artifact
+from search.commands.ending import Ending, confirm_share
+from search.commands.engine import open_engine
 from search.commands.own_recipes import check_own, read_own
+from search.commands.recovery_phase import check_speech, open_recovery, open_standstill, settled, with_speech
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.start_from import Source, take_over
 from search.configuration.config import SearchConfig
-from search.engines.archive import Archive
-from search.engines.base import Engine
-from search.engines.evolution import Evolution
-from search.engines.local_steps import LocalSteps
-from search.engines.nni_engine import open_nni_engine
+from search.engines.enumeration import Enumeration
 from search.engines.nni_experiment import check_engine
-from search.engines.optuna_engine import OptunaEngine
-from search.engines.proposals import starting_genes
-from search.outcome import ArtifactRecord, Ended, EndReason, Outcome
+from search.engines.proof import Priced
+from search.outcome import EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import (
@@ -39,19 +36,15 @@ from search.records.run_records import (
 )
 from search.records.study_store import StudyStore, advising
 from search.report.result_files import ResultFiles
-from search.run.confirmation import confirm
-from search.run.exporting import export_front
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
-from search.run.screening import Screening
+from search.run.recovery import search_and_recover
 from search.run.time_budget import End, RunClock, TimeBudget
-from search.run.unjudged import count_open
+from search.run.unjudged import how_it_ended
 from search.scorer import Scorer
 from search.session import Loaded, Session, open_session, reopen_session
-from search.space.space import Space
-from search.trial import Trial
 
 
 class _Recorder:
@@ -68,31 +61,6 @@ class _Recorder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What comes after a search, or after a recovery: the front confirmed, exported, measured."""
-
-    session: Session
-    scorer: Scorer
-    ledger: Ledger
-    clock: RunClock
-    progress: Progress
-    interruption: Interruption
-
-    def reach(self, models: Path) -> bool:
-        """Confirm what is on the front, and export it into `models`; False when interrupted."""
-        confirmed = self.session.confirm is None or confirm(
-            self.ledger, self.scorer.confirm, self.progress, self.interruption
-        )
-        self.clock.save()
-        exported = confirmed and export_front(self.ledger, self._make, models, self.progress, self.interruption)
-        self.clock.save()
-        return exported
-
-    def _make(self, trial: Trial, folder: Path) -> ArtifactRecord:
-        return make_artifact(self.session, trial.recipe, folder, trial.heard)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Beginning:
     """What a new run begins with. `own`: files of recipes to try first; `start_from`: another run's folder."""
 
@@ -105,18 +73,20 @@ def run_new_search(
 ) -> None:
     """Start a run in a new folder and see it through."""
     started = monotonic()
-    config = SearchConfig.build(config_file, flags)
+    asked = SearchConfig.build(config_file, flags)
+    config = settled(asked, tell)
     RunFolder.check_free(out, config)
     check_engine(config)
     source = Source.open(beginning.start_from) if beginning.start_from else None
 
     def check(loaded: Loaded) -> None:
         check_own(beginning.own, loaded)
+        check_speech(asked, loaded)
         if source:
             source.check(loaded)
 
-    session = open_session(config, tell, check)
-    with RunFolder.begun(out, config) as folder:
+    session = with_speech(open_session(config, tell, check), tell)
+    with RunFolder.begun(out, session.config) as folder:
         folder.write_environment(session.digests)
         session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study_file)
         OwnRecipes(store).give(read_own(beginning.own, session.model, folder.recovered))
@@ -172,26 +142,43 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
-        engine, screening = opened.enter_context(_engine(folder, session, store, ledger, scorer))
+        everything = cache(partial(Enumeration.of, session.space, scorer))
+        parts = opened.enter_context(open_engine(folder, session, store, ledger, scorer, everything=everything))
+        engine, screening = parts.engine, parts.screening
         run = Run(
             space=session.space,
             engine=engine,
             screening=screening,
+            standstill=open_standstill(session, scorer, screening),
             own=OwnRecipes(store),
+            proof=parts.proof,
             scorer=scorer,
             ledger=ledger,
             clock=clock,
             watcher=recorder,
             interruption=interruption,
         )
-        budget = TimeBudget(ledger=ledger, end=end, confirm_share=_confirm_share(session))
+        budget = TimeBudget(ledger=ledger, end=end, confirm_share=confirm_share(session))
+        recovery = open_recovery(
+            session=session,
+            store=store,
+            ledger=ledger,
+            engine=engine,
+            scorer=scorer,
+            screening=screening,
+            clock=clock,
+            budget=budget,
+            watcher=recorder,
+            interruption=interruption,
+            say=progress.say,
+        )
         ending = Ending(
             session=session, scorer=scorer, ledger=ledger, clock=clock, progress=progress, interruption=interruption
         )
         ledger.end(None)
-        reason = run.search(budget)
+        reason = search_and_recover(run, budget, recovery)
         finished = reason != "interrupted" and ending.reach(folder.models)
-        _keep_end(ledger, session.space, scorer, reason if finished else "interrupted")
+        _keep_end(ledger, session, everything, reason if finished else "interrupted")
     outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
@@ -200,48 +187,10 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _keep_end(ledger: Ledger, space: Space, scorer: Scorer, reason: EndReason) -> None:
+def _keep_end(ledger: Ledger, session: Session, everything: Priced, reason: EndReason) -> None:
     """Keep why the run ended and, where it came to its end, what it left open."""
     if not ledger.trials or ledger.trials[0].accuracy is None:
         return
     outcome = ledger.outcome()
-    pick_id = outcome.recommended.recipe.id if outcome.recommended else None
-    count = None if reason == "interrupted" else count_open(outcome, space, scorer)
-    ledger.end(Ended(reason=reason, combinations=float(space.combinations), open_recipes=count, pick_id=pick_id))
-
-
-@contextmanager
-def _engine(
-    folder: RunFolder, session: Session, store: StudyStore, ledger: Ledger, scorer: Scorer
-) -> Iterator[tuple[Engine, Screening | None]]:
-    """The engine that the configuration names, and what judges its proposals by divergence.
-
-    What it has started ends with the block.
-    """
-    config, space = session.config, session.space
-    if config.engine == "nni":
-        with open_nni_engine(folder.path, store, space, config) as engine:
-            yield engine, None
-        return
-    sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
-    if config.engine == "evolution":
-        archive = Archive()
-        screening = Screening(archive, ledger, space, scorer.divergence, confidence=config.confidence)
-        yield Evolution(sampler, space, archive, scorer, target=screening.target, seed=config.seed), screening
-    elif config.engine == "steps":
-        yield LocalSteps(sampler, space, ledger, scorer), None
-    else:
-        for genes in starting_genes(space):
-            sampler.enqueue(genes)
-        yield sampler, None
-
-
-def _confirm_share(session: Session) -> float:
-    """Seconds of confirm speech for each second of the search's; 0 without a confirm set."""
-    if session.confirm is None:
-        return 0.0
-    return _seconds_of(session.confirm.speech) / _seconds_of(session.evaluator.speech)
-
-
-def _seconds_of(speech: SpeechSet) -> float:
-    return sum(utterance.duration_s for utterance in speech.utterances)
+    found = how_it_ended(outcome, session.space, None if reason == "interrupted" else everything(), reason)
+    ledger.end(replace(found, stood_still=session.config.patience if reason == "standstill" else None))

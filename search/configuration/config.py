@@ -15,6 +15,13 @@ from search.configuration.options import SAMPLERS, SearchOptions
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
 
+RECOVERS_FROM_HOURS = 2.0
+"""What a run has at least that trains without being asked to."""
+RECOVER_SHARE = 0.4
+"""Of a run's time, for training."""
+PATIENCE = 600
+"""Judged recipes in a row that change nothing, after which a search ends."""
+
 
 class SearchConfig(SearchOptions):
     """Everything that a run depends on: `SearchOptions`, the keys of `--config FILE.toml`, with what they mean."""
@@ -43,8 +50,46 @@ class SearchConfig(SearchOptions):
             raise InputError(
                 f"--unlabelled: the engine {config.engine} does not judge by divergence; use evolution, or leave it out"
             )
+        config._check_recovery()
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
+
+    def _check_recovery(self) -> None:
+        if self.patience is not None and self.engine != "evolution":
+            raise InputError(
+                f"--patience: the engine {self.engine} has no front of divergence that could stand still; "
+                "use evolution, or leave it out"
+            )
+        if self.recover == "auto" and self.engine != "evolution":
+            raise InputError(
+                f"--recover auto: the engine {self.engine} does not judge by divergence; use evolution, or leave it out"
+            )
+        if self.recover == "auto" and self.hours is None:
+            raise InputError("--recover auto: training is given a share of the run's time: give --hours too")
+        if self.recover == "auto" and not self._has_other_speech:
+            raise InputError(
+                "--recover auto: there is no speech to train on, since calibration hears the search's: "
+                "give --calibration or --unlabelled"
+            )
+
+    @property
+    def _has_other_speech(self) -> bool:
+        """Whether speech was named that the search's WER is not measured on."""
+        return self.calibration is not None or self.unlabelled is not None
+
+    @property
+    def lacks_speech_to_train_on(self) -> bool:
+        """Whether only that is why a run trains nothing."""
+        is_long = self.engine == "evolution" and (self.hours or 0.0) >= RECOVERS_FROM_HOURS
+        return self.recover is None and is_long and not self._has_other_speech
+
+    def settled(self) -> Self:
+        """As a new run begins: what was not said about recovery and standstill follows from the rest."""
+        is_evolution, is_long = self.engine == "evolution", (self.hours or 0.0) >= RECOVERS_FROM_HOURS
+        recover = self.recover or ("auto" if is_evolution and is_long and self._has_other_speech else "off")
+        share = (self.recover_share or RECOVER_SHARE) if recover == "auto" else self.recover_share
+        patience = self.patience or (PATIENCE if is_evolution else None)
+        return self.model_copy(update={"recover": recover, "recover_share": share, "patience": patience})
 
     @property
     def parsed_wer_budget(self) -> WerBudget:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 
+RecoverChoice = Literal["auto", "off"]
 EngineName = Literal["evolution", "steps", "optuna", "nni"]
 SamplerName = Literal["tpe", "nsga2", "random", "evolution", "grid"]
 _OF_OPTUNA: tuple[SamplerName, ...] = ("tpe", "nsga2", "random")
@@ -20,6 +21,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Hours = Annotated[Positive, Field(le=8784)]
 Minutes = Annotated[float, Field(ge=0, le=60 * 8784, allow_inf_nan=False)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
+Patience = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -30,7 +32,9 @@ class SearchOptions(BaseModel):
     """What a run can be told. `search.configuration.command_options` makes a flag of each field, in this order.
 
     `hours` is the whole run's time, set-up and confirmation included. `trials` counts scored trials: complete,
-    stopped or failed. `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
+    stopped or failed. A new run settles `recover`, `recover_share` and `patience` (`SearchConfig.settled`); in a run
+    from before they existed they are None, which is without.
+    `latency_confidence`: the probability with which limits on time must hold; 0.5 is the median.
     `noise` is mixed into the search's and the confirm set's speech at `snr_db`, such as `20,10,clean`.
     Costs refer to one utterance of `reference_seconds` of speech and `reference_tokens` tokens. Who names a `sampler`
     and no `engine` wants that sampler alone.
@@ -53,6 +57,17 @@ class SearchOptions(BaseModel):
         Field(description="End after this time, confirmation included."),
     ] = None
     trials: Annotated[Trials | None, Field(description="End after this many scored trials.")] = None
+    recover: Annotated[
+        RecoverChoice | None,
+        Field(description="auto or off: train the most promising recipes; default: auto from 2 hours, with evolution."),
+    ] = None
+    recover_share: Annotated[
+        float | None, Field(gt=0, le=0.9, description="Of the run's time, for that training; default 0.4.")
+    ] = None
+    patience: Annotated[
+        Patience | None,
+        Field(description="End the search when its front stood still for so many recipes; default 600."),
+    ] = None
     confirm: Annotated[
         Path | None, Field(description="Speech that the search never sees, to confirm the front on.")
     ] = None

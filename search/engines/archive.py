@@ -3,8 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from evaluators.accuracy.divergence import Divergence
 from search.space.space import Genes
+
+STEEP = 4.0
+"""Of `Archive.rate`, before the front has a shape."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +52,15 @@ class Archive:
     def better(self, objective: float, divergence: Divergence, *, margin: float = 1.0) -> Judged | None:
         """One that costs no more and diverges no more on the same clips, times `margin`; None if there is none."""
         return next((m for m in self._front if _is_better(m, objective, divergence, margin=margin)), None)
+
+    def rate(self, most: float) -> float:
+        """By which power divergence falls as cost rises, along the front up to the divergence `most`."""
+        front = [m for m in self._front if 0 < m.divergence.mean <= most]
+        if len(front) < 3:
+            return STEEP
+        cost, divergence = np.log([(m.objective, m.divergence.mean) for m in front]).T
+        slope = np.polyfit(cost, divergence, 1)[0] if np.ptp(cost) else -STEEP
+        return float(np.clip(-slope, 1.0, 4 * STEEP))
 
     def members(self) -> Iterator[tuple[Genes, float]]:
         """Genes and divergence of all; what was measured on few clips is scaled to all by what the front shows."""

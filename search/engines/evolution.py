@@ -17,13 +17,12 @@ from search.engines.additive_model import MIN_FITTED, AdditiveModel
 from search.engines.archive import Archive, Judged
 from search.engines.base import Pricer, Proposal
 from search.engines.optuna_engine import OptunaEngine
+from search.engines.proof import Proof
 from search.engines.proposals import single_steps, starting_genes
 from search.space.genes import VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
-STEEP = 4.0
-"""Of `Evolution._rate`, before the front has a shape."""
 CHILDREN = 48
 """Of which one is measured."""
 AIMED = 0.7
@@ -50,7 +49,8 @@ ATTEMPTS = 20
 class Evolution:
     """An engine (see `search.engines.base.Engine`) whose store is that of the one it is given.
 
-    `target`: the largest divergence that is within the WER budget, as far as the run knows by now.
+    `target`: the largest divergence that is within the WER budget, as far as the run knows by now. `proof`: by which it
+    ends in a small space, once no cheaper recipe can be within the budget; None: it never ends so.
     """
 
     def __init__(  # noqa: PLR0913 - what it knows and what it asks
@@ -62,12 +62,14 @@ class Evolution:
         *,
         target: Callable[[], float],
         seed: int,
+        proof: Proof | None = None,
     ) -> None:
         self._engine = engine
         self._space = space
         self._archive = archive
         self._pricer = pricer
         self._target = target
+        self._proof = proof
         self._rng = np.random.default_rng([seed, len(archive.judged)])
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
         behind = [
@@ -88,7 +90,7 @@ class Evolution:
 
     def ask(self) -> Proposal | None:
         """What was in flight when the process died or was enqueued, starting points, single steps around the best of
-        them, then children.
+        them, then children; in a small space what a proof needs, until it is complete.
         """
         if self._engine.is_waiting:
             return self._engine.ask()
@@ -96,8 +98,14 @@ class Evolution:
             genes = self._starts.pop(0)
             if self._space.decode(genes).id not in self._archive:
                 return self._engine.propose(genes)
-        found = self._single_step() or self._child() or self._neighbour()
+        found = self._single_step() or self._next()
         return self._engine.propose(found) if found else None
+
+    def _next(self) -> Genes | None:
+        if self._proof and self._proof.is_due:
+            self._fit()
+            return self._proof.next(self._model)
+        return self._child() or self._neighbour()
 
     def _single_step(self) -> Genes | None:
         """The next untried change of one gene by one value, up or down, of the starting point nearest to the budget."""
@@ -122,7 +130,7 @@ class Evolution:
             parent = self._parent()
             children = self._children(parent)
             if children:
-                rate = self._rate()
+                rate = self._archive.rate(RANGE * self._target())
                 merits = [self._merit(genes, objective, rate) for genes, objective in children]
                 return children[int(np.argmin(merits))][0]
         return None
@@ -164,18 +172,8 @@ class Evolution:
         return changed
 
     def _merit(self, genes: Genes, objective: float, rate: float) -> float:
-        """Smaller is better: the expected log divergence, at this rate of exchange for cost (see `_rate`)."""
+        """Smaller is better: the expected log divergence, at this rate of exchange for cost."""
         return log(self._model.drawn(genes, self._rng)) + rate * log(objective)
-
-    def _rate(self) -> float:
-        """By which power divergence falls as cost rises, along the front near the budget."""
-        most = RANGE * self._target()
-        front = [m for m in self._archive.front if 0 < m.divergence.mean <= most]
-        if len(front) < 3:
-            return STEEP
-        cost, divergence = np.log([(m.objective, m.divergence.mean) for m in front]).T
-        slope = np.polyfit(cost, divergence, 1)[0] if np.ptp(cost) else -STEEP
-        return float(np.clip(-slope, 1.0, 4 * STEEP))
 
     def _neighbour(self) -> Genes | None:
         """The cheapest untried recipe that differs from a member of the front by one gene; None if there is none."""

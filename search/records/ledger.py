@@ -71,7 +71,11 @@ class Ledger:
 
     def find(self, recipe: Recipe) -> Trial | None:
         """The trial of a recipe."""
-        return self._by_recipe.get(recipe.id)
+        return self.find_id(recipe.id)
+
+    def find_id(self, recipe_id: str) -> Trial | None:
+        """The same by the recipe's id."""
+        return self._by_recipe.get(recipe_id)
 
     def add(self, trial: Trial) -> None:
         """Know a trial that the engine has put into the store."""

@@ -22,7 +22,9 @@ from search.trial import Trial, TrialAccuracy
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 _CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
-FREE_KEYS = NAMES.keys() | {"hours", "trials", "threads", "snr_db", "nni_port"}
+FREE_KEYS = NAMES.keys() | {
+    "hours", "trials", "threads", "snr_db", "nni_port", "recover", "recover_share", "patience",
+}  # fmt: skip
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
 

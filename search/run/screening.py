@@ -46,7 +46,7 @@ class Screening:
     """Decides which recipes are worth their transcripts, and in which order."""
 
     def __init__(self, archive: Archive, ledger: Ledger, space: Space, measure: Measure, *, confidence: float) -> None:
-        self._archive = archive
+        self.archive = archive
         self._ledger = ledger
         self._space = space
         self._measure = measure
@@ -60,10 +60,10 @@ class Screening:
     def know(self, recipe: Recipe, objective: float, divergence: Divergence | None) -> None:
         """Take up what has a trial already: judged, where the space has it, or not to be proposed again."""
         if divergence is None:
-            self._archive.exclude(recipe.id)
+            self.archive.exclude(recipe.id)
         genes = self._space.encode(recipe) if divergence and recipe.recovery is None else None
         if genes is not None and divergence:
-            self._archive.add(Judged(recipe_id=recipe.id, genes=genes, objective=objective, divergence=divergence))
+            self.archive.add(Judged(recipe_id=recipe.id, genes=genes, objective=objective, divergence=divergence))
 
     def target(self) -> float:
         """The largest divergence that keeps the budget with the asked probability, as far as is known."""
@@ -74,15 +74,15 @@ class Screening:
         """Measured on all clips, unless after some of them another recipe is clearly better."""
 
         def enough(found: Divergence) -> bool:
-            return found.clips >= MIN_CLIPS and bool(self._archive.better(objective, found, margin=MARGIN))
+            return found.clips >= MIN_CLIPS and bool(self.archive.better(objective, found, margin=MARGIN))
 
         return self._measure(recipe, enough)
 
     def judge(self, candidate: Candidate) -> str | None:
         """Take a recipe up; the reason why it need not be scored, or None: then it waits for its WER."""
         judged = candidate.judged
-        better = self._archive.better(judged.objective, judged.divergence)
-        self._archive.add(judged)
+        better = self.archive.better(judged.objective, judged.divergence)
+        self.archive.add(judged)
         if better:
             return _reason(better, judged.divergence)
         self._waiting[candidate.recipe.id] = candidate
@@ -93,8 +93,8 @@ class Screening:
         found = []
         for recipe_id, candidate in list(self._waiting.items()):
             judged = candidate.judged
-            if judged not in self._archive.front:
-                better = self._archive.better(judged.objective, judged.divergence)
+            if judged not in self.archive.front:
+                better = self.archive.better(judged.objective, judged.divergence)
                 found.append((self._waiting.pop(recipe_id), _reason(better, judged.divergence) if better else "beaten"))
         return found
 
@@ -103,7 +103,7 @@ class Screening:
 
         The recipe that would be the pick, and in turn with it one in the largest gap of the front.
         """
-        if len(self._archive.judged) < MIN_JUDGED or self._share_of_scoring > SCORED_SHARE:
+        if len(self.archive.judged) < MIN_JUDGED or self._share_of_scoring > SCORED_SHARE:
             return None
         order = (self._in_gap, self._would_be_pick) if self._scores_front else (self._would_be_pick, self._in_gap)
         candidate = next((found for choose in order if (found := choose())), None)
@@ -121,6 +121,11 @@ class Screening:
         self._waiting.clear()
         return rest
 
+    def bound(self) -> float:
+        """The objective of the cheapest recipe that is likely within the budget, scored or waiting for it."""
+        waiting = [c.judged.objective for c in self._waiting.values() if self._probability(c) >= self._confidence]
+        return min([self.cheapest_within(), *waiting])
+
     @property
     def _share_of_scoring(self) -> float:
         """Of the time of this session's trials, that of those which were scored."""
@@ -131,13 +136,13 @@ class Screening:
 
     def _would_be_pick(self) -> Candidate | None:
         """The cheapest that is expected within the budget, if it is cheaper than all that were found to be."""
-        pick = self._cheapest_within()
+        pick = self.cheapest_within()
         likely = [c for c in self._waiting.values() if self._probability(c) >= self._confidence]
         cheapest = min(likely, key=lambda c: c.judged.objective, default=None)
         return cheapest if cheapest and cheapest.judged.objective < pick else None
 
-    def _cheapest_within(self) -> float:
-        """The objective of the cheapest scored recipe that is likely within the budget."""
+    def cheapest_within(self) -> float:
+        """The objective of the cheapest scored recipe that is likely within the budget; infinite if none is."""
         certainty = self._ledger.certainty
         within = [
             trial.objective

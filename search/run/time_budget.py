@@ -49,11 +49,15 @@ class RunClock:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudget:
-    """`confirm_share`: seconds of confirm speech for each second of the search's; 0 without a confirm set."""
+    """`confirm_share`: seconds of confirm speech for each second of the search's; 0 without a confirm set.
+
+    `training_share`: of the time, what training gets after the search.
+    """
 
     ledger: Ledger
     end: End
     confirm_share: float
+    training_share: float = 0.0
 
     def used_up(self, elapsed_s: float) -> Literal["time", "trials"] | None:
         """What is, if the run has its trials, or another one would take time that confirming and exporting need."""
@@ -65,8 +69,25 @@ class TimeBudget:
         if self.end.seconds is None:
             return None
         next_trial_s = fmean(trial.seconds for trial in scored)
-        kept_s = min(self._confirmation_s + self._export_s, MOST_KEPT * self.end.seconds)
-        return "time" if elapsed_s + next_trial_s + kept_s > self.end.seconds else None
+        left_s = self.end.seconds - self._kept_s(self.end.seconds) - self.training_s
+        return "time" if elapsed_s + next_trial_s > left_s else None
+
+    def _kept_s(self, seconds: float) -> float:
+        """For confirming and exporting, of the run's whole time."""
+        return min(self._confirmation_s + self._export_s, MOST_KEPT * seconds)
+
+    @property
+    def training_s(self) -> float:
+        """What training gets: its share of the time that is not kept; 0 in a run without an end in time."""
+        seconds = self.end.seconds
+        return self.training_share * (seconds - self._kept_s(seconds)) if seconds else 0.0
+
+    def left_for_training(self, elapsed_s: float, finalists: int) -> float:
+        """Seconds until the run must score so many trained recipes, confirm and export; 0 if it has no end in time."""
+        if self.end.seconds is None:
+            return 0.0
+        each_s = (2 + self.confirm_share) * self._full_evaluation_s + MEASURING_S
+        return max(0.0, self.end.seconds - elapsed_s - self._kept_s(self.end.seconds) - finalists * each_s)
 
     @property
     def _confirmation_s(self) -> float:

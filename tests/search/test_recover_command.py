@@ -16,7 +16,7 @@ import soundfile
 from compression.recipe.recipe import Recipe
 from compression.training.checkpoint import Checkpoint
 from evaluators.sample_speech import sample_speech
-from search.commands.search import Ending
+from search.commands.ending import Ending
 from search.records.folder import RunFolder
 from search.records.study_store import StudyStore
 from tests.search.commands import (  # noqa: F401

@@ -11,9 +11,11 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
 from compression.techniques.compressed import Compressed
-from compression.techniques.grids import Grid, round_to_grid
+from compression.techniques.grids import Grid, quantise, round_to_grid
+from compression.techniques.rounding import quantise_calibrated
 from compression.techniques.straight_through import straight_through
 from compression.training.batches import batch_of
+from compression.training.qat import on_its_points
 from compression.training.run import recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
@@ -25,10 +27,12 @@ SETTINGS = TrainingSettings(train_embedding=True)
 BATCH = batch_of(RandomBatches().clips[:3])
 
 
-def trained(subject: Subject, part: Parts = "both", method: RecoveryMethod = "qat", steps: int = 3) -> WhisperStudent:
+def trained(
+    subject: Subject, part: Parts = "both", method: RecoveryMethod = "qat", *, steps: int = 3, rate: float = 0.01
+) -> WhisperStudent:
     """A student after some steps down a made-up slope."""
     student = WhisperStudent(subject, part, method, SETTINGS)
-    optimiser = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], lr=0.01)
+    optimiser = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], lr=rate)
     for _ in range(steps):
         heard = student(BATCH)
         optimiser.zero_grad()
@@ -103,7 +107,7 @@ def test_what_a_second_training_leaves_alone_is_stored_as_it_was(
 
 def test_training_moves_the_codes(small_model: LoadedModel) -> None:
     subject = bits(small_model, 4, group_size=32)
-    before, after = subject.compressed(), exported(subject, trained(subject, steps=20))
+    before, after = subject.compressed(), exported(subject, trained(subject, steps=20, rate=1000.0))
     assert after.matrices.keys() == before.matrices.keys()
     moved = {
         name.split(".")[0]
@@ -111,6 +115,33 @@ def test_training_moves_the_codes(small_model: LoadedModel) -> None:
         if not torch.equal(matrix.codes, before.matrices[name].codes)
     }
     assert moved == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_weights_on_the_points_of_codes_go_to_these_codes_but_for_the_extremes(symmetric: bool) -> None:
+    grid = Grid(bits=4, group_size=16, symmetric=symmetric)
+    weight = torch.randn(24, 40)
+    factor = torch.randn(40, 40, dtype=torch.float64)
+    wanted = quantise_calibrated(weight, grid, factor @ factor.T)
+    found = quantise(on_its_points(weight, grid, wanted), grid)
+    assert torch.equal(found.scales, wanted.scales)
+    assert symmetric or torch.equal(found.zero_points, wanted.zero_points)  # type: ignore[arg-type]
+    assert not torch.equal(quantise(weight, grid).codes, wanted.codes)
+    assert (found.codes != wanted.codes).sum(-1).max() <= (1 if symmetric else 2)
+
+
+def test_quantisation_aware_training_begins_where_calibrated_rounding_ended(small_model: LoadedModel) -> None:
+    subject = replace(
+        bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=measure(small_model, SAMPLES)
+    )
+    begun = exported(subject, WhisperStudent(subject, "both", "qat", SETTINGS)).matrices
+    nearest = replace(subject, recipe=replace(subject.recipe, rounding="nearest")).compressed().matrices
+    calibrated = subject.compressed().matrices
+    for name, matrix in calibrated.items():
+        changed = (begun[name].codes != matrix.codes).float().mean()
+        assert changed <= 2 / 32  # a group's extremes
+        if "conv" not in name:
+            assert changed < (nearest[name].codes != matrix.codes).float().mean()
 
 
 def test_only_the_trained_part_has_gradients_and_the_rest_is_the_artifacts(small_model: LoadedModel) -> None:

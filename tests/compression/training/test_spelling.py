@@ -72,6 +72,13 @@ def said(tokens: Sequence[int]) -> bytes:
     return b"".join(TEXTS[token] for token in tokens)
 
 
+def test_what_is_gone_and_no_text_is_left_out(spelling: Spelling, kept: frozenset[int]) -> None:
+    timestamps = [token for token in range(TOKENIZER.timestamp_begin, DIMENSIONS.n_vocab) if token not in kept]
+    assert timestamps
+    tokens = torch.tensor([TOKENIZER.sot, *timestamps[:3], TOKENIZER.eot])
+    assert spelling.of(tokens).tolist() == [TOKENIZER.sot, TOKENIZER.eot]
+
+
 @given(tokens=st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_the_text_stays_in_tokens_that_stayed(spelling: Spelling, kept: frozenset[int], tokens: list[int]) -> None:

@@ -202,3 +202,57 @@ def test_only_evolution_judges_recordings_without_transcripts(tmp_path):
     for other in ({"engine": "steps"}, {"engine": "optuna"}, {"sampler": "tpe"}):
         with pytest.raises(InputError, match="--unlabelled: the engine .* does not judge by divergence"):
             SearchConfig.build(None, least | other)
+
+
+EVENING = {"model": "base", "device": "rpi4", "hours": 2, "calibration": Path("sample-confirm")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "recover", "share", "patience"),
+    [
+        ({}, "auto", 0.4, 600),
+        ({"hours": 1.9}, "off", None, 600),
+        ({"hours": 0.5, "recover": "auto", "recover_share": 0.2, "patience": 50}, "auto", 0.2, 50),
+        ({"recover": "off"}, "off", None, 600),
+        ({"calibration": None}, "off", None, 600),
+        ({"calibration": None, "unlabelled": Path("sample")}, "auto", 0.4, 600),
+        ({"hours": None, "trials": 9}, "off", None, 600),
+        ({"engine": "optuna"}, "off", None, None),
+    ],
+)
+def test_a_new_run_settles_recovery_and_patience_and_its_file_shows_them(tmp_path, changes, recover, share, patience):
+    config = SearchConfig.build(None, EVENING | changes).settled()
+    (tmp_path / "config.toml").write_text(config.to_toml(tmp_path), encoding="utf-8")
+    again = SearchConfig.build(tmp_path / "config.toml", {})
+    assert (again.recover, again.recover_share, again.patience) == (recover, share, patience)
+    assert again.settled() == again
+
+
+def test_only_missing_speech_is_worth_a_note():
+    def lacks(**changes: object) -> bool:
+        return SearchConfig.build(None, EVENING | changes).lacks_speech_to_train_on
+
+    assert lacks(calibration=None)
+    assert not any((lacks(), lacks(calibration=None, hours=1), lacks(calibration=None, recover="off")))
+
+
+def test_a_run_from_before_recovery_has_none(tmp_path):
+    config = SearchConfig.build(write(tmp_path, **LEAST | {"hours": 8, "calibration": "sample"}), {})
+    assert (config.recover, config.recover_share, config.patience) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"recover": "auto", "engine": "steps"}, "--recover auto: the engine steps does not judge by divergence"),
+        ({"recover": "auto", "hours": None, "trials": 4}, "--recover auto: .* give --hours too"),
+        ({"recover": "auto", "calibration": None}, "--recover auto: there is no speech to train on"),
+        ({"patience": 9, "engine": "steps"}, "--patience: the engine steps has no front of divergence"),
+        ({"recover": "on"}, r"--recover \(recover in a configuration file\): input should be 'auto' or 'off'"),
+        ({"recover_share": 1}, "--recover-share .* less than or equal to 0.9"),
+        ({"patience": 0}, "--patience .* greater than or equal to 1"),
+    ],
+)
+def test_a_recovery_or_patience_that_cannot_be_is_refused(changes, complaint):
+    with pytest.raises(InputError, match=complaint):
+        SearchConfig.build(None, EVENING | changes)
