@@ -305,9 +305,9 @@ def _world_lines(world: World, best: float) -> list[str]:
         f"{world.facts.model} on {world.facts.device}, fine space ({world.space.combinations:.1e} combinations), "
         f"budget +{world.allowed:.0%} WER, optimum at an objective of {best:.4f}.",
         "",
-        f"Divergence is fitted to {fit.recipes} recipes. Held out (five folds), its logarithmic error has a standard "
-        f"deviation of {fit.log_sd:.3f}, {fit.log_sd_near:.3f} for the {fit.near} recipes between 0.01 and 0.1 nats a "
-        f"token; rank correlation {fit.rank:.3f} and {fit.rank_near:.3f}. The drawn part "
+        f"Divergence is fitted to {fit.recipes} recipes. Held out (five folds), its logarithmic error has a spread "
+        f"(16th to 84th of a hundred, halved) of {fit.log_sd:.3f}, {fit.log_sd_near:.3f} for the {fit.near} recipes "
+        f"between 0.01 and 0.1 nats a token; rank correlation {fit.rank:.3f} and {fit.rank_near:.3f}. The drawn part "
         f"is as large as the latter error. k is {world.slope:.2f}; {world.churn:.0%} of the original's errors "
         "go and others come in each recipe.",
     ]
