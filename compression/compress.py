@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -11,12 +11,16 @@ from whisper.model import Linear, Whisper
 
 from compression.calibration.calibration import Calibration
 from compression.calibration.inputs import EMBEDDING, LOGITS_INPUT, KeptInputs
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.embedding import FREQUENT_BITS
 from compression.recipe.recipe import EncoderLayer, Recipe
 from compression.techniques.activations import BlockLinear, DynamicLinear, StaticLinear
 from compression.techniques.bank import calibrated, original_on
 from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.grids import (
     Grid,
+    MixedGrid,
+    MixedMatrix,
     QuantisedMatrix,
     Quantiser,
     quantise,
@@ -47,10 +51,10 @@ def compress(
     recipe = recipe.canonical(model.dimensions)
     made = _kept(model, _sharing_parameters(model.network), recipe, calibration, recovered)
     with torch.no_grad():
-        matrices = _store_weights(model, made, recipe, recovered or {})
+        matrices, mixed = _store_weights(model, made, recipe, recovered or {})
     if recipe.activation_bits < 32:
         _quantise_activations(made.network, recipe, made.inputs)
-    return Compressed(network=made.network.eval(), matrices=matrices, vocabulary=made.vocabulary)
+    return Compressed(network=made.network.eval(), matrices=matrices, vocabulary=made.vocabulary, mixed_embedding=mixed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,19 +126,24 @@ def _kept_layers(layers: Sequence[EncoderLayer | None]) -> tuple[int, ...]:
 
 def _store_weights(
     model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights
-) -> dict[str, QuantisedMatrix]:
-    """Replace every stored tensor by what is stored; the codes of those on integer grids, by module."""
+) -> tuple[dict[str, QuantisedMatrix], MixedMatrix | None]:
+    """Replace every stored tensor by what is stored; the codes of those on integer grids, by module.
+
+    And those of a token embedding that is on two of them.
+    """
     for module, name in list(vectors(made.network)):
         values, _ = round_to_grid(module.get_parameter(name).detach(), Grid(bits=recipe.vector_bits))
         module.register_parameter(name, nn.Parameter(values))
-    matrices = {}
+    matrices, mixed = {}, None
     for name, module, grid in grids(made.network, recipe):
         how = _quantiser(model, made, recipe, recovered, name)
         values, quantised = round_to_grid(module.get_parameter("weight").detach(), grid, how)
         module.register_parameter("weight", nn.Parameter(values))
-        if quantised:
+        if isinstance(quantised, MixedMatrix):
+            mixed = quantised
+        elif quantised:
             matrices[name] = quantised
-    return matrices
+    return matrices, mixed
 
 
 def _quantiser(model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights, name: str) -> Quantiser:
@@ -179,7 +188,7 @@ def multiplied(name: str) -> str:
     return LOGITS_INPUT if name == EMBEDDING else name
 
 
-def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid]]:
+def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Grid | MixedGrid]]:
     """Every module whose `weight` is stored as a matrix, by name, with the grid that the recipe stores it on."""
 
     def grid(bits: int) -> Grid:
@@ -189,7 +198,15 @@ def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Gr
         yield name, module, grid(bits)
     for name in ("encoder.conv1", "encoder.conv2"):
         yield name, network.get_submodule(name), Grid(bits=recipe.convolution_bits, symmetric=recipe.symmetric)
-    yield EMBEDDING, network.get_submodule(EMBEDDING), grid(recipe.embedding_bits)
+    yield EMBEDDING, network.get_submodule(EMBEDDING), _embedding_grid(network, recipe, grid(recipe.embedding_bits))
+
+
+def _embedding_grid(network: Whisper, recipe: Recipe, grid: Grid) -> Grid | MixedGrid:
+    """`grid`: that of `embedding_bits`."""
+    rows = recipe.embedding_rows(Dimensions(**asdict(network.dims)))
+    if not rows.finer:
+        return grid
+    return MixedGrid(finer=replace(grid, bits=FREQUENT_BITS), coarser=grid, first=rows.frequent, rest=rows.rest)
 
 
 def _linear_layers(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, Linear, int]]:

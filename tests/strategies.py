@@ -89,5 +89,6 @@ def recipes(
         range_estimator=st.just("minmax") if coarse else st.sampled_from(get_args(RangeEstimator)),
         smoothing=st.just(0.0) if coarse else st.sampled_from((0.0, 0.5)),
         vocabulary=vocabularies,
+        frequent_tokens=st.sampled_from((0, 700, 1500)) if is_whispers else st.just(0),
         vocabulary_language=st.sampled_from(("de", "en+de")),
     )

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from compression.calibration.calibration import Calibration
+from compression.calibration.inputs import EMBEDDING
 from compression.compress import compress, multiplied, unrounded
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
@@ -195,7 +196,8 @@ def output_error(model: LoadedModel, recipe: Recipe, calibration: Calibration, c
     """Over all matrices on integer grids that multiply what was recorded, relative to their outputs' squares."""
     before = unrounded(model, recipe, calibration)
     error, whole = 0.0, 0.0
-    for name, matrix in compressed.matrices.items():
+    mixed = compressed.mixed_embedding
+    for name, matrix in (*compressed.matrices.items(), *(((EMBEDDING, mixed),) if mixed else ())):
         if "conv" not in name:
             moment = before.inputs.of(multiplied(name)).moment.float()
             weight = before.network.get_submodule(name).get_parameter("weight").detach()

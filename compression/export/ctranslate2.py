@@ -82,6 +82,8 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
     if recipe.vocabulary:
         yield f"vocabulary = {recipe.vocabulary}: faster-whisper knows only Whisper's own vocabularies"
+    if recipe.embedding_rows(dimensions).finer:
+        yield f"frequent_tokens = {recipe.frequent_tokens}: CTranslate2 stores a matrix at one number of bits"
     if recipe.window_s < MAX_WINDOW_S:
         yield f"window_s = {recipe.window_s:g}: faster-whisper always encodes {MAX_WINDOW_S:g} s"
     if recipe.activation_bits < 32:

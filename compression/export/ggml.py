@@ -106,6 +106,8 @@ def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
         yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
     if recipe.vocabulary:
         yield f"vocabulary = {recipe.vocabulary}: whisper.cpp knows only Whisper's own vocabularies"
+    if recipe.embedding_rows(dimensions).finer:
+        yield f"frequent_tokens = {recipe.frequent_tokens}: a whisper.cpp file has one type for all matrices"
     originals = (
         ("encoder", "heads", dimensions.n_audio_head),
         ("encoder", "ffn_channels", dimensions.audio_ffn),

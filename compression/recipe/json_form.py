@@ -10,7 +10,10 @@ from common.errors import InputError, UnknownNameError, naming
 
 FORMAT_VERSION = 1
 YOUNGER_FIELDS = frozenset(
-    {"rounding", "range_estimator", "smoothing", "recovery", "nearest", "vocabulary", "vocabulary_language", "ffn_rank"}
+    {
+        *("rounding", "range_estimator", "smoothing", "recovery", "nearest", "vocabulary", "vocabulary_language"),
+        *("ffn_rank", "frequent_tokens"),
+    }
 )
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""
 

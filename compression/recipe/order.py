@@ -3,15 +3,16 @@
 from dataclasses import fields
 from math import inf
 
+from compression.recipe.embedding import FREQUENT_BITS
 from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 
 
 def at_least_as_compressed(recipe: Recipe, other: Recipe) -> bool:
     """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 
-    Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window and fewer
-    tokens are more compressed; recipes that choose or repair differently are incomparable, and so are shorter
-    vocabularies for different languages.
+    Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window, fewer tokens
+    and fewer of them with more bits than the rest are more compressed; recipes that choose or repair differently are
+    incomparable, and so are shorter vocabularies for different languages.
     """
     if len(recipe.encoder) != len(other.encoder) or len(recipe.decoder) != len(other.decoder):
         return False
@@ -46,6 +47,7 @@ def _amounts(recipe: Recipe) -> tuple[float, ...]:
     return (
         *layers,
         recipe.embedding_bits,
+        recipe.frequent_tokens if recipe.embedding_bits < FREQUENT_BITS else inf,
         recipe.convolution_bits,
         recipe.activation_bits,
         recipe.window_s,

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 from common.errors import naming, require
 from common.files import sha256_of_text
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
+from compression.recipe.embedding import EmbeddingRows, embedding_rows
 from compression.recipe.json_form import canonical_json, made, made_layers, read_object
 from compression.recipe.kernels import ActivationRanges, Precision
 from compression.recipe.recovery_spec import STACKS, Recovery
@@ -83,6 +84,8 @@ class Recipe:
     `window_s`: shortest encoder window in seconds; longer clips get their length plus a margin, at most 30 s.
     `vocabulary`: text tokens kept, 0 for all; those stay that `vocabulary_language` needs most (see
     `compression.techniques.vocabulary`): a code of Whisper's, or several as `de+en`.
+    `frequent_tokens`: so many of the first text tokens that are kept, and all special tokens, have rows of 8 bits in
+    the embedding where `embedding_bits` are fewer; 0: no row has other bits than the rest.
     `importance`: the measure that decides which heads and channels stay (see `compression.calibration.calibration`);
     `iterative`: they leave one by one, and the projections behind them are refitted by least squares after each.
     `refit`: whether that is done at the end with `combined`; the mean of removed units always goes into
@@ -111,9 +114,11 @@ class Recipe:
     recovery: Recovery | None = None
     vocabulary: int = 0
     vocabulary_language: str = ""
+    frequent_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("embedding_bits", "convolution_bits", "activation_bits", "group_size", "vocabulary"):
+        bits, counts = ("embedding_bits", "convolution_bits", "activation_bits"), ("group_size", "frequent_tokens")
+        for name in (*bits, *counts, "vocabulary"):
             require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
         for name in ("symmetric", "refit"):
             require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
@@ -131,7 +136,8 @@ class Recipe:
             ("range_estimator", get_args(RangeEstimator)),
         ):
             require(getattr(self, name) in choices, f"{name} in {choices}", getattr(self, name))
-        require(self.group_size >= 0, "group_size >= 0", self.group_size)
+        for name in counts:
+            require(getattr(self, name) >= 0, f"{name} >= 0", getattr(self, name))
         for name in ("window_s", "smoothing"):
             value = getattr(self, name)
             require(isinstance(value, int | float) and not isinstance(value, bool), f"{name} a number", value)
@@ -258,6 +264,10 @@ class Recipe:
             if layer and (rank := layer.factor_rank(width))
         }
 
+    def embedding_rows(self, dimensions: Dimensions) -> EmbeddingRows:
+        """How many rows of the token embedding have how many bits."""
+        return embedding_rows(self, dimensions)
+
     def check(self, dimensions: Dimensions) -> None:
         """Raise InputError unless the recipe fits a model of these dimensions."""
         most = {"heads": dimensions.n_audio_head, "ffn_channels": dimensions.audio_ffn}
@@ -268,17 +278,18 @@ class Recipe:
         widest = max(dimensions.audio_ffn, dimensions.text_ffn)
         if self.has_groups:
             require(self.group_size <= widest, f"group_size <= {widest}, the most inputs of a layer,", self.group_size)
-        if self.vocabulary:
-            rule = f"vocabulary < {dimensions.text_tokens}, of one of Whisper's vocabularies"
-            has_rows = dimensions.n_vocab in VOCABULARIES and self.vocabulary < dimensions.text_tokens
-            require(has_rows, rule, self.vocabulary)
+        for name in ("vocabulary", "frequent_tokens"):
+            if tokens := getattr(self, name):
+                rule = f"{name} < {dimensions.text_tokens}, of one of Whisper's vocabularies"
+                require(dimensions.n_vocab in VOCABULARIES and tokens < dimensions.text_tokens, rule, tokens)
 
     def canonical(self, dimensions: Dimensions) -> Self:
         """The same compression with every field that has no effect at its default.
 
         Two recipes that make the same model are then equal and share one id.
         """
-        changes: dict[str, Any] = {}
+        rows = self.embedding_rows(dimensions)
+        changes: dict[str, Any] = {"embedding_bits": rows.bits, "frequent_tokens": rows.frequent}
         if not self.has_groups:
             changes |= {"group_size": 0, "rounding": "nearest"}
         if not self.is_quantised:
@@ -331,7 +342,7 @@ class Recipe:
         """
         values = asdict(self) | {"vector_bits": self.vector_bits}
         decoder = () if self.smoothing else ("decoder",)
-        for name in (*decoder, "embedding_bits", "vocabulary", "vocabulary_language"):
+        for name in (*decoder, "embedding_bits", "frequent_tokens", "vocabulary", "vocabulary_language"):
             del values[name]
         return sha256_of_text(json.dumps(values, sort_keys=True))
 
@@ -340,8 +351,8 @@ class Recipe:
 
         Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s
         static ranges. Ranks follow the channels, 0 where only some layers have one: `ffn5120 r0,192`; a shorter
-        vocabulary the embedding: `emb8 8192en`. What is not rounded to the nearest point, smoothed or given another
-        range than all values is named.
+        vocabulary the embedding, and so do frequent tokens of 8 bits: `emb4 8192en f1024`. What is not rounded to the
+        nearest point, smoothed or given another range than all values is named.
         """
         return summary_of(self)
 

@@ -26,7 +26,8 @@ def summary_of(recipe: Recipe) -> str:
     ]
     activations = f"a{recipe.activation_bits}{static}"
     vocabulary = f" {recipe.vocabulary}{recipe.vocabulary_language}" if recipe.vocabulary else ""
-    bits = f"emb{recipe.embedding_bits}{vocabulary} conv{recipe.convolution_bits} {activations}{group}"
+    frequent = f" f{recipe.frequent_tokens}" if recipe.frequent_tokens else ""
+    bits = f"emb{recipe.embedding_bits}{vocabulary}{frequent} conv{recipe.convolution_bits} {activations}{group}"
     model = " ".join([bits, *filter(None, choices), f"{recipe.window_s:g}s"])
     recovered = (f"recovered by {recipe.recovery.method}",) if recipe.recovery else ()
     return " | ".join((*stacks, model, *recovered))

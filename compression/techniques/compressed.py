@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
-from compression.techniques.grids import QuantisedMatrix
+from compression.techniques.grids import MixedMatrix, QuantisedMatrix
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,11 +44,13 @@ class Compressed:
     """A network as `compress` makes it; its weights are float32 values on the grids that an artifact stores.
 
     `matrices`: the codes of each weight on an integer grid, (outputs, everything else), by its module's name.
+    `mixed_embedding`: those of the token embedding, which is then not among them, where some tokens have more bits.
     """
 
     network: Whisper
     matrices: Mapping[str, QuantisedMatrix]
     vocabulary: Vocabulary
+    mixed_embedding: MixedMatrix | None = None
 
     @classmethod
     def original(cls, network: Whisper) -> Self:

@@ -55,6 +55,42 @@ class QuantisedMatrix:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MixedGrid:
+    """A matrix whose first and last rows are on a finer grid than the `rest` between them.
+
+    `first`: so many rows at the start, and after them so many of the `rest`.
+    """
+
+    finer: Grid
+    coarser: Grid
+    first: int
+    rest: int
+
+    def parts(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows on the finer grid, in their order, and the rest."""
+        start, coarser, end = matrix.tensor_split([self.first, self.first + self.rest])
+        return torch.cat([start, end]), coarser
+
+    def joined(self, finer: Tensor, coarser: Tensor) -> Tensor:
+        """The matrix of such parts."""
+        start, end = finer.tensor_split([self.first])
+        return torch.cat([start, coarser, end])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedMatrix:
+    """The parts of a matrix on a `MixedGrid`."""
+
+    finer: QuantisedMatrix
+    coarser: QuantisedMatrix
+    grid: MixedGrid
+
+    def dequantised(self) -> Tensor:
+        """(N, K) float32, as `QuantisedMatrix` says."""
+        return self.grid.joined(self.finer.dequantised(), self.coarser.dequantised())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Steps:
     """The grid points of each group: (c - zero_points) x scales, for codes c from 0 to `highest_code`.
 
@@ -133,15 +169,30 @@ Quantiser = Callable[[Tensor, Grid], QuantisedMatrix]
 """Rounds a matrix (N, K) to an integer grid."""
 
 
-def round_to_grid(weight: Tensor, grid: Grid, quantiser: Quantiser = quantise) -> tuple[Tensor, QuantisedMatrix | None]:
+def round_to_grid(
+    weight: Tensor, grid: Grid | MixedGrid, quantiser: Quantiser = quantise
+) -> tuple[Tensor, QuantisedMatrix | MixedMatrix | None]:
     """The float32 values that a tensor has after being stored on a grid, and its codes where the grid is of integers.
 
     The first dimension is the output, the rest the input. 16 bits are float16 values, 32 bits change nothing, and
     neither needs the `quantiser`.
     """
+    if isinstance(grid, MixedGrid):
+        mixed = _mixed(weight, grid, quantiser)
+        return mixed.dequantised(), mixed
     if grid.bits == 32:
         return weight.clone(), None
     if grid.bits == 16:
         return weight.half().float(), None
     quantised = quantiser(weight.flatten(1), grid)
     return quantised.dequantised().view_as(weight), quantised
+
+
+def _mixed(weight: Tensor, grid: MixedGrid, quantiser: Quantiser) -> MixedMatrix:
+    """Rows are rounded without regard to each other: the whole matrix is rounded on both grids."""
+    finer, coarser = grid.parts(torch.arange(len(weight)))
+    return MixedMatrix(
+        finer=quantiser(weight, grid.finer).of_rows(finer),
+        coarser=quantiser(weight, grid.coarser).of_rows(coarser),
+        grid=grid,
+    )

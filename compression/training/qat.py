@@ -5,8 +5,6 @@ the same functions; its gradient goes to the parameter unchanged. So what traini
 Layers that round their input (`compression.techniques.activations`) let gradients through by themselves.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -14,7 +12,8 @@ from whisper.model import Whisper
 
 from compression.compress import grids, vectors
 from compression.recipe.recipe import Recipe
-from compression.techniques.grids import Grid, QuantisedMatrix, in_groups, round_to_grid
+from compression.techniques.compressed import Compressed
+from compression.techniques.grids import Grid, MixedGrid, QuantisedMatrix, in_groups, round_to_grid
 from compression.techniques.straight_through import straight_through
 
 _INFIX = "parametrizations."
@@ -24,7 +23,7 @@ _SUFFIX = ".original"
 class _Stored(nn.Module):
     """A parameter as it is after being stored on a grid."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid | MixedGrid) -> None:
         super().__init__()
         self.grid = grid
 
@@ -34,16 +33,24 @@ class _Stored(nn.Module):
 
 
 @torch.no_grad()
-def begin_as_rounded(network: Whisper, recipe: Recipe, matrices: Mapping[str, QuantisedMatrix]) -> None:
-    """Put the weights with a gradient, in place, on the points that they are stored as.
+def begin_as_rounded(network: Whisper, recipe: Recipe, compressed: Compressed) -> None:
+    """Put the weights with a gradient, in place, on the points that they are stored as in what was compressed.
 
     Calibrated rounding chooses other points than the nearest, which are far better; training begins there. In the
     middle of its cell a weight changes its code only where the gradient keeps its sign.
     """
     for name, module, grid in grids(network, recipe):
         weight = module.get_parameter("weight")
-        if weight.requires_grad and name in matrices:
-            weight.data = on_its_points(weight.flatten(1), grid, matrices[name]).view_as(weight)
+        if not weight.requires_grad:
+            continue
+        if isinstance(grid, MixedGrid):
+            mixed = compressed.mixed_embedding
+            if mixed:
+                finer, coarser = grid.parts(weight)
+                finer = on_its_points(finer, grid.finer, mixed.finer)
+                weight.data = grid.joined(finer, on_its_points(coarser, grid.coarser, mixed.coarser))
+        elif name in compressed.matrices:
+            weight.data = on_its_points(weight.flatten(1), grid, compressed.matrices[name]).view_as(weight)
 
 
 def on_its_points(weight: Tensor, grid: Grid, matrix: QuantisedMatrix) -> Tensor:
@@ -71,8 +78,9 @@ def round_while_training(network: Whisper, recipe: Recipe) -> None:
             _register(module, name, Grid(bits=recipe.vector_bits))
 
 
-def _register(module: nn.Module, name: str, grid: Grid) -> None:
-    if module.get_parameter(name).requires_grad and grid.bits < 32:
+def _register(module: nn.Module, name: str, grid: Grid | MixedGrid) -> None:
+    is_rounded = isinstance(grid, MixedGrid) or grid.bits < 32
+    if module.get_parameter(name).requires_grad and is_rounded:
         parametrize.register_parametrization(module, name, _Stored(grid), unsafe=True)
 
 

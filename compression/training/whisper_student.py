@@ -102,7 +102,7 @@ class WhisperStudent(nn.Module):
             if trained:
                 parameter.data = floats(name).data
         if method == "qat":
-            begin_as_rounded(self.network, subject.recipe, compressed.matrices)
+            begin_as_rounded(self.network, subject.recipe, compressed)
             round_while_training(self.network, subject.recipe)
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", unrounded.inputs.divisors(ENCODER_READER), persistent=False)

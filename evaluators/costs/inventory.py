@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.embedding import FREQUENT_BITS, EmbeddingRows
 from compression.recipe.kernels import Precision
 from compression.recipe.recipe import Recipe
 from devices.operation import Operation
@@ -70,8 +71,7 @@ def parts(
             yield place, _cross_projection(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _cross_attention(setting, decoder.cross_heads, decoder.attention_bits)
             yield place, _ffn(setting, "decoder", decoder.ffn_channels, rank, decoder.ffn_bits)
-    rows = setting.dimensions.embedding_rows(recipe.vocabulary)
-    yield "decoder", _vocabulary(setting, rows, recipe.embedding_bits)
+    yield "decoder", _vocabulary(setting, recipe.embedding_rows(dimensions))
 
 
 def prompt_length(dimensions: Dimensions) -> int:
@@ -224,17 +224,34 @@ def _cross_attention(setting: UtteranceShape, heads: int, bits: int) -> Part:
 
 
 @lru_cache(maxsize=CACHED_PARTS)
-def _vocabulary(setting: UtteranceShape, vocabulary: int, bits: int) -> Part:
-    """The decoder outside its layers. Look-up and logits share one table of so many rows, which the look-up holds."""
+def _vocabulary(setting: UtteranceShape, rows: EmbeddingRows) -> Part:
+    """The decoder outside its layers. Look-up and logits share the table, which the look-up holds.
+
+    Where frequent tokens have more bits than the rest, that is two tables: every step reads and multiplies by both.
+    """
     dimensions = setting.dimensions
-    build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=bits)
-    state = dimensions.n_text_state
-    logits = product(1, state, vocabulary, Precision(weight_bits=bits, group_size=build.group_size))
-    positions = build.floats(dimensions.n_text_ctx * state)
+    build = ItemBuilder(setting=setting, stage="decoder", rows=1, count=setting.steps, bits=rows.bits)
+    positions = build.floats(dimensions.n_text_ctx * build.state)
+    finer = replace(build, bits=FREQUENT_BITS, group="frequent")
+    joined = rows.rest + rows.finer if rows.finer else 0
     items = (
-        build.embedding("token_embedding", build.matrix(vocabulary, state)),
+        _look_up(build, rows.rest),
+        *((_look_up(finer, rows.finer),) if rows.finer else ()),
         replace(build, bits=setting.float_bits).embedding("positional_embedding", positions),
         build.layer_norm("ln"),
-        build.item("logits", logits, activations=state + vocabulary),
+        *((_logits(finer, rows.finer),) if rows.finer else ()),
+        _logits(build, rows.rest, alive=rows.finer + joined),
     )
     return Part(stage="decoder", items=items)
+
+
+def _look_up(build: ItemBuilder, rows: int) -> InventoryItem:
+    """Of a row of a table of tokens."""
+    return build.embedding("token_embedding", build.matrix(rows, build.state))
+
+
+def _logits(build: ItemBuilder, rows: int, *, alive: int = 0) -> InventoryItem:
+    """Of the tokens of a table. `alive`: those of another one, and all of them in one piece."""
+    precision = Precision(weight_bits=build.bits, group_size=build.group_size)
+    operation = product(1, build.state, rows, precision)
+    return build.item("logits", operation, activations=build.state + rows + alive)

@@ -20,7 +20,7 @@ from search.engines.base import Pricer, Proposal
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proof import Proof
 from search.engines.proposals import single_steps, starting_genes
-from search.space.genes import VOCABULARY, Value
+from search.space.genes import FREQUENT_TOKENS, VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
@@ -61,7 +61,9 @@ class Evolution:
         self._rng = np.random.default_rng([seed, len(archive.judged)])
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
         behind = [
-            name for name in self._choices if name.startswith("decoder.") or name in {"embedding_bits", VOCABULARY}
+            name
+            for name in self._choices
+            if name.startswith("decoder.") or name in {"embedding_bits", FREQUENT_TOKENS, VOCABULARY}
         ]
         self._behind_encoder = behind or list(self._choices)
         self._starts = [dict(genes) for genes in starting_genes(space)]

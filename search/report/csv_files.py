@@ -119,7 +119,7 @@ def _matrix_weights(recipe: Recipe, dimensions: Dimensions) -> Iterator[tuple[in
         yield layer.attention_bits, 4 * text * (layer.heads + layer.cross_heads) * dimensions.text_head_width
         yield layer.ffn_bits, _ffn_weights(layer, text)
     yield recipe.convolution_bits, CONVOLUTION_WIDTH * (dimensions.n_mels + audio) * audio
-    yield recipe.embedding_bits, dimensions.embedding_rows(recipe.vocabulary) * text
+    yield from ((bits, rows * text) for bits, rows in recipe.embedding_rows(dimensions).by_bits)
 
 
 def _ffn_weights(layer: EncoderLayer, width: int) -> int:

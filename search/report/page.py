@@ -25,6 +25,7 @@ from search.report.problems import problems
 GENES = {
     "mean_weight_bits": "mean weight bits",
     "embedding_bits": "embedding bits",
+    "frequent_tokens": "frequent tokens",
     "convolution_bits": "convolution bits",
     "activation_bits": "activation bits",
     "group_size": "group size",
@@ -101,7 +102,7 @@ def varying_genes(outcome: Outcome, frame: pd.DataFrame) -> pd.DataFrame:
     """
     recipes = {trial.number: trial.recipe for trial in outcome.trials}
     table = frame[frame["state"] == "complete"]
-    for field in ("embedding_bits", "convolution_bits", "group_size"):
+    for field in ("embedding_bits", "frequent_tokens", "convolution_bits", "group_size"):
         table = table.assign(**{field: [getattr(recipes[number], field) for number in table["trial"]]})
     table = table[["wer", *GENES]].rename(columns=GENES)
     if len(table) < MIN_TRIALS_FOR_SENSITIVITY or table["wer"].nunique() < 2:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from common.errors import CompressionError, UnknownNameError
 from compression.recipe.allocation import EMBEDDING_GROUP, Sensitivity, allocate_bits, group_weights
 from compression.recipe.dimensions import Dimensions
+from compression.recipe.embedding import FREQUENT_BITS
 from compression.recipe.importance import allocate
 from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 from compression.recipe.recovery_spec import STACKS, Stack
@@ -36,12 +37,14 @@ MODEL_FIELDS = (
     "activation_ranges",
     "range_estimator",
     "smoothing",
+    "frequent_tokens",
     "group_size",
     "symmetric",
     "rounding",
     "window_s",
 )
 VOCABULARY = "vocabulary"
+FREQUENT_TOKENS = "frequent_tokens"
 MEAN_BITS = "mean_bits"
 NAMED_FIELDS = frozenset({"activation_ranges", "range_estimator", "rounding"})
 """Those of them whose values are names."""
@@ -113,6 +116,7 @@ class ModelGene(Gene):
             "activation_ranges": rounds_inputs,
             "range_estimator": rounds_inputs and recipe.activation_ranges == "static",
             "smoothing": rounds_inputs,
+            FREQUENT_TOKENS: recipe.embedding_bits < FREQUENT_BITS,
         }
         if not has_effect.get(self.name, True):
             return None
@@ -195,7 +199,7 @@ class MeanBitsGene(Gene):
     """How many bits a weight of the kept layers and the embedding has on average, at most.
 
     The sensitivity profile decides which groups have more and which fewer. Heads and channels count whether they leave
-    or not, so that this gene and those do not change each other's meaning.
+    or not, and frequent tokens as all others, so that this gene and those do not change each other's meaning.
     """
 
     dimensions: Dimensions

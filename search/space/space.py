@@ -12,12 +12,23 @@ import numpy as np
 from common.errors import CompressionError, InputError
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
+from compression.recipe.embedding import FREQUENT_BITS
 from compression.recipe.order import at_least_as_compressed
 from compression.recipe.recipe import ImportanceMeasure, RangeEstimator, Recipe
 from compression.recipe.recovery_spec import STACKS, Stack
 from devices.facts import RuntimeSupport
 from devices.operation import FLOAT_BITS
-from search.space.genes import MEAN_BITS, NAMED_FIELDS, VOCABULARY, Draft, Importance, Value, gene, units_of
+from search.space.genes import (
+    FREQUENT_TOKENS,
+    MEAN_BITS,
+    NAMED_FIELDS,
+    VOCABULARY,
+    Draft,
+    Importance,
+    Value,
+    gene,
+    units_of,
+)
 
 Genes = Mapping[str, Value]
 
@@ -25,6 +36,9 @@ MEASURE: ImportanceMeasure = "iterative"
 """By which the units are chosen that leave; the best in benchmarks/wer/pruning.py."""
 VOCABULARY_CHOICES = {False: (0, 40960, 32768, 24576, 16384), True: (0, 32768, 24576, 16384, 8192)}
 """Text tokens kept, 0 for all, of English-only and of multilingual models; measured in benchmarks/wer/vocabulary.py."""
+FREQUENT_CHOICES = (4096, 2048, 1024, 512, 0)
+"""Text tokens with more bits than the rest, fewer than any shorter vocabulary has; measured in
+benchmarks/wer/frequent_tokens.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +121,18 @@ Preset = Callable[[Dimensions, RuntimeSupport, int], dict[str, tuple[Value, ...]
 
 
 def _model_choices(dimensions: Dimensions, runtime: RuntimeSupport, stored_bits: int) -> dict[str, tuple[Value, ...]]:
-    is_whispers = dimensions.n_vocab in VOCABULARIES
-    shorter = {VOCABULARY: VOCABULARY_CHOICES[dimensions.is_multilingual]} if is_whispers else {}
+    tokens: dict[str, tuple[Value, ...]] = {}
+    if dimensions.n_vocab in VOCABULARIES:
+        tokens[VOCABULARY] = VOCABULARY_CHOICES[dimensions.is_multilingual]
+        if FREQUENT_BITS in runtime.embedding_bits and min(runtime.embedding_bits) < FREQUENT_BITS:
+            tokens[FREQUENT_TOKENS] = FREQUENT_CHOICES
     return {
         "convolution_bits": _bits(runtime.convolution_bits, stored_bits),
         "symmetric": (False, True),
         "rounding": ("calibrated", "nearest"),
         **_group_and_activation_choices(runtime),
         "window_s": (30.0, 20.0, 15.0),
-        **shorter,
+        **tokens,
     }
 
 
@@ -258,6 +275,8 @@ def _problem(space: Space, runtime: RuntimeSupport, name: str, value: Value) -> 
         return f"cannot be made exactly: it comes to {made!r}"
     if name == "group_size" and value not in {0, *runtime.group_sizes}:
         return f"does not run on this device: {runtime.name} executes group sizes {sorted(runtime.group_sizes)}"
+    if name == FREQUENT_TOKENS and value and FREQUENT_BITS not in runtime.embedding_bits:
+        return f"does not run on this device: {runtime.name} executes embedding bits {sorted(runtime.embedding_bits)}"
     unsupported = runtime_violation(recipe, runtime, original=space.original)
     return f"does not run on this device: {unsupported}" if unsupported else None
 
@@ -265,9 +284,10 @@ def _problem(space: Space, runtime: RuntimeSupport, name: str, value: Value) -> 
 def runtime_violation(recipe: Recipe, runtime: RuntimeSupport, *, original: Recipe) -> str | None:
     """Why the runtime cannot execute a recipe, or None when it can."""
     stored = original.embedding_bits
+    frequent = {FREQUENT_BITS} if recipe.frequent_tokens else set()
     checks = (
         ("weight bits", set(recipe.weight_bits[:-2]), runtime.weight_bits, stored),
-        ("embedding bits", {recipe.embedding_bits}, runtime.embedding_bits, stored),
+        ("embedding bits", {recipe.embedding_bits, *frequent}, runtime.embedding_bits, stored),
         ("convolution bits", {recipe.convolution_bits}, runtime.convolution_bits, stored),
         ("activation bits", {recipe.activation_bits}, runtime.activation_bits, 32),
         ("group size", {recipe.group_size} if recipe.is_quantised else set(), runtime.group_sizes, 0),

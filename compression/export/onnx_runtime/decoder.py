@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from onnx import TensorProto
 from whisper.model import ResidualAttentionBlock, Whisper
 
+from compression.export.onnx_runtime.embedding import token_table
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
-from compression.export.onnx_runtime.kernels import look_up, multiply
 from compression.export.onnx_runtime.layers import Builder, head_width
-from compression.export.onnx_runtime.weights import stacked
 from compression.recipe.recipe import DecoderLayer, Recipe
 from compression.techniques.compressed import Compressed
 
@@ -19,10 +18,10 @@ def decoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
     build = Builder.of(graph, compressed, recipe, rows="one")
     decoder, vocabulary = network.decoder, network.decoder.token_embedding.num_embeddings
     tokens = graph.input("tokens", TensorProto.INT64, ("batch", "new"))
-    embedding = stacked("decoder.token_embedding", [decoder.token_embedding], build.storage(recipe.embedding_bits))
+    embedding = token_table(build, compressed, recipe)
     step = _Step(build=build, shape=graph.op("Shape", tokens))
     ids = graph.op("Reshape", tokens, graph.integers(-1))
-    x = step.reshaped(look_up(graph, ids, embedding), network.dims.n_text_state)
+    x = step.reshaped(embedding.rows(ids), network.dims.n_text_state)
     layers = [layer for layer in recipe.decoder if layer]
     depth = len(decoder.blocks)
     caches = [step.caches(index, block, is_last=index == depth - 1) for index, block in enumerate(decoder.blocks)]
@@ -31,7 +30,7 @@ def decoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
         x = step.block(x, f"decoder.{index}", block, layer, caches[index])
     last = graph.op("Gather", x, graph.index(-1), axis=1)
     last = build.layer_norm(last, "decoder.ln", decoder.ln)
-    graph.output(multiply(graph, last, embedding, rows="one"), "logits", ("batch", vocabulary))
+    graph.output(embedding.logits(last), "logits", ("batch", vocabulary))
     return graph
 
 

@@ -143,6 +143,7 @@ REFUSED = {
     "vocabulary = 8192: faster-whisper knows only Whisper's own vocabularies": changed(
         ORIGINAL, vocabulary=8192, vocabulary_language="en"
     ),
+    "frequent_tokens = 512: CTranslate2 stores a matrix at one": changed(ORIGINAL, bits=4, frequent_tokens=512),
     "window_s = 15: faster-whisper always encodes 30 s": changed(ORIGINAL, window_s=15.0),
     "activation_bits = 8: CTranslate2 rounds activations": changed(EIGHT, activation_bits=8),
     "encoder.0.attention_bits = 4: CTranslate2 stores (8, 16, 32) bits": changed(ORIGINAL, bits=4),

@@ -193,6 +193,7 @@ REFUSED = {
     "vocabulary = 8192: whisper.cpp knows only Whisper's own vocabularies": changed(
         ORIGINAL, vocabulary=8192, vocabulary_language="en"
     ),
+    "frequent_tokens = 512: a whisper.cpp file has one type": changed(BLOCKS[4], frequent_tokens=512),
     "encoder.1.heads = 3 of 4": replace(
         ORIGINAL, encoder=(ORIGINAL.encoder[0], changed(ORIGINAL, encoder={"heads": 3}).encoder[1])
     ),

@@ -57,6 +57,9 @@ FLOAT_ACTIVATIONS = {
         group_size=32,
     ),
     "fewer layers": without(without(changed(ORIGINAL, bits=8), "encoder", 1), "decoder", 0),
+    "frequent tokens": changed(ORIGINAL, bits=4, group_size=32, frequent_tokens=300),
+    "frequent tokens, zero points": changed(ORIGINAL, bits=4, group_size=16, symmetric=False, frequent_tokens=300),
+    "frequent tokens, 2 bits per channel": changed(ORIGINAL, bits=2, frequent_tokens=1),
     "low rank": changed(ORIGINAL, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 20}),
     "low rank, 4 bits": changed(ORIGINAL, bits=4, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 20}),
     "low rank, 8 bits in groups": changed(
@@ -160,9 +163,11 @@ def test_windows_of_any_length_have_the_first_positions(frames, model, tmp_path)
     np.testing.assert_allclose(logits[0], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("bits", [16, 8, 4])
-def test_a_shorter_vocabulary_is_a_shorter_table(bits, model, tmp_path):
-    recipe = changed(ORIGINAL, bits=bits, vocabulary=1500, vocabulary_language="en").canonical(COMPACT)
+@pytest.mark.parametrize(("bits", "frequent"), [(16, 0), (8, 0), (4, 0), (4, 200)])
+def test_a_shorter_vocabulary_is_a_shorter_table(bits, frequent, model, tmp_path):
+    recipe = changed(
+        ORIGINAL, bits=bits, vocabulary=1500, vocabulary_language="en", frequent_tokens=frequent
+    ).canonical(COMPACT)
     compressed, artifact = exported(model, recipe, tmp_path)
     rows = compressed.vocabulary.rows
     prompt = tuple(rows[list(PROMPT)].tolist())
@@ -205,7 +210,11 @@ def test_hypotheses_do_not_see_each_other(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["float16", "8 bits per channel", "4 bits, zero points", "mixed", "low rank", "low rank, 8 bits in groups"]
+    "name",
+    [
+        *("float16", "8 bits per channel", "4 bits, zero points", "mixed", "low rank", "low rank, 8 bits in groups"),
+        *("frequent tokens", "frequent tokens, zero points", "frequent tokens, 2 bits per channel"),
+    ],
 )
 def test_tensors_take_the_bytes_that_the_recipe_promises(name, model, tmp_path):
     """What is not in the promise: alignment, the table of positions' rates, and copies of equal scales."""
@@ -213,6 +222,21 @@ def test_tensors_take_the_bytes_that_the_recipe_promises(name, model, tmp_path):
     exported(model, recipe, tmp_path)
     stored = sum(file.stat().st_size for file in tmp_path.glob("*.onnx.data"))
     assert stored == pytest.approx(stored_bytes(COMPACT, recipe), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["frequent tokens", "frequent tokens, zero points"])
+def test_frequent_tokens_take_the_bytes_that_the_recipe_promises(name, model, tmp_path):
+    """Beside the same recipe without them: so many bytes more, but for the alignment of a few tensors more."""
+    recipe = FLOAT_ACTIVATIONS[name].canonical(COMPACT)
+    sizes = []
+    for tokens in (recipe.frequent_tokens, 0):
+        out = tmp_path / str(tokens)
+        out.mkdir()
+        exported(model, replace(recipe, frequent_tokens=tokens), out)
+        sizes.append((out / "decoder.onnx.data").stat().st_size)
+    promised = stored_bytes(COMPACT, recipe) - stored_bytes(COMPACT, replace(recipe, frequent_tokens=0))
+    assert promised == (300 + 1608) * 64 // 2 + (0 if recipe.symmetric else (300 + 1608) * 4 // 2)
+    assert abs(sizes[0] - sizes[1] - promised) < 64 * 8
 
 
 def test_the_embedding_is_stored_once(model, tmp_path):

@@ -106,6 +106,8 @@ def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) ->
         "importance": not recipe.is_pruned(DIMENSIONS),
         "refit": not recipe.is_pruned(DIMENSIONS) or recipe.importance == "iterative",
         "vocabulary_language": recipe.vocabulary == 0,
+        "frequent_tokens": recipe.embedding_bits >= 8 or recipe.frequent_tokens >= (recipe.vocabulary or 50256),
+        "embedding_bits": recipe.embedding_bits < 8 and recipe.frequent_tokens >= (recipe.vocabulary or 50256),
         "encoder": any(layer and saves_nothing(layer) for layer in recipe.encoder),
         "decoder": any(layer and saves_nothing(layer) for layer in recipe.decoder),
     }

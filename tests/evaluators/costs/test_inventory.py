@@ -124,6 +124,35 @@ def test_a_shorter_vocabulary_has_the_parameters_bytes_and_logits_of_its_network
     assert logits.operation.n == network.decoder.token_embedding.num_embeddings
 
 
+@pytest.mark.parametrize("vocabulary", [0, 16384])
+def test_frequent_tokens_are_a_table_of_8_bits_beside_the_rest(vocabulary: int) -> None:
+    plain = replace(
+        Recipe.original(TINY_EN), embedding_bits=4, group_size=16, vocabulary=vocabulary, vocabulary_language="en"
+    )
+    recipe = replace(plain, frequent_tokens=1024)
+    finer, rows = 1024 + (108 if vocabulary else 1608), TINY_EN.embedding_rows(vocabulary)
+    before, after = operations(TINY_EN, plain), operations(TINY_EN, recipe)
+    for total in ("flops", "parameters", "cache_bytes"):
+        assert sum(getattr(item, total) for item in after) == sum(getattr(item, total) for item in before)
+    for total in ("weight_bytes", "loaded_bytes", "mapped_bytes"):
+        more = sum(getattr(item, total) for item in after) - sum(getattr(item, total) for item in before)
+        assert more == finer * 384 // 2
+    by_name = {item.name: item for item in after}
+    shapes = {
+        name: (by_name[f"decoder.{name}"].operation.weight_bits, by_name[f"decoder.{name}"].operation.n)
+        for name in ("logits", "frequent.logits", "token_embedding", "frequent.token_embedding")
+    }
+    assert shapes == {
+        "logits": (4, rows - finer),
+        "frequent.logits": (8, finer),
+        "token_embedding": (4, 384),
+        "frequent.token_embedding": (8, 384),
+    }
+    assert by_name["decoder.logits"].activation_bytes == 4 * (384 + 2 * rows)
+    unchanged = {item.name: item for item in before}
+    assert {name for name, item in by_name.items() if unchanged.get(name) != item} == {f"decoder.{n}" for n in shapes}
+
+
 @pytest.mark.parametrize("stored_bits", [16, 32])
 def test_original_tiny_en_has_its_published_size(stored_bits: int) -> None:
     """37,184,256 parameters: tiny.en's state dict without the encoder's sinusoids, which are in memory only."""

@@ -37,6 +37,7 @@ RECIPES = {
     "8 bits in groups, int8, calibrated": changed(EIGHT, activation_bits=8, activation_ranges="static", group_size=32),
     "8 bits, int8, calibrated": changed(EIGHT, activation_bits=8, activation_ranges="static"),
     "mixed": changed(ORIGINAL, encoder={"attention_bits": 4}, decoder={"ffn_bits": 8}, embedding_bits=4, group_size=32),
+    "frequent tokens": changed(ORIGINAL, bits=4, group_size=32, frequent_tokens=300),
     "low rank": changed(ORIGINAL, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 16}),
     "low rank, 4 bits in groups, int8": changed(
         ORIGINAL, bits=4, group_size=32, activation_bits=8, encoder={"ffn_rank": 32}, decoder={"ffn_rank": 48}
@@ -201,6 +202,7 @@ UNPRICED = {
     "low rank": {"BiasGelu"},
     "float16, int8": {"BiasGelu"},
     "mixed": {"BiasGelu"},
+    "frequent tokens": {"Clip", "Equal", "GreaterOrEqual", "Min", "Where"},  # which table has the token
     "8 bits, int8": {"MatMulIntegerToFloat", "DynamicQuantizeLinear"},
     "8 bits, int8, calibrated": {"BiasGelu", "MatMulInteger", "QuantizeLinear"},
 }

@@ -130,6 +130,20 @@ def test_mean_weight_bits_against_the_sizes_of_whisper_s_matrices(outcome, dimen
     assert mean_weight_bits(factored, dimensions) == pytest.approx((8 * at_8 + 16 * at_16) / (at_8 + at_16), rel=1e-12)
 
 
+def test_mean_weight_bits_count_frequent_tokens(dimensions):
+    original = Recipe.original(dimensions)
+    plain, frequent = (replace(original, embedding_bits=4, frequent_tokens=tokens) for tokens in (0, 1024))
+    weights = original_weights(dimensions)
+    more = 4 * (1024 + 1608) * 384 / weights
+    assert mean_weight_bits(frequent, dimensions) == pytest.approx(mean_weight_bits(plain, dimensions) + more)
+
+
+def original_weights(dimensions):
+    """Of the embedding, of 12 n^2 weights in an encoder layer and 16 n^2 in a decoder layer, and the convolutions."""
+    n, layers = 384, dimensions.n_audio_layer
+    return 51864 * n + layers * 28 * n * n + 3 * n * (80 + n)
+
+
 def test_structure_counts_what_is_kept(outcome, dimensions):
     row = trials_frame(outcome, dimensions).set_index("trial").loc[3]
     assert (row["encoder_layers"], row["decoder_layers"]) == (1, 2)

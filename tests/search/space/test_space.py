@@ -13,12 +13,13 @@ from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import STACKS
 from search.space.genes import units_of
-from search.space.space import Space, check_choices, load_choices, runtime_violation, with_original
+from search.space.space import PRESETS, Space, check_choices, load_choices, runtime_violation, with_original
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 from tests.search.spaces import RUNTIME, make_space
 from tests.strategies import recipes, small_dimensions
 
 TINY = replace(DIMENSIONS, n_audio_layer=4, n_text_layer=4)
+ORIGINAL_TINY = Recipe.original(TINY)
 LARGE = replace(small_dimensions(layers=32, state=1280, heads=20, vocabulary=51866), n_mels=128)
 TURBO = replace(LARGE, n_text_layer=4)
 SHAPES = {
@@ -249,6 +250,7 @@ def test_more_units_than_there_are_cannot_leave():
         ('"encoder.layers_removed" = [0, 2]', "layers_removed = 2 is not possible: .*at least one encoder layer"),
         ('"encoder.layers_removed" = [0, -1]', "layers_removed = -1 cannot be made exactly"),
         ("mean_bits = [16, 3.5]", "mean_bits = 3.5 is not possible: 3.5 bits a weight are too few: at least 4"),
+        ("frequent_tokens = [60000, 0]", "frequent_tokens = 60000 is not possible: frequent_tokens < 50256"),
         ("vocabulary = [0, 100]", "vocabulary = 100 is not possible: vocabulary 0 or >= 1024"),
         ("vocabulary = [0, 51864]", "vocabulary = 51864 is not possible: vocabulary < 50256"),
         ('"encoder.fnn_bits" = [16]', "Did you mean 'encoder.ffn_bits'"),
@@ -280,6 +282,39 @@ def test_presets_shorten_the_vocabularies_that_are_whispers(shape):
         recipe = space.decode({"vocabulary": kept})
         assert (recipe.vocabulary, recipe.vocabulary_language) == (kept, "en")
     assert space.decode({}).vocabulary_language == ""
+
+
+def test_presets_offer_frequent_tokens_where_both_widths_are_executed():
+    for preset in ("coarse", "fine"):
+        space = make_space(TINY, preset)
+        values = space.choices["frequent_tokens"]
+        assert values == (4096, 2048, 1024, 512, 0)
+        for value in values:
+            assert space.decode({"frequent_tokens": value}) == ORIGINAL_TINY
+            recipe = space.decode({"embedding_bits": 4, "frequent_tokens": value})
+            assert (recipe.embedding_bits, recipe.frequent_tokens) == (4, value)
+        narrow = (RUNTIME.model_copy(update={"embedding_bits": bits}) for bits in ((4, 16), (8, 16)))
+        for runtime in narrow:
+            assert "frequent_tokens" not in PRESETS[preset](TINY, runtime, 16)
+
+
+def test_frequent_tokens_need_a_runtime_of_8_bits():
+    runtime = RUNTIME.model_copy(update={"embedding_bits": (4, 16)})
+    space = make_space(TINY, {"embedding_bits": (16, 4), "frequent_tokens": (512, 0)})
+    recipe = space.decode({"embedding_bits": 4, "frequent_tokens": 512})
+    assert runtime_violation(recipe, RUNTIME, original=space.original) is None
+    reason = runtime_violation(recipe, runtime, original=space.original)
+    assert reason == "onnxruntime executes embedding bits [4, 16], not [8]"
+    assert runtime_violation(replace(recipe, frequent_tokens=0), runtime, original=space.original) is None
+    with pytest.raises(InputError, match=r"frequent_tokens = 512 does not run on this device: .* bits \[4, 16\]"):
+        check_choices(space, runtime)
+
+
+def test_frequent_tokens_are_a_gene_where_they_have_an_effect():
+    space = make_space(TINY, {"embedding_bits": (16, 8, 4), "frequent_tokens": (1024, 512, 0)})
+    fewest = {"embedding_bits": 4, "frequent_tokens": 0}
+    assert space.encode(space.decode(fewest)) == fewest
+    assert space.encode(space.decode({**fewest, "embedding_bits": 8})) == {"embedding_bits": 8, "frequent_tokens": 1024}
 
 
 def test_every_space_holds_the_original_and_begins_with_it():
