@@ -55,9 +55,9 @@ class ArtifactRecord:
     groups: tuple[GroupErrors, ...] = ()
 
 
-EndReason = Literal["time", "trials", "exhausted", "standstill", "interrupted"]
+EndReason = Literal["time", "trials", "exhausted", "standstill", "proven", "interrupted"]
 """exhausted: the engine had nothing left to propose, or nothing new for very long. standstill: what it proposed changed
-nothing for very long."""
+nothing for very long. proven: each recipe that was cheaper than the pick then was judged or excluded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +65,11 @@ class Ended:
     """Why a run's last session ended, and what it left open.
 
     `pick_id`: the recipe of the pick then, if there was one; `open_recipes`: those that are cheaper, within the limits
-    on costs, and were not judged; None where nobody counted them. `combinations`: of the space's genes. `stood_still`:
-    recipes for which the front did so, where that was the reason.
+    on costs, and were neither judged nor excluded; None where nobody counted them. `combinations`: of the space's
+    genes. `judged`, `excluded`: the others of those; `comparisons`: pairs of judged recipes that test the rule by which
+    they are excluded (`search.engines.exclusion`), `contradictions`: those that speak against it. None in records from
+    before the rule, with which `open_recipes` are all that were not judged.
+    `stood_still`: recipes for which the front did so, where that was the reason.
     """
 
     reason: EndReason
@@ -74,6 +77,10 @@ class Ended:
     open_recipes: int | None = None
     pick_id: str | None = None
     stood_still: int | None = None
+    judged: int | None = None
+    excluded: int | None = None
+    comparisons: int | None = None
+    contradictions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -19,8 +20,10 @@ from search.commands.recovery_phase import check_speech, open_recovery, open_sta
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.start_from import Source, take_over
 from search.configuration.config import SearchConfig
+from search.engines.enumeration import Enumeration
 from search.engines.nni_experiment import check_engine
-from search.outcome import Ended, EndReason, Outcome
+from search.engines.proof import Priced
+from search.outcome import EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.run_records import (
@@ -39,7 +42,7 @@ from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
 from search.run.recovery import search_and_recover
 from search.run.time_budget import End, RunClock, TimeBudget
-from search.run.unjudged import count_open
+from search.run.unjudged import how_it_ended
 from search.scorer import Scorer
 from search.session import Loaded, Session, open_session, reopen_session
 
@@ -139,13 +142,16 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         save_facts(store, session.facts)
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
-        engine, screening = opened.enter_context(open_engine(folder, session, store, ledger, scorer))
+        everything = cache(partial(Enumeration.of, session.space, scorer))
+        parts = opened.enter_context(open_engine(folder, session, store, ledger, scorer, everything=everything))
+        engine, screening = parts.engine, parts.screening
         run = Run(
             space=session.space,
             engine=engine,
             screening=screening,
             standstill=open_standstill(session, scorer, screening),
             own=OwnRecipes(store),
+            proof=parts.proof,
             scorer=scorer,
             ledger=ledger,
             clock=clock,
@@ -172,7 +178,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         ledger.end(None)
         reason = search_and_recover(run, budget, recovery)
         finished = reason != "interrupted" and ending.reach(folder.models)
-        _keep_end(ledger, session, scorer, reason if finished else "interrupted")
+        _keep_end(ledger, session, everything, reason if finished else "interrupted")
     outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
     if not finished:
         sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
@@ -181,16 +187,10 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         sys.exit(NO_RECIPE_EXIT)
 
 
-def _keep_end(ledger: Ledger, session: Session, scorer: Scorer, reason: EndReason) -> None:
+def _keep_end(ledger: Ledger, session: Session, everything: Priced, reason: EndReason) -> None:
     """Keep why the run ended and, where it came to its end, what it left open."""
     if not ledger.trials or ledger.trials[0].accuracy is None:
         return
     outcome = ledger.outcome()
-    ended = Ended(
-        reason=reason,
-        combinations=float(session.space.combinations),
-        open_recipes=None if reason == "interrupted" else count_open(outcome, session.space, scorer),
-        pick_id=outcome.recommended.recipe.id if outcome.recommended else None,
-        stood_still=session.config.patience if reason == "standstill" else None,
-    )
-    ledger.end(ended)
+    found = how_it_ended(outcome, session.space, None if reason == "interrupted" else everything(), reason)
+    ledger.end(replace(found, stood_still=session.config.patience if reason == "standstill" else None))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from common.errors import InputError
 from evaluators.speech.noisy_speech import Mixing
 from search.configuration.command_options import complaint
+from search.configuration.knobs import EvolutionKnobs, ScreeningKnobs
 from search.configuration.name_or_path import NAMES, recorded, settled
 from search.configuration.options import SAMPLERS, SearchOptions
 from search.limits.budget import CostLimits, Objective, WerBudget
@@ -24,7 +25,14 @@ PATIENCE = 600
 
 
 class SearchConfig(SearchOptions):
-    """Everything that a run depends on: `SearchOptions`, the keys of `--config FILE.toml`, with what they mean."""
+    """Everything that a run depends on: `SearchOptions`, the keys of `--config FILE.toml`, with what they mean.
+
+    `evolution`, `screening`: tables of the default engine's knobs, without flags. A new run settles them; in a run from
+    before they existed they are None, which is their defaults.
+    """
+
+    evolution: EvolutionKnobs | None = None
+    screening: ScreeningKnobs | None = None
 
     @classmethod
     def build(cls, file: Path | None, flags: dict[str, Any]) -> Self:
@@ -39,7 +47,8 @@ class SearchConfig(SearchOptions):
         except ValidationError as error:
             key = ".".join(str(part) for part in error.errors()[0]["loc"])
             flag = f"--{key.replace('_', '-')}"
-            raise InputError(f"{flag} ({key} in a configuration file): {complaint(error)}") from error
+            place = key if "." in key else f"{flag} ({key} in a configuration file)"
+            raise InputError(f"{place}: {complaint(error)}") from error
         if config.hours is None and config.trials is None:
             raise InputError("a run needs an end: give --hours, --trials or both")
         if config.sampler not in SAMPLERS[config.engine]:
@@ -50,6 +59,8 @@ class SearchConfig(SearchOptions):
             raise InputError(
                 f"--unlabelled: the engine {config.engine} does not judge by divergence; use evolution, or leave it out"
             )
+        if (config.evolution or config.screening) and config.engine != "evolution":
+            raise InputError(f"[evolution], [screening]: the engine {config.engine} has none of these; leave them out")
         config._check_recovery()
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
@@ -89,7 +100,11 @@ class SearchConfig(SearchOptions):
         recover = self.recover or ("auto" if is_evolution and is_long and self._has_other_speech else "off")
         share = (self.recover_share or RECOVER_SHARE) if recover == "auto" else self.recover_share
         patience = self.patience or (PATIENCE if is_evolution else None)
-        return self.model_copy(update={"recover": recover, "recover_share": share, "patience": patience})
+        knobs = {
+            "evolution": self.evolution or (EvolutionKnobs() if is_evolution else None),
+            "screening": self.screening or (ScreeningKnobs() if is_evolution else None),
+        }
+        return self.model_copy(update={"recover": recover, "recover_share": share, "patience": patience, **knobs})
 
     @property
     def parsed_wer_budget(self) -> WerBudget:

@@ -13,32 +13,19 @@ from math import log
 
 import numpy as np
 
+from search.configuration.knobs import EvolutionKnobs
 from search.engines.additive_model import MIN_FITTED, AdditiveModel
 from search.engines.archive import Archive, Judged
 from search.engines.base import Pricer, Proposal
 from search.engines.optuna_engine import OptunaEngine
+from search.engines.proof import Proof
 from search.engines.proposals import single_steps, starting_genes
 from search.space.genes import FREQUENT_TOKENS, VOCABULARY, Value
 from search.space.space import Genes, Space
 from search.trial import Trial
 
-CHILDREN = 48
-"""Of which one is measured."""
-AIMED = 0.7
-"""Share of parents that are near the budget; the others are anywhere on the front."""
 NEARLY = 1.5
 """How many times the budget's divergence the starting point may have around which every gene is tried."""
-NEAR = 4
-"""Members of the front on each side of the budget that count as near."""
-CHANGED = 4
-"""Most genes that a child changes."""
-BEHIND_ENCODER = 0.5
-"""Share of children that leave the encoder alone, whose outputs are then at hand: they are judged in a third of the
-time."""
-JUMP = 0.15
-"""How often a changed gene takes any value, instead of the next one."""
-RESTED = 25
-"""Judgements between two fits of the model."""
 RANGE = 8.0
 """What diverges at most so many times as much as the budget allows is what the model is fitted to."""
 ATTEMPTS = 20
@@ -48,7 +35,8 @@ ATTEMPTS = 20
 class Evolution:
     """An engine (see `search.engines.base.Engine`) whose store is that of the one it is given.
 
-    `target`: the largest divergence that is within the WER budget, as far as the run knows by now.
+    `target`: the largest divergence that is within the WER budget, as far as the run knows by now. `proof`: by which it
+    ends in a small space, once no cheaper recipe can be within the budget; None: it never ends so.
     """
 
     def __init__(  # noqa: PLR0913 - what it knows and what it asks
@@ -60,12 +48,16 @@ class Evolution:
         *,
         target: Callable[[], float],
         seed: int,
+        proof: Proof | None = None,
+        knobs: EvolutionKnobs | None = None,
     ) -> None:
         self._engine = engine
         self._space = space
         self._archive = archive
         self._pricer = pricer
         self._target = target
+        self._proof = proof
+        self._knobs = knobs or EvolutionKnobs()
         self._rng = np.random.default_rng([seed, len(archive.judged)])
         self._choices = {name: values for name, values in space.choices.items() if len(values) > 1}
         behind = [
@@ -88,7 +80,7 @@ class Evolution:
 
     def ask(self) -> Proposal | None:
         """What was in flight when the process died or was enqueued, starting points, single steps around the best of
-        them, then children.
+        them, then children; in a small space what a proof needs, until it is complete.
         """
         if self._engine.is_waiting:
             return self._engine.ask()
@@ -96,8 +88,14 @@ class Evolution:
             genes = self._starts.pop(0)
             if self._space.decode(genes).id not in self._archive:
                 return self._engine.propose(genes)
-        found = self._single_step() or self._child() or self._neighbour()
+        found = self._single_step() or self._next()
         return self._engine.propose(found) if found else None
+
+    def _next(self) -> Genes | None:
+        if self._proof and self._proof.is_due:
+            self._fit()
+            return self._proof.next(self._model)
+        return self._child() or self._neighbour()
 
     def _single_step(self) -> Genes | None:
         """The next untried change of one gene by one value, up or down, of the starting point nearest to the budget."""
@@ -130,17 +128,17 @@ class Evolution:
     def _parent(self) -> Judged:
         """A member of the front, most often one near the budget."""
         front = self._archive.front
-        if self._rng.random() < AIMED:
+        if self._rng.random() < self._knobs.aimed:
             target = self._target()
             within = [i for i, member in enumerate(front) if member.divergence.mean <= target]
             first = within[0] if within else len(front) - 1
-            front = front[max(0, first - NEAR) : first + NEAR]
+            front = front[max(0, first - self._knobs.near) : first + self._knobs.near]
         return front[int(self._rng.integers(len(front)))]
 
     def _children(self, parent: Judged) -> list[tuple[Genes, float]]:
         """Genes and objective of those that are new and within the limits."""
         found: dict[str, tuple[Genes, float]] = {}
-        for _ in range(CHILDREN):
+        for _ in range(self._knobs.children):
             genes = self._mutated(parent.genes)
             recipe = self._space.decode(genes)
             if recipe.id in found or recipe.id in self._archive or self._pricer.rejection(recipe):
@@ -149,14 +147,14 @@ class Evolution:
         return list(found.values())
 
     def _mutated(self, genes: Genes) -> dict[str, Value]:
-        most = CHANGED if self._fitted else 1
-        pool = self._behind_encoder if self._rng.random() < BEHIND_ENCODER else list(self._choices)
+        most = self._knobs.changed if self._fitted else 1
+        pool = self._behind_encoder if self._rng.random() < self._knobs.behind_encoder else list(self._choices)
         names = self._rng.permutation(pool)[: int(self._rng.integers(1, most + 1))]
         changed = dict(genes)
         for name in names:
             values = self._choices[name]
             index = values.index(genes[name])
-            if self._rng.random() < JUMP:
+            if self._rng.random() < self._knobs.jump:
                 index = int(self._rng.integers(len(values)))
             else:
                 index += 1 if self._rng.random() < 0.5 else -1
@@ -181,6 +179,6 @@ class Evolution:
 
     def _fit(self) -> None:
         count = len(self._archive.judged)
-        if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + RESTED):
+        if count >= MIN_FITTED and (self._fitted == 0 or count >= self._fitted + self._knobs.refit_every):
             self._model.fit([pair for pair in self._archive.members() if pair[1] > 0], RANGE * self._target())
             self._fitted = count

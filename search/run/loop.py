@@ -9,6 +9,7 @@ from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.engines.archive import Judged
 from search.engines.base import Engine, Proposal
+from search.engines.proof import Proof
 from search.outcome import EndReason, Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
@@ -65,7 +66,7 @@ class Run:
 
     It ends when `standstill` is reached. With `screening` a recipe is judged by divergence first, and may wait for its
     WER while others are judged. `own` recipes come right after the original, and have a WER whatever their divergence
-    is.
+    is. `proof`: the engine's, if it has one.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -81,6 +82,7 @@ class Run:
         screening: Screening | None = None,
         standstill: Standstill | None = None,
         own: OwnRecipes | None = None,
+        proof: Proof | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
         self._space = space
@@ -93,6 +95,7 @@ class Run:
         self._screening = screening
         self._standstill = standstill
         self._own = own
+        self._proof = proof
         self._max_unscored = max_unscored
 
     def search(self, budget: TimeBudget) -> EndReason:
@@ -103,7 +106,7 @@ class Run:
                 brought = self._step()
                 unscored = 0 if brought else unscored + 1
                 is_exhausted = brought is None or unscored >= self._max_unscored
-                reason = "exhausted" if is_exhausted else self._reason_to_end(budget)
+                reason = self._nothing_left if is_exhausted else self._reason_to_end(budget)
             if self._screening:
                 self._close(self._screening)
         return "interrupted" if self._interruption.asked else reason
@@ -113,6 +116,10 @@ class Run:
             return "interrupted"
         stands_still = self._standstill is not None and self._standstill.is_reached()
         return budget.used_up(self._clock.elapsed_s) or ("standstill" if stands_still else None)
+
+    @property
+    def _nothing_left(self) -> EndReason:
+        return "proven" if self._proof and self._proof.holds else "exhausted"
 
     def _step(self) -> bool | None:
         """One recipe; whether something was measured of it, None when the engine has no further one."""
@@ -124,7 +131,8 @@ class Run:
             return self._finish(due.proposal, due.recipe, due)
         proposal = self._engine.ask()
         if proposal is None:
-            return None
+            last = self._screening.last_to_score(0) if self._screening else None
+            return self._finish(last.proposal, last.recipe, last) if last else None
         recipe = self._space.decode(proposal.genes)
         known = self._ledger.find(recipe)
         if known:

@@ -6,27 +6,16 @@ from math import log
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from search.configuration.knobs import ScreeningKnobs
 from search.engines.archive import Archive, Judged
 from search.engines.base import Proposal
 from search.records.ledger import Ledger
 from search.space.space import Space
 
-MIN_CLIPS = 4
-"""After so many clips a recipe may be seen to be worse."""
-MARGIN = 1.3
-"""By how much it must be so on the clips heard until then."""
-MIN_JUDGED = 16
-"""Before so many recipes were judged the front is a guess, and no transcript is worth its time."""
-SCORED_SHARE = 0.4
-"""Of the time of a search, for transcripts."""
-GAP = 0.12
-"""Of the log of divergence, between two recipes that are scored for the front's sake."""
 HOPELESS = 4.0
 """A recipe that diverges so many times as much as the budget allows is not scored."""
 HARMLESS = 1 / 8
 """What diverges less than this share of what the budget allows is taken for the original: its WER says nothing new."""
-SCORED_AT_END = 3
-"""Recipes that may be the pick, scored when the time for proposals is over."""
 
 Measure = Callable[[Recipe, Callable[[Divergence], bool]], Divergence]
 """The divergence of a recipe on the run's clips, or on as many as the rule finds enough. Raises as scoring does."""
@@ -45,12 +34,22 @@ class Candidate:
 class Screening:
     """Decides which recipes are worth their transcripts, and in which order."""
 
-    def __init__(self, archive: Archive, ledger: Ledger, space: Space, measure: Measure, *, confidence: float) -> None:
+    def __init__(  # noqa: PLR0913 - what it knows and what it asks
+        self,
+        archive: Archive,
+        ledger: Ledger,
+        space: Space,
+        measure: Measure,
+        *,
+        confidence: float,
+        knobs: ScreeningKnobs | None = None,
+    ) -> None:
         self.archive = archive
         self._ledger = ledger
         self._space = space
         self._measure = measure
         self._confidence = confidence
+        self._knobs = knobs or ScreeningKnobs()
         self._waiting: dict[str, Candidate] = {}
         self._scores_front = False
         self._before = max(1, len(ledger.trials))
@@ -74,7 +73,9 @@ class Screening:
         """Measured on all clips, unless after some of them another recipe is clearly better."""
 
         def enough(found: Divergence) -> bool:
-            return found.clips >= MIN_CLIPS and bool(self.archive.better(objective, found, margin=MARGIN))
+            if found.clips < self._knobs.first_clips:
+                return False
+            return self.archive.better(objective, found, margin=self._knobs.margin) is not None
 
         return self._measure(recipe, enough)
 
@@ -103,7 +104,7 @@ class Screening:
 
         The recipe that would be the pick, and in turn with it one in the largest gap of the front.
         """
-        if len(self.archive.judged) < MIN_JUDGED or self._share_of_scoring > SCORED_SHARE:
+        if len(self.archive.judged) < self._knobs.least_judged or self._share_of_scoring > self._knobs.scored_share:
             return None
         order = (self._in_gap, self._would_be_pick) if self._scores_front else (self._would_be_pick, self._in_gap)
         candidate = next((found for choose in order if (found := choose())), None)
@@ -112,7 +113,7 @@ class Screening:
 
     def last_to_score(self, scored: int) -> Candidate | None:
         """The same when no more proposals come, after so many: only what would be the pick."""
-        candidate = self._would_be_pick() if scored < SCORED_AT_END else None
+        candidate = self._would_be_pick() if scored < self._knobs.scored_at_end else None
         return self._waiting.pop(candidate.recipe.id) if candidate else None
 
     def rest(self) -> list[Candidate]:
@@ -120,6 +121,11 @@ class Screening:
         rest = list(self._waiting.values())
         self._waiting.clear()
         return rest
+
+    def bound(self) -> float:
+        """The objective of the cheapest recipe that is likely within the budget, scored or waiting for it."""
+        waiting = [c.judged.objective for c in self._waiting.values() if self._probability(c) >= self._confidence]
+        return min([self.cheapest_within(), *waiting])
 
     @property
     def _share_of_scoring(self) -> float:
@@ -160,7 +166,7 @@ class Screening:
         low, high = HARMLESS * target, HOPELESS * target
         worth = [c for c in self._waiting.values() if low <= c.judged.divergence.mean <= high and low]
         widest = max(worth, key=gap, default=None)
-        return widest if widest and gap(widest) > GAP else None
+        return widest if widest and gap(widest) > self._knobs.gap else None
 
     def _probability(self, candidate: Candidate) -> float:
         certainty = self._ledger.certainty

@@ -1,54 +1,72 @@
-"""How many recipes of a space are cheaper than the pick and were not judged: what a run leaves open."""
+"""What a run leaves open: the recipes of a space that are cheaper than the pick, judged, excluded or neither."""
 
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterable
 
-from compression.recipe.recipe import Recipe
-from search.engines.base import Pricer
-from search.outcome import Outcome
-from search.space.space import Genes, Space
+import numpy as np
+
+from search.engines.enumeration import Enumeration
+from search.engines.exclusion import Exclusion, compare
+from search.outcome import Ended, EndReason, Outcome
+from search.space.space import Space
 from search.trial import Trial
 
-MOST_COUNTED = 100_000
-"""Combinations of genes that are priced; that takes a minute or two."""
 
+def how_it_ended(outcome: Outcome, space: Space, everything: Enumeration | None, reason: EndReason) -> Ended:
+    """With what it left open, by all recipes of the space; None where nobody counts them.
 
-def count_open(outcome: Outcome, space: Space, pricer: Pricer) -> int | None:
-    """Recipes within every limit on costs that are cheaper than the pick, all of them without one, and not judged.
-
-    None where the space has more than MOST_COUNTED combinations, so that nobody counts them.
+    Counted are recipes within every limit on costs that are cheaper than the pick; all of them without one.
     """
-    if space.combinations > MOST_COUNTED:
-        return None
-    trials = {trial.recipe.id: trial for trial in outcome.trials}
-    bound = outcome.recommended.objective if outcome.recommended else float("inf")
-    return sum(
-        not is_judged(trials.get(recipe.id), outcome)
-        and pricer.objective(recipe) < bound
-        and pricer.rejection(recipe) is None
-        for recipe in _recipes(space)
+    pick = outcome.recommended
+    pick_id, combinations = pick.recipe.id if pick else None, float(space.combinations)
+    if everything is None:
+        return Ended(reason=reason, combinations=combinations, pick_id=pick_id)
+    cheaper = everything.is_allowed & (everything.objective < (pick.objective if pick else np.inf))
+    judged = np.zeros(len(everything), bool)
+    judged[_places(everything, (trial for trial in outcome.trials if is_judged(trial, outcome)))] = True
+    exclusion = Exclusion(everything)
+    for trial in outcome.trials:
+        exclusion.add(trial)
+    certainty = outcome.certainty
+    excluded = exclusion.excluded(certainty.largest_divergence(outcome.confidence) if certainty else None)
+    found = compare([(t.recipe, t.divergence) for t in outcome.trials if t.divergence and not t.recipe.recovery], space)
+    return Ended(
+        reason=reason,
+        combinations=combinations,
+        pick_id=pick_id,
+        open_recipes=int((cheaper & ~judged & ~excluded).sum()),
+        judged=int((cheaper & judged).sum()),
+        excluded=int((cheaper & excluded & ~judged).sum()),
+        comparisons=found.made,
+        contradictions=found.contradictions,
     )
 
 
-def is_judged(trial: Trial | None, outcome: Outcome) -> bool:
+def is_judged(trial: Trial, outcome: Outcome) -> bool:
     """Whether a recipe's trial says enough of it.
 
-    Not where only its divergence is known, and by that it may well be within the WER budget.
+    Not where only its divergence is known, and by that it may well be within the WER budget; unless it diverges at
+    least as much as one that costs no more and whose WER is over the budget.
     """
-    if trial is None:
-        return False
     if trial.state != "stopped" or trial.accuracy:
         return True
     estimate = outcome.estimate(trial)
-    return estimate is not None and estimate.probability < outcome.confidence
+    if estimate is not None and estimate.probability < outcome.confidence:
+        return True
+    return any(_is_beaten(trial, other) for other in outcome.trials if _is_over(other))
 
 
-def _recipes(space: Space) -> Iterator[Recipe]:
-    """Each once, although several combinations of genes may make it."""
-    seen: set[str] = set()
-    for values in product(*space.choices.values()):
-        genes: Genes = dict(zip(space.choices, values, strict=True))
-        recipe = space.decode(genes)
-        if recipe.id not in seen:
-            seen.add(recipe.id)
-            yield recipe
+def _is_over(trial: Trial) -> bool:
+    return trial.accuracy is not None and trial.violations.get("wer", 0) > 0
+
+
+def _is_beaten(trial: Trial, other: Trial) -> bool:
+    """Whether the other one costs no more and diverges no more, on the clips that both were heard on."""
+    if trial.divergence is None or other.divergence is None or other.objective > trial.objective:
+        return False
+    clips = min(trial.divergence.clips, other.divergence.clips)
+    return other.divergence.of_first(clips).mean <= trial.divergence.of_first(clips).mean
+
+
+def _places(everything: Enumeration, trials: Iterable[Trial]) -> list[int]:
+    """Of those that the space has."""
+    return [place for trial in trials if (place := everything.place(trial.recipe.id)) is not None]

@@ -1,3 +1,4 @@
+import tomllib
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from evaluators.speech.noisy_speech import Mixing
 from search.configuration.config import SearchConfig
+from search.configuration.knobs import EvolutionKnobs, ScreeningKnobs
 from search.limits.budget import CostLimits, WerBudget
 
 LEAST = {"model": "tiny.en", "device": "imx8mplus", "trials": 4}
@@ -226,6 +228,30 @@ def test_a_new_run_settles_recovery_and_patience_and_its_file_shows_them(tmp_pat
     again = SearchConfig.build(tmp_path / "config.toml", {})
     assert (again.recover, again.recover_share, again.patience) == (recover, share, patience)
     assert again.settled() == again
+
+
+def test_the_knobs_of_the_default_engine_are_in_the_file_of_a_new_run(tmp_path):
+    given = write(tmp_path, **EVENING | {"calibration": "sample", "evolution": {"children": 96}})
+    config = SearchConfig.build(given, {}).settled()
+    assert config.evolution == EvolutionKnobs(children=96)
+    shown = tomllib.loads(config.to_toml(tmp_path))
+    assert shown["evolution"] == EvolutionKnobs(children=96).model_dump()
+    assert shown["screening"] == ScreeningKnobs().model_dump()
+    assert "evolution" not in SearchConfig.build(None, LEAST | {"engine": "optuna"}).settled().to_toml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"evolution": {"children": 0}}, "evolution.children: .* greater than or equal to 1, but got 0"),
+        ({"evolution": {"childs": 9}}, "evolution.childs: extra inputs are not permitted"),
+        ({"screening": {"scored_share": 2}}, "screening.scored_share: .* less than or equal to 1"),
+        ({"engine": "optuna", "screening": {}}, "the engine optuna has none of these"),
+    ],
+)
+def test_a_knob_out_of_its_range_is_one_line(tmp_path, table, message):
+    with pytest.raises(InputError, match=message):
+        SearchConfig.build(write(tmp_path, **LEAST | table), {})
 
 
 def test_only_missing_speech_is_worth_a_note():

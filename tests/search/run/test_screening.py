@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from optuna.trial import TrialState
 from common.errors import CompressionError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from search.configuration.knobs import ScreeningKnobs
 from search.engines.archive import Archive
+from search.engines.enumeration import Enumeration
 from search.engines.evolution import Evolution
 from search.engines.optuna_engine import OptunaEngine
+from search.engines.proof import Proof
 from search.outcome import ArtifactFigures
 from search.records.ledger import Ledger
 from search.records.run_records import read_outcome, save_facts
@@ -21,9 +25,10 @@ from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
-from search.run.screening import MIN_JUDGED, SCORED_AT_END, Screening
+from search.run.screening import Screening
 from search.run.standstill import Standstill
 from search.run.time_budget import End, RunClock, TimeBudget
+from search.run.unjudged import how_it_ended
 from search.scorer import Baseline
 from search.trial import Trial
 from tests.search.answers import answer, toy_space
@@ -74,15 +79,22 @@ class Listener(World):
 
 
 class Process:
-    def __init__(self, folder: Path, world: Listener, patience: int | None = None) -> None:
+    def __init__(self, folder: Path, world: Listener, *, patience: int | None = None, proves: bool = False) -> None:
         self.store = StudyStore(folder / "study.db")
         save_facts(self.store, FACTS)
         self.ledger, self.archive = Ledger(self.store), Archive()
         self.screening = Screening(self.archive, self.ledger, SPACE, world.divergence, confidence=0.5)
-        sampler = OptunaEngine(self.store, SPACE, sampler="random", seed=0)
+        sampler, target = OptunaEngine(self.store, SPACE, sampler="random", seed=0), self.screening.target
+        self.everything = cache(partial(Enumeration.of, SPACE, world))
+        self.proof = None
+        if proves:
+            self.proof = Proof(
+                SPACE, self.everything, self.archive, self.ledger, target=target, bound=self.screening.bound, seed=0
+            )
         self.run = Run(
             space=SPACE,
-            engine=Evolution(sampler, SPACE, self.archive, world, target=self.screening.target, seed=0),
+            engine=Evolution(sampler, SPACE, self.archive, world, target=target, seed=0, proof=self.proof),
+            proof=self.proof,
             scorer=world,
             ledger=self.ledger,
             clock=RunClock(self.store, lambda: world.now, started=world.now),
@@ -141,7 +153,7 @@ def test_no_transcript_before_enough_recipes_were_judged(tmp_path, world, monkey
     monkeypatch.setattr(world, "score", lambda *given: seen.append(len(world.judged)) or score(*given))
     Process(tmp_path, world).search(40)
     assert seen[0] == 0
-    assert min(seen[1:]) >= MIN_JUDGED - 1
+    assert min(seen[1:]) >= ScreeningKnobs().least_judged - 1
 
 
 def test_the_pick_is_the_cheapest_that_is_likely_within_the_budget(tmp_path, world):
@@ -186,5 +198,26 @@ def test_what_cannot_be_judged_is_a_failed_trial(tmp_path, world):
 
 def test_at_the_end_only_a_few_are_scored(tmp_path, world):
     process = Process(tmp_path, world)
-    process.search(MIN_JUDGED - 2)
-    assert len(world.scored) <= 1 + SCORED_AT_END
+    process.search(ScreeningKnobs().least_judged - 2)
+    assert len(world.scored) <= 1 + ScreeningKnobs().scored_at_end
+
+
+def test_a_small_space_is_searched_until_its_optimum_is_proven(tmp_path, world):
+    process = Process(tmp_path, world, proves=True)
+    budget = TimeBudget(ledger=process.ledger, end=End(seconds=None, trials=None), confirm_share=0.0)
+    assert process.run.search(budget) == "proven"
+    outcome, everything = process.ledger.outcome(), process.everything()
+    recipes = [SPACE.decode(everything.genes(place)) for place in range(len(everything))]
+    answers = [answer(1, recipe) for recipe in recipes if not world.rejection(recipe)]
+    likely = [
+        trial
+        for trial in answers
+        if trial.feasible and outcome.certainty.expected(4 * (trial.accuracy.wer - 0.05)).probability >= 0.5
+    ]
+    assert outcome.recommended.objective <= min(trial.objective for trial in likely)
+    ended = how_it_ended(outcome, SPACE, everything, "proven")
+    cheaper = [trial for trial in answers if trial.objective < outcome.recommended.objective]
+    assert (ended.open_recipes, ended.judged + ended.excluded) == (0, len(cheaper))
+    assert ended.excluded > 0
+    assert (ended.contradictions, ended.comparisons > 0) == (0, True)
+    assert len(world.judged) < 0.25 * len(recipes)

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from evaluators.accuracy.divergence import Divergence
+from search.engines.enumeration import Enumeration
 from search.outcome import Ended, Outcome
 from search.records.run_records import read_outcome
 from search.report.ended import ended_sentence
 from search.report.summary import outcome_values
 from search.run.time_budget import End, TimeBudget
-from search.run.unjudged import count_open, is_judged
+from search.run.unjudged import how_it_ended, is_judged
+from search.space.space import Space
 from tests.search.answers import CHOICES, answer, toy_space
 from tests.search.run.test_loop import World, open_run
 
@@ -28,6 +30,10 @@ def outcome_with(outcome: Outcome, judged: list[int], pick: int | None) -> Outco
     trials = tuple(replace(answer(n, RECIPES[place]), state="complete") for n, place in enumerate(judged))
     chosen = None if pick is None else trials[judged.index(pick)]
     return replace(outcome, trials=trials, recommended=chosen)
+
+
+def count_open(outcome: Outcome, space: Space, pricer: World) -> int | None:
+    return how_it_ended(outcome, space, Enumeration.of(space, pricer), "time").open_recipes
 
 
 @pytest.mark.parametrize(("judged", "pick"), [([0], 0), ([0, 3, 8], 3), ([0, 2, 4], None), (list(range(9)), 5)])
@@ -74,10 +80,39 @@ def test_by_divergence_alone_only_what_is_unlikely_within_the_budget_is_judged(o
             answer(1, RECIPES[4]), state="stopped", accuracy=None, divergence=Divergence(nats=(nats,), tokens=(1,))
         )
         assert is_judged(trial, found) == judged
-    assert not is_judged(None, found)
     for state in ("rejected", "failed"):
         assert is_judged(replace(answer(1, RECIPES[4]), state=state, accuracy=None), found)
     assert is_judged(replace(answer(1, RECIPES[4]), state="stopped"), found)
+
+
+def test_what_diverges_more_than_a_cheaper_one_that_is_over_by_its_wer_is_judged(outcome):
+    class Certain:
+        def scored(self, recipe_id):
+            return None
+
+        def expected(self, divergence):
+            return type("Estimate", (), {"probability": 0.9})
+
+    def heard(number: int, place: int, divergence: float, **changes: object):
+        return replace(
+            answer(number, RECIPES[place]), divergence=Divergence(nats=(divergence,), tokens=(1,)), **changes
+        )
+
+    likely = heard(1, 4, 0.02, state="stopped", accuracy=None)
+    for divergence, cheaper, over, judged in (
+        (0.01, True, 0.2, True),
+        (0.03, True, 0.2, False),
+        (0.01, False, 0.2, False),
+        (0.01, True, -0.1, False),
+    ):
+        cost = likely.objective + (-0.01 if cheaper else 0.01)
+        other = heard(2, 5, divergence, objective=cost, violations={"wer": over}, state="complete")
+        assert other.accuracy
+        found = replace(outcome, certainty=Certain(), confidence=0.5, trials=(likely, other))
+        assert is_judged(likely, found) == judged
+
+
+EXCLUDED = {"judged": 12, "excluded": 1400, "comparisons": 84, "contradictions": 2}
 
 
 def ended(outcome: Outcome, **changes: object) -> Outcome:
@@ -104,6 +139,26 @@ def ended(outcome: Outcome, **changes: object) -> Outcome:
             "The search ended because nothing new was left to propose. No cheaper recipe in this space can meet the "
             "budget, assuming that the speech it was judged on stands for what will be said, and that what was stopped "
             "early or diverges too much is over the budget.",
+        ),
+        (
+            {"reason": "proven", "open_recipes": 0, **EXCLUDED},
+            "The search ended because the optimum is proven. No cheaper recipe in this space can meet the budget: 12 "
+            "were judged, and 1,400 are excluded, being compressed at least as much as one that is over the budget. "
+            "This assumes that more compression never brings accuracy back, which 2 of 84 comparisons contradicted, "
+            "that the speech it was judged on stands for what will be said, and that what was stopped early or "
+            "diverges too much is over the budget.",
+        ),
+        (
+            {"open_recipes": 3, "judged": 1, "excluded": 1, "comparisons": 0, "contradictions": 0},
+            "The search ended because its time was up. 3 cheaper recipes are still open: within the limits on costs, "
+            "and not judged. 1 is excluded, being compressed at least as much as one that is over the budget, "
+            "assuming that more compression never brings accuracy back, which nothing tested.",
+        ),
+        (
+            {"reason": "proven", "open_recipes": 1, **EXCLUDED, "excluded": 0},
+            "The search ended because no cheaper recipe was left to judge; what was confirmed and exported since then "
+            "opened some again, with which `whisperfit resume` goes on. 1 cheaper recipe is still open: within the "
+            "limits on costs, and not judged.",
         ),
         ({"reason": "interrupted"}, "The search was interrupted before its end."),
         ({"pick_id": "another"}, "The search ended because its time was up."),

@@ -1,0 +1,345 @@
+"""Searches of a modelled world: what each method had judged, and would have picked, after how many seconds.
+
+Time is a model's for what the search waits for (COMPRESS_S, SCORE_S, JUDGE_S) and measured for what the search itself
+computes: CPU seconds of this process around ask and tell, and in our run loop around everything.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
+from unittest.mock import patch
+
+import optuna
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
+from optuna.distributions import IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from world import BLOCK, World, rate_of
+
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.engines.archive import Archive
+from search.engines.evolution import Evolution
+from search.engines.optuna_engine import OptunaEngine
+from search.limits.stopping import surely_over_budget
+from search.limits.verdict import Judge
+from search.outcome import Outcome
+from search.records.ledger import Ledger
+from search.records.run_records import save_facts
+from search.records.study_store import StudyStore
+from search.run.interrupts import Interruption
+from search.run.loop import Run
+from search.run.screening import Screening
+from search.run.time_budget import RunClock, TimeBudget
+from search.scorer import Baseline
+from search.trial import Trial, TrialAccuracy, TrialState
+
+COMPRESS_S = 0.2
+"""tiny.en with matrices that were rounded before (benchmarks/results/compress_speed_tiny.en.json)."""
+SCORE_S = 25.0
+"""80 utterances; in results/third the median of a scored trial was 30 s, divergence and compressing included."""
+JUDGE_S = {False: 1.0, True: 2.2}
+"""8 clips, compressing included, by whether the encoder is a new one; quarters of results/third: 0.9 and 2.4 s."""
+ENCODERS_KEPT = 56
+"""Of which the outputs for 8 clips fit the meter's cache of 512 MB."""
+REFERENCE = (1.0, 0.4)
+"""Objective and expected rise up to which hypervolume counts: the original's, four times the budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that was judged or scored, or a pick that changed. `objective`, `expected`, `true`: of that recipe."""
+
+    seconds: float
+    kind: str
+    objective: float
+    expected: float
+    true: float
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """Of one search. `spent`: seconds by what they went into."""
+
+    events: list[Event] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.spent.values())
+
+    def spend(self, what: str, seconds: float) -> None:
+        self.spent[what] = self.spent.get(what, 0.0) + seconds
+
+    def note(self, world: World, kind: str, recipe: Recipe) -> None:
+        self.events.append(
+            Event(
+                seconds=self.seconds,
+                kind=kind,
+                objective=world.objective(recipe),
+                expected=world.expected_rise(recipe),
+                true=world.true_rise(recipe),
+            )
+        )
+
+
+# peers
+
+Ask = Callable[[], dict[str, int]]
+Tell = Callable[[float, float], None]
+"""Objective, and the violation of the WER."""
+
+
+def peer(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
+    """Every recipe is compressed and scored; the pick is the cheapest that was measured to be within the budget."""
+    ask, tell = _nni(world, seed) if method == "NNI TPE" else _optuna(world, method, seed)
+    trace, best = Trace(), float("inf")
+    names = [name for name, values in world.space.choices.items() if len(values) > 1]
+    while trace.seconds < limit_s:
+        started = process_time()
+        indices = ask()
+        trace.spend("proposals", process_time() - started)
+        genes = {name: world.space.choices[name][indices[name]] for name in names}
+        recipe = world.space.decode({**world.space.default_genes, **genes})
+        objective, errors = world.objective(recipe), sum(u.errors for u in world.errors(recipe))
+        over = world.limit.violation(errors)
+        trace.spend("compressing", COMPRESS_S)
+        trace.spend("transcripts", SCORE_S)
+        started = process_time()
+        tell(objective, over)
+        trace.spend("proposals", process_time() - started)
+        trace.note(world, "scored", recipe)
+        if over <= 0 and objective < best:
+            best = objective
+            trace.note(world, "pick", recipe)
+    return trace
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "random": lambda seed: RandomSampler(seed=seed),
+    "NSGA-II": lambda seed: NSGAIISampler(seed=seed),
+    "TPE": lambda seed: TPESampler(seed=seed),
+    "GP": lambda seed: GPSampler(seed=seed),
+}
+
+
+def _optuna(world: World, method: str, seed: int) -> tuple[Ask, Tell]:
+    """As a user writes it: minimise the objective, the WER is a constraint; the original is tried first."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    study = optuna.create_study(sampler=SAMPLERS[method](seed))
+    spaces = {n: IntDistribution(0, len(v) - 1) for n, v in world.space.choices.items() if len(v) > 1}
+    study.enqueue_trial(dict.fromkeys(spaces, 0))
+    asked: list[optuna.Trial] = []
+
+    def ask() -> dict[str, int]:
+        asked.append(study.ask(spaces))
+        return dict(asked[-1].params)
+
+    def tell(objective: float, over: float) -> None:
+        asked[-1].set_constraint("wer", over)
+        study.tell(asked[-1], objective)
+
+    return ask, tell
+
+
+def _nni(world: World, seed: int) -> tuple[Ask, Tell]:
+    """NNI's tuner minimises one number: the objective, or where the WER is over the budget 1 + the violation."""
+    logging.getLogger("nni").setLevel(logging.WARNING)  # it would write into the tables
+    tuner = TpeTuner(seed=seed)
+    lengths = {n: len(v) for n, v in world.space.choices.items() if len(v) > 1}
+    tuner.update_search_space({n: {"_type": "randint", "_value": [0, count]} for n, count in lengths.items()})
+    number = iter(range(1 << 30))
+    asked: list[int] = []
+
+    def ask() -> dict[str, int]:
+        asked.append(next(number))
+        return {name: int(value) for name, value in tuner.generate_parameters(asked[-1]).items()}
+
+    def tell(objective: float, over: float) -> None:
+        tuner.receive_trial_result(asked[-1], None, objective if over <= 0 else 1 + over)
+
+    return ask, tell
+
+
+# ours
+
+
+class _NoModel(Evolution):
+    """Any child will do."""
+
+    def _child(self) -> dict[str, object] | None:  # type: ignore[override]
+        self._fitted = 1
+        children = self._children(self._parent())
+        return dict(children[0][0]) if children else None
+
+
+class _Simulated:
+    """A scorer (see `search.run.loop.Scorer`) and meter of the world, which let time pass."""
+
+    def __init__(self, world: World, trace: Trace, clock: "_Clock", *, races: bool) -> None:
+        self._world, self._trace, self._clock, self._races = world, trace, clock, races
+        self._encoders: OrderedDict[str, None] = OrderedDict()
+        self.objective, self.rejection = world.objective, world.rejection
+
+    def measure(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        with self._clock.stopped():
+            whole, key = self._world.divergence(recipe), recipe.encoder_key
+        found = next((d for n in range(1, whole.clips) if enough(d := whole.of_first(n))), whole)
+        with self._clock.stopped():
+            self._clock.wait("divergence", JUDGE_S[key not in self._encoders] * found.clips / whole.clips)
+            self._encoders[key] = None
+            self._encoders.move_to_end(key)
+            if len(self._encoders) > ENCODERS_KEPT:
+                self._encoders.popitem(last=False)
+            self._trace.note(self._world, "judged", recipe)
+        return found
+
+    def baseline(self, trial: Trial) -> Baseline:
+        if trial.accuracy is None:
+            raise ValueError("the original has no WER")
+        return Baseline(accuracy=trial.accuracy, wer_limit=self._world.limit)
+
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial:
+        with self._clock.stopped():
+            errors = self._world.errors(recipe)
+        heard, note = len(errors), ""
+        for end in range(BLOCK, len(errors), BLOCK) if baseline and self._races else ():
+            note = surely_over_budget(errors[:end], baseline.errors, wer_limit=self._world.limit) or ""
+            if note:
+                heard = end
+                break
+        accuracy = TrialAccuracy(rate=rate_of(errors[:heard]), utterances=tuple(errors[:heard]))
+        state: TrialState = "stopped" if note else "complete"
+        judge = Judge(wer_limit=self._world.limit, group_limits=None, errors={u.id: u for u in self._world.utterances})
+        violations = self._world.violations(recipe) | judge.violations(accuracy, state)
+        seconds = COMPRESS_S + SCORE_S * heard / len(errors)
+        with self._clock.stopped():
+            self._clock.wait("compressing", COMPRESS_S)
+            self._clock.wait("transcripts", seconds - COMPRESS_S)
+            known = divergence or self._world.divergence(recipe)
+            self._trace.note(self._world, "scored", recipe)
+        return self._trial(number, recipe, state, violations, note, seconds, accuracy, known)
+
+    def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
+        return self._trial(number, recipe, "stopped", self._world.violations(recipe), note, 0.0, None, divergence)
+
+    def failed(self, number: int, recipe: Recipe, note: str) -> Trial:
+        raise RuntimeError(f"trial {number}, {recipe.id}: {note}")
+
+    def _trial(  # noqa: PLR0913, PLR0917 - a trial's fields
+        self,
+        number: int,
+        recipe: Recipe,
+        state: TrialState,
+        violations: dict[str, float],
+        note: str,
+        seconds: float,
+        accuracy: TrialAccuracy | None,
+        divergence: Divergence,
+    ) -> Trial:
+        return Trial(
+            number=number,
+            recipe=recipe,
+            state=state,
+            objective=self._world.objective(recipe),
+            costs=self._world.costs(recipe),
+            accuracy=accuracy,
+            violations=violations,
+            seconds=seconds,
+            note=note,
+            divergence=divergence,
+        )
+
+
+class _Clock:
+    """Seconds of the trace, and those that the search computes; what the world computes is not counted."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._since = process_time()
+
+    def __call__(self) -> float:
+        now = process_time()
+        self._trace.spend("proposals and records", now - self._since)
+        self._since = now
+        return self._trace.seconds
+
+    def wait(self, what: str, seconds: float) -> None:
+        self._trace.spend(what, seconds)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        self()
+        yield
+        self._since = process_time()
+
+
+@dataclass
+class _Watcher:
+    """Notes the pick whenever it changes."""
+
+    world: World
+    trace: Trace
+    clock: _Clock
+    picked: str = ""
+
+    def started(self, number: int, recipe: Recipe) -> None:
+        pass
+
+    def finished(self, outcome: Outcome, _: float) -> None:
+        with self.clock.stopped():
+            pick = outcome.recommended
+            if pick and pick.recipe.id != self.picked:
+                self.picked = pick.recipe.id
+                self.trace.note(self.world, "pick", pick.recipe)
+
+
+@dataclass(frozen=True)
+class _Until(TimeBudget):
+    """Nothing is kept for confirming and exporting."""
+
+    limit_s: float = 0.0
+
+    def used_up(self, elapsed_s: float) -> str | None:  # type: ignore[override]
+        return "time" if elapsed_s > self.limit_s else None
+
+
+def ours(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
+    """The run loop, the engine, screening, the race and the records as they are, without files of results."""
+    trace = Trace()
+    clock = _Clock(trace)
+    scorer = _Simulated(world, trace, clock, races="no race" not in method)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        store = StudyStore(Path(folder) / "study.db")
+        save_facts(store, world.facts)
+        ledger, archive = Ledger(store), Archive()
+        screening = Screening(archive, ledger, world.space, scorer.measure, confidence=world.facts.confidence)
+        engine = (_NoModel if "no model" in method else Evolution)(
+            OptunaEngine(store, world.space, sampler="random", seed=seed),
+            world.space,
+            archive,
+            world,
+            target=screening.target,
+            seed=seed,
+        )
+        run = Run(
+            space=world.space,
+            engine=engine,
+            scorer=scorer,
+            ledger=ledger,
+            clock=RunClock(store, clock, started=0.0),
+            watcher=_Watcher(world, trace, clock),
+            interruption=Interruption(lambda: None),
+            screening=screening,
+        )
+        with patch("search.run.loop.perf_counter", clock):
+            run.search(_Until(ledger=ledger, end=None, confirm_share=0.0, limit_s=limit_s))  # type: ignore[arg-type]
+    return trace
