@@ -11,8 +11,8 @@ _REASONS: dict[EndReason, str] = {
     "interrupted": "The search was interrupted before its end.",
 }
 _OPENED_AGAIN = (
-    "The search ended because no cheaper recipe was left to judge; what was confirmed and exported since then opened "
-    "some again, with which `whisperfit resume` goes on."
+    "The search ended because no cheaper recipe was left to judge; what was measured last (a group, a short window, "
+    "the confirm set, an artifact) opened some again, with which `whisperfit resume` goes on where it can."
 )
 
 

@@ -156,9 +156,9 @@ def ended(outcome: Outcome, **changes: object) -> Outcome:
         ),
         (
             {"reason": "proven", "open_recipes": 1, **EXCLUDED, "excluded": 0},
-            "The search ended because no cheaper recipe was left to judge; what was confirmed and exported since then "
-            "opened some again, with which `whisperfit resume` goes on. 1 cheaper recipe is still open: within the "
-            "limits on costs, and not judged.",
+            "The search ended because no cheaper recipe was left to judge; what was measured last (a group, a short "
+            "window, the confirm set, an artifact) opened some again, with which `whisperfit resume` goes on where it "
+            "can. 1 cheaper recipe is still open: within the limits on costs, and not judged.",
         ),
         ({"reason": "interrupted"}, "The search was interrupted before its end."),
         ({"pick_id": "another"}, "The search ended because its time was up."),
