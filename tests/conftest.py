@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import whisper
+from hypothesis import HealthCheck, settings
 
 from compression.compress import compress
 from compression.export.manifest import Sources
 from compression.export.targets import export
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel, load_model
+
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 SHARED_SPEECH = Path(__file__).parents[2] / "shared" / "speech"
 

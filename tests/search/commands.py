@@ -160,7 +160,7 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def wait_for_rows(process: subprocess.Popen[bytes], file: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (file.exists() and len(rows(file)) >= count):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
