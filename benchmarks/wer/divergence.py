@@ -10,15 +10,12 @@ On the clips that a search with seed 0 draws, as they are and with every second 
 import argparse
 from pathlib import Path
 
+from calibrated_model import calibrated_model
 from given_recipes import add_recipe_options, given_recipes
 
 from compression.compress import compress
-from compression.whisper.load import load_model
 from evaluators.accuracy.divergence_meter import DivergenceMeter
-from evaluators.learning.calibration import calibrate
 from evaluators.speech.divergence_clips import draw_clips
-from evaluators.speech.features import CachedFeatures
-from search.loading import load_speech, use_threads
 
 SEED = 0
 
@@ -26,14 +23,7 @@ SEED = 0
 def main() -> None:
     """Print the table."""
     options = _parser().parse_args()
-    use_threads(options.threads)
-    model = load_model(options.model)
-    speech, spoken = (
-        load_speech(path, model, language=options.language, skip_broken=False)
-        for path in (options.data, options.calibration)
-    )
-    features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
+    model, speech, calibration = calibrated_model(options)
     meters = [
         DivergenceMeter(model, draw_clips(speech.utterances, options.clips, seed=SEED, widen=widen))
         for widen in (False, True)

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from calibrated_model import calibrated_model
+
 from compression.compress import compress
 from compression.recipe.recipe import Recipe
-from compression.whisper.load import LoadedModel, load_model
+from compression.whisper.load import LoadedModel
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.costs.price import stored_bytes
-from evaluators.learning.calibration import calibrate
 from evaluators.speech.divergence_clips import draw_clips
-from evaluators.speech.features import CachedFeatures
-from search.loading import load_speech, use_threads
 
 SEED = 0
 WINDOW_S = 15.0
@@ -30,14 +29,7 @@ COUNTS = (0, 512, 1024, 2048, 4096, 8192)
 def main() -> None:
     """Print the table."""
     options = _parser().parse_args()
-    use_threads(options.threads)
-    model = load_model(options.model)
-    speech, spoken = (
-        load_speech(path, model, language=options.language, skip_broken=False)
-        for path in (options.data, options.calibration)
-    )
-    features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
+    model, speech, calibration = calibrated_model(options)
     meter = DivergenceMeter(model, draw_clips(speech.utterances, options.clips, seed=SEED, widen=False))
     rows = f"groups of {options.group_size}, {options.rounding}"
     print(f"{model.name}, embedding at {options.bits} bits in {rows}; {options.clips} clips of {speech.name}\n")

@@ -49,9 +49,9 @@ class DivergenceMeter:
     """Compares networks with the original on clips; those in which the original says nothing are left out.
 
     So are those whose transcript has no end, unless none has one. The transcripts come from 30 s windows; a network is
-    compared with the original in the network's own window, since a shorter one moves distributions by as much as 8
-    bits do, and makes no errors more (docs/decisions/0026-a-window-is-judged-by-wer.md). Raises EvaluationError, when
-    it is first used, if no clip is left.
+    compared with the original in the network's own window, since a shorter one moves distributions by as much as 4
+    bits in every layer do, and makes no errors more (docs/decisions/0026-a-window-is-judged-by-wer.md).
+    Raises EvaluationError, when it is first used, if no clip is left.
     """
 
     def __init__(self, model: LoadedModel, clips: Sequence[DivergenceClip]) -> None:
@@ -114,7 +114,7 @@ class DivergenceMeter:
         """The original's log p of each token behind the prompt, in a window of so many frames."""
         if (index, frames) not in self._answers:
             reference, network = self._references[index], self._model.network
-            encoded = encode(network, reference.mel[None, :, :frames])[0]
+            encoded = self._encoder_output(network, index, frames, None)
             logits = self._logits(Compressed.original(network), reference.tokens, reference.prompt_length, encoded)
             self._answers[index, frames] = logits.log_softmax(-1)
         return self._answers[index, frames]
