@@ -38,7 +38,7 @@ def sources_of(session: Session, recipe: Recipe) -> Sources:
     return Sources(
         model=config.model,
         calibration=str(config.calibration or config.data),
-        calibration_utterances=config.calibration_utterances,
+        calibration_utterances=session.calibration_utterances,
         language=config.language,
         recovered=str(recovered.absolute()) if recovered else None,
     )

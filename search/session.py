@@ -58,6 +58,7 @@ class Session:
     space: Space
     calibration: Calibration
     calibration_digest: str
+    calibration_utterances: int
     limits: CostLimits
     evaluator: Evaluator
     confirm: Evaluator | None
@@ -141,6 +142,7 @@ def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loade
         space=_space(loaded, calibration, say),
         calibration=calibration,
         calibration_digest=loaded.calibration_speech.digest,
+        calibration_utterances=loaded.calibration_utterances,
         limits=config.cost_limits(loaded.profile.ram_available_mb),
         evaluator=loaded.evaluator,
         confirm=loaded.confirm,
@@ -157,7 +159,7 @@ def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
         return {}
     utterances, count = loaded.speech_for_divergence, config.divergence_clips
     clips = clips_digest(utterances, count, seed=config.seed, widen=config.widen)
-    calibrated = identity_of(model, speech, config.calibration_utterances)
+    calibrated = identity_of(model, speech, loaded.calibration_utterances)
     return {
         "meter": DivergenceMeter(model, draw_clips(utterances, count, seed=config.seed, widen=config.widen)),
         "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
@@ -180,12 +182,22 @@ class Loaded:
     unlabelled: SpeechSet | None
 
     @property
+    def calibration_utterances(self) -> int:
+        """How many utterances recipes are fitted to."""
+        return self.config.fitted_utterances(len(self.evaluator.speech.utterances))
+
+    @property
     def speech_for_divergence(self) -> tuple[Utterance, ...]:
-        """The search's utterances, and the recordings without transcripts that are not among them."""
+        """The search's utterances, and the recordings without transcripts that are not among them.
+
+        Without those that recipes are fitted to, where others are left: there a recipe looks better than it is.
+        """
         searched = self.evaluator.speech.utterances
         known = {utterance.recording for utterance in searched}
         more = self.unlabelled.utterances if self.unlabelled else ()
-        return (*searched, *(utterance for utterance in more if utterance.recording not in known))
+        every = (*searched, *(utterance for utterance in more if utterance.recording not in known))
+        fitted = {u.recording for u in self.calibration_speech.utterances[: self.calibration_utterances]}
+        return tuple(utterance for utterance in every if utterance.recording not in fitted) or every
 
     @property
     def speech_to_train_on(self) -> SpeechSet | None:
@@ -274,7 +286,7 @@ def _own_choices(space: str) -> Choices | None:
 
 
 def _calibration(loaded: Loaded, say: Say) -> Calibration:
-    speech, limit = loaded.calibration_speech, loaded.config.calibration_utterances
+    speech, limit = loaded.calibration_speech, loaded.calibration_utterances
     count = min(limit, len(speech.utterances))
     say(f"Calibrating on {count} utterances of {speech.name} (once: the result is cached)")
     return calibrate(loaded.model, speech, limit=limit, features=loaded.features)
@@ -311,7 +323,7 @@ def _sensitivity(loaded: Loaded, choices: Choices, say: Say) -> Sensitivity:
     return sensitivity_profile(
         loaded.model,
         loaded.calibration_speech,
-        limit=loaded.config.calibration_utterances,
+        limit=loaded.calibration_utterances,
         features=loaded.features,
         grid=_first_grid(loaded.original, choices),
         bits=common_bits(loaded.profile.runtime, loaded.model.stored_bits),

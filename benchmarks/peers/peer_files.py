@@ -25,7 +25,7 @@ from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from search.artifacts import calibrated
 from search.records.folder import RunFolder
-from search.records.run_records import read_outcome
+from search.records.run_records import load_facts, read_outcome
 from search.records.study_store import StudyStore
 
 OUR_WINDOW_S = 15.0
@@ -60,7 +60,8 @@ def integers(model: LoadedModel, bits: int, *, group_size: int, activation_bits:
 def pick_of(run: Path, model: LoadedModel) -> Pick:
     """What the run recommends. Raises InputError when it recommends nothing, or searched another model."""
     folder = RunFolder.open(run)
-    recommended = read_outcome(StudyStore(folder.study_file)).recommended
+    store = StudyStore(folder.study_file)
+    recommended = read_outcome(store).recommended
     if recommended is None:
         raise InputError(f"--run {run}: it recommends no recipe; give another run, or none")
     config, stated = folder.config(), folder.environment()["model_sha256"]
@@ -69,7 +70,7 @@ def pick_of(run: Path, model: LoadedModel) -> Pick:
     sources = Sources(
         model=config.model,
         calibration=str(config.calibration or config.data),
-        calibration_utterances=config.calibration_utterances,
+        calibration_utterances=config.fitted_utterances(load_facts(store).utterances),
         language=config.language,
     )
     return Pick(recipe=recommended.recipe, sources=sources)

@@ -146,7 +146,7 @@ def _reason_against(before: Trial, now: Trial | None, source: Source, session: S
 
 
 def _same_calibration(source: Source, session: Session) -> bool:
-    counts = (source.config.calibration_utterances, session.config.calibration_utterances)
+    counts = (source.config.fitted_utterances(source.facts.utterances), session.calibration_utterances)
     return source.digests.get("calibration_sha256") == session.calibration_digest and counts[0] == counts[1]
 
 

@@ -106,6 +106,13 @@ class SearchConfig(SearchOptions):
         }
         return self.model_copy(update={"recover": recover, "recover_share": share, "patience": patience, **knobs})
 
+    def fitted_utterances(self, searched: int) -> int:
+        """To how many utterances recipes are fitted, where the search set has so many.
+
+        At most half of the search set where they are from there: what is fitted to cannot be judged on.
+        """
+        return self.calibration_utterances if self.calibration else min(self.calibration_utterances, -(-searched // 2))
+
     @property
     def parsed_wer_budget(self) -> WerBudget:
         return WerBudget.parse(self.wer_budget)

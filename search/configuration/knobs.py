@@ -33,10 +33,11 @@ class EvolutionKnobs(BaseModel):
 class ScreeningKnobs(BaseModel):
     """`[screening]`: which recipes are judged to the end, and which are transcribed (`search.run.screening`).
 
-    `first_clips`: after so many a recipe may be seen to be worse, by `margin`. `least_judged`: before so many recipes
-    were judged the front is a guess, and no transcript is worth its time. `scored_share`: of the time of a search, for
-    transcripts. `gap`: of the log of divergence, between two recipes that are scored for the front's sake.
-    `scored_at_end`: recipes that may be the pick, scored when the time for proposals is over.
+    `first_clips`: after so many a recipe may be seen to be worse, by `margin`; after more of them by a margin that
+    falls with their square root. `least_judged`: before so many recipes were judged the front is a guess, and no
+    transcript is worth its time. `scored_share`: of the time of a search, for transcripts. `gap`: of the log of
+    divergence, between two recipes that are scored for the front's sake. `scored_at_end`: recipes that may be the
+    pick, scored when the time for proposals is over.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -109,8 +109,8 @@ class SearchOptions(BaseModel):
         float, Field(gt=0, lt=1, description="Least probability that the pick is within the WER budget; default 0.5.")
     ] = 0.5
     divergence_clips: Annotated[
-        int, Field(ge=4, le=1000, description="Clips by which evolution judges recipes; default 8.")
-    ] = 8
+        int, Field(ge=4, le=1000, description="Clips by which evolution judges recipes; default 32.")
+    ] = 32
     widen: Annotated[
         bool, Field(description="Hear every second one in noise, in a room, faster, fainter or slower; default yes.")
     ] = True

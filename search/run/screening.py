@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
@@ -70,12 +70,17 @@ class Screening:
         return certainty.largest_divergence(self._confidence) if certainty else 0.0
 
     def divergence(self, recipe: Recipe, objective: float) -> Divergence:
-        """Measured on all clips, unless after some of them another recipe is clearly better."""
+        """Measured on all clips, unless after some of them another recipe is clearly better.
+
+        By less the more clips there were: what two recipes differ by is an average over them.
+        """
+        first = self._knobs.first_clips
 
         def enough(found: Divergence) -> bool:
-            if found.clips < self._knobs.first_clips:
+            if found.clips < first:
                 return False
-            return self.archive.better(objective, found, margin=self._knobs.margin) is not None
+            margin = 1 + (self._knobs.margin - 1) * sqrt(first / found.clips)
+            return self.archive.better(objective, found, margin=margin) is not None
 
         return self._measure(recipe, enough)
 

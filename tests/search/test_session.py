@@ -51,12 +51,38 @@ def heard(*recordings: str) -> Any:
 
 
 def test_recordings_without_transcripts_join_the_searchs_speech_once():
-    def joined(unlabelled: Any) -> list[str]:
-        loaded = SimpleNamespace(evaluator=SimpleNamespace(speech=heard("a", "b")), unlabelled=unlabelled)
-        return [u.recording for u in Loaded.speech_for_divergence.fget(loaded)]  # type: ignore[attr-defined]
+    assert judged_on(heard("a", "b"), calibration=heard("z")) == ["a", "b"]
+    unlabelled = heard("c", "b", "d")
+    assert judged_on(heard("a", "b"), calibration=heard("z"), unlabelled=unlabelled) == ["a", "b", "c", "d"]
 
-    assert joined(None) == ["a", "b"]
-    assert joined(heard("c", "b", "d")) == ["a", "b", "c", "d"]
+
+def judged_on(searched: Any, *, calibration: Any, fitted: int = 1, unlabelled: Any = None) -> list[str]:
+    """The recordings of which divergence is measured, where recipes are fitted to the first ones of `calibration`."""
+    loaded = SimpleNamespace(
+        evaluator=SimpleNamespace(speech=searched),
+        calibration_speech=calibration,
+        calibration_utterances=fitted,
+        unlabelled=unlabelled,
+    )
+    return [u.recording for u in Loaded.speech_for_divergence.fget(loaded)]  # type: ignore[attr-defined]
+
+
+def test_recipes_are_not_judged_on_what_they_are_fitted_to():
+    searched = heard("a", "b", "c", "d")
+    assert judged_on(searched, calibration=searched, fitted=2) == ["c", "d"]
+    assert judged_on(searched, calibration=heard("z", "d", "a"), fitted=2) == ["a", "b", "c"]
+    assert judged_on(searched, calibration=searched, fitted=2, unlabelled=heard("b", "e")) == ["c", "d", "e"]
+    assert judged_on(heard("a"), calibration=heard("a")) == ["a"]  # there is nothing else
+
+
+def test_of_a_search_set_that_recipes_are_fitted_to_half_is_left_to_judge_them_on():
+    def fitted(searched: int, **options: object) -> int:
+        flags = {"model": "tiny.en", "device": "host", "data": "s.jsonl", "wer_budget": "+10%", "hours": 1, **options}
+        return SearchConfig.build(None, flags).fitted_utterances(searched)
+
+    assert [fitted(count) for count in (1, 2, 31, 64, 80)] == [1, 1, 16, 32, 32]
+    assert fitted(31, calibration_utterances=8) == 8
+    assert fitted(31, calibration="c.jsonl") == 32
 
 
 def test_a_recording_of_the_confirm_set_is_refused():

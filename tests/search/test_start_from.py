@@ -76,6 +76,7 @@ def session_of(source: Source, tmp_path: Path, *, device: str = "rpi4", digests:
         original=source.trials[0].recipe,
         space=made_up_space(profile, np.random.default_rng(1)),
         calibration_digest=merged["calibration_sha256"],
+        calibration_utterances=config.fitted_utterances(facts.utterances),
         digests=merged,
         facts=facts,
         meter=None,
