@@ -13,7 +13,7 @@ from common.errors import CompressionError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.configuration.knobs import ScreeningKnobs
-from search.engines.archive import Archive
+from search.engines.archive import Archive, Judged
 from search.engines.enumeration import Enumeration
 from search.engines.evolution import Evolution
 from search.engines.optuna_engine import OptunaEngine
@@ -145,6 +145,27 @@ def test_a_search_that_stands_still_ends_and_leaves_nothing_waiting(tmp_path, wo
 def test_few_clips_are_enough_where_another_recipe_is_clearly_better(tmp_path, world):
     Process(tmp_path, world).search(60)
     assert {4, 8} <= set(world.clips) <= {4, 5, 6, 7, 8}
+
+
+def test_what_is_worse_by_less_needs_more_clips(tmp_path):
+    store = StudyStore(tmp_path / "study.db")
+    save_facts(store, FACTS)
+
+    def level(mean: float) -> Divergence:
+        return Divergence(nats=(mean,) * 32, tokens=(1,) * 32)
+
+    def clips_of(mean: float) -> int:
+        def measure(_: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+            whole = level(mean)
+            return next((part for n in range(1, 32) if enough(part := whole.of_first(n))), whole)
+
+        archive = Archive()
+        archive.add(Judged(recipe_id="known", genes={}, objective=0.5, divergence=level(1.0)))
+        screening = Screening(archive, Ledger(store), SPACE, measure, confidence=0.5)
+        return screening.divergence(SPACE.original, 0.6).clips
+
+    # 1.3 after 4 clips, then 1 + 0.3 sqrt(4 / clips)
+    assert [clips_of(mean) for mean in (1.5, 1.3, 1.2, 1.15, 1.1, 0.9)] == [4, 4, 9, 16, 32, 32]
 
 
 def test_no_transcript_before_enough_recipes_were_judged(tmp_path, world, monkeypatch):
