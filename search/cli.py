@@ -13,7 +13,16 @@ import typer
 from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
-from search.configuration.options import Hours, Minutes, Repeats, SearchOptions, ThreadCount, Trials, Utterances
+from search.configuration.options import (
+    CALIBRATION_UTTERANCES,
+    Hours,
+    Minutes,
+    Repeats,
+    SearchOptions,
+    ThreadCount,
+    Trials,
+    Utterances,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -108,7 +117,7 @@ def baseline(
     data: Data = Path("sample"),
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
     calibration: Annotated[Path | None, _speech_option(help="Speech to choose pruned units by.")] = None,
-    calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = 32,
+    calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = CALIBRATION_UTTERANCES,
     normaliser: Normaliser = "whisper",
     transcripts: Annotated[
         Path | None, typer.Option(help="Write what was heard beside the references: FILE.jsonl or FILE.tsv.")
@@ -255,7 +264,7 @@ def export(
         _speech_option(help="Speech to choose pruned units by, with --recipe."),
     ] = None,
     calibration_utterances: Annotated[
-        int | None, typer.Option(help="How many of them; default 32.", callback=checked(Utterances))
+        int | None, typer.Option(help="At most so many of them; default 128.", callback=checked(Utterances))
     ] = None,
     language: Language = None,
     target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2 or ggml.")] = "onnxruntime",

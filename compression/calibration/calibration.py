@@ -32,6 +32,8 @@ from compression.whisper.sites import Site, output_projection, sites, unit_count
 
 LAYER_SAMPLES = 8
 """The first clips, on which each layer is skipped in turn."""
+GRADIENT_SAMPLES = 32
+"""The first clips, on which the loss runs backward: four times the time of the inputs' statistics alone."""
 
 DRAWING_SEED = 0
 
@@ -189,7 +191,7 @@ def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
 
 
 def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibration:
-    """Run the samples through the original model, once forward and twice backward; about five encoder passes a clip.
+    """Run the samples through the original model, the first of them backward too (see GRADIENT_SAMPLES).
 
     Importance of a unit: `combined` is, of a head, the first-order change of the loss when it is removed (Michel et al.
     2019), of a channel the standard deviation of its contribution to the residual stream; `iterative` what its
@@ -199,11 +201,34 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
     """
     if not samples:
         raise CompressionError("calibration: no speech to calibrate on")
-    network = model.network
+    network, first = model.network, samples[:GRADIENT_SAMPLES]
     recorders = [_HeadRecorder(network, site) for site in sites(network) if site.units != "ffn_channels"]
-    generator = torch.Generator().manual_seed(DRAWING_SEED)
+    with recording_inputs(network) as inputs:
+        squares = _backward(network, first, recorders)
+        with torch.inference_mode():
+            for sample in samples[GRADIENT_SAMPLES:]:
+                predicted(network, sample)
+    statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
+    slopes = {recorder.site: recorder.slopes / len(first) for recorder in recorders}
+    importances = {
+        site.key: _importances(network, site, statistics[site.projection], slopes.get(site)) for site in sites(network)
+    }
+    said = torch.cat([_said(sample) for sample in samples])
+    return Calibration(
+        inputs=statistics,
+        importances=importances,
+        gradient_squares=squares,
+        layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
+        token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
+    )
+
+
+def _backward(
+    network: Whisper, samples: Sequence[CalibrationSample], recorders: Sequence[_HeadRecorder]
+) -> dict[str, Array]:
+    """Run the samples once forward and twice backward: the recorders' slopes, and `Calibration.gradient_squares`."""
+    generator, tokens = torch.Generator().manual_seed(DRAWING_SEED), 0
     with ExitStack() as hooks, torch.enable_grad(), _only_activation_gradients(network):
-        inputs = hooks.enter_context(recording_inputs(network))
         gradients = hooks.enter_context(recording_gradients(network))
         for recorder in recorders:
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
@@ -215,19 +240,8 @@ def measure(model: LoadedModel, samples: Sequence[CalibrationSample]) -> Calibra
             for gradient in gradients.values():
                 gradient.listen()
             functional.cross_entropy(logits, _drawn(logits.detach(), generator), reduction="sum").backward()
-    statistics = {name: recorder.statistics() for name, recorder in inputs.items()}
-    slopes = {recorder.site: recorder.slopes / len(samples) for recorder in recorders}
-    importances = {
-        site.key: _importances(network, site, statistics[site.projection], slopes.get(site)) for site in sites(network)
-    }
-    said = torch.cat([_said(sample) for sample in samples])
-    return Calibration(
-        inputs=statistics,
-        importances=importances,
-        gradient_squares={name: recorder.squares(len(said)) for name, recorder in gradients.items()},
-        layer_importance=_layer_importance(network, samples[:LAYER_SAMPLES]),
-        token_counts=said.bincount(minlength=model.dimensions.n_vocab).numpy(),
-    )
+            tokens += len(_said(sample))
+    return {name: recorder.squares(tokens) for name, recorder in gradients.items()}
 
 
 def _layer_importance(network: Whisper, samples: Sequence[CalibrationSample]) -> dict[str, float]:

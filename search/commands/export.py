@@ -16,14 +16,12 @@ from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, sources_of
 from search.commands.baseline import read_recipe_for
 from search.configuration.name_or_path import NAMES, settled
+from search.configuration.options import CALIBRATION_UTTERANCES
 from search.loading import open_model
 from search.records.folder import RunFolder
 from search.records.run_records import find_trial, read_outcome
 from search.records.study_store import StudyStore
 from search.session import reopen_session
-
-CALIBRATION_UTTERANCES = 32
-"""Used unless the options say how many."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,8 @@ Minutes = Annotated[float, Field(ge=0, le=60 * 8784, allow_inf_nan=False)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Patience = Annotated[int, Field(ge=1, le=1_000_000)]
 Utterances = Annotated[int, Field(ge=1, le=100_000)]
+CALIBRATION_UTTERANCES = 128
+"""At most, unless a command says how many: docs/decisions/0028-as-much-calibration-speech-as-there-is.md."""
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
@@ -74,7 +76,9 @@ class SearchOptions(BaseModel):
     calibration: Annotated[
         Path | None, Field(description="Speech for importance and ranges; default: the search's.")
     ] = None
-    calibration_utterances: Annotated[Utterances, Field(description="How many of them; default 32.")] = 32
+    calibration_utterances: Annotated[Utterances, Field(description="At most so many of them; default 128.")] = (
+        CALIBRATION_UTTERANCES
+    )
     unlabelled: Annotated[
         Path | None,
         Field(description="Recordings without transcripts, a folder or a manifest, to judge by divergence on too."),
