@@ -43,7 +43,7 @@ class ScreeningKnobs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     first_clips: Count = 4
-    margin: Factor = 1.3
+    margin: Factor = 1.2
     least_judged: Count = 16
     scored_share: Share = 0.4
     gap: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.12

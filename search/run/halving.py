@@ -99,6 +99,11 @@ class Standing:
         return self.rungs[-1].problem if self.rungs else ""
 
     @property
+    def is_better(self) -> bool:
+        """Than it was before."""
+        return self.best is not None and self.divergence < self.source.divergence
+
+    @property
     def divergence(self) -> float:
         best = self.best
         return best.divergence.mean if best and best.divergence else self.source.divergence
@@ -199,8 +204,11 @@ def _beaten_from(halving: Halving) -> float:
 
 
 def finalists(halving: Halving) -> list[Standing]:
-    """Who gets a WER: the cheapest within the target and the next one, or the one that promises most."""
-    trained = [standing for standing in halving.standings if standing.best]
+    """Who gets a WER: the cheapest within the target and the next one, or the one that promises most.
+
+    Nobody whom training brought no nearer to the original.
+    """
+    trained = [standing for standing in halving.standings if standing.is_better]
     ranked = sorted(trained, key=lambda s: (s.divergence > halving.target, _promise(s, halving)))
     return [s for n, s in enumerate(ranked[:FINALISTS]) if n == 0 or s.divergence <= halving.target]
 

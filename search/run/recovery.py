@@ -15,7 +15,6 @@ from compression.training.checkpoint import Checkpoint, Point
 from compression.training.run import Limits
 from compression.training.settings import TrainingSettings
 from compression.training.subject import can_be_trained
-from evaluators.accuracy.divergence import Divergence
 from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
@@ -60,11 +59,11 @@ from search.run.screening import Screening
 from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Scorer, never
 from search.session import Session
-from search.trial import Trial
 
 _KEPT = "recovery"
 _FORMAT = RecordFormat(Halving, "record of its recovery")
 UNSCORED = "no WER: another trained recipe promises more"
+NO_NEARER = "no WER: training brought it no nearer to the original"
 EXPECTED_ERRORS = (CompressionError, EvaluationError, InputError)
 """What ends the training of one recipe, not the run."""
 
@@ -306,18 +305,17 @@ class Recovery:
         try:
             recipe = self._recipe(best.recipe_id)
             self.watcher.started(len(self.ledger.trials), recipe)
-            self._recorded(recipe, best.divergence, note, is_scored=is_scored)
+            if is_scored:
+                add_scored(self.engine, self.ledger, self.scorer, recipe, note, best.divergence)
+            else:
+                why = UNSCORED if standing.is_better else NO_NEARER
+                stopped = self.scorer.stopped(len(self.ledger.trials), recipe, best.divergence, why)
+                add_noted(self.engine, self.ledger, stopped, note)
         except InputError as error:
             self.say(f"The recovery of trial {source.trial} has no trial: {error}")
             return
         self.clock.save()
         self.watcher.finished(self.ledger.outcome(), self.clock.elapsed_s)
-
-    def _recorded(self, recipe: Recipe, divergence: Divergence, note: str, *, is_scored: bool) -> Trial:
-        if is_scored:
-            return add_scored(self.engine, self.ledger, self.scorer, recipe, note, divergence)
-        stopped = self.scorer.stopped(len(self.ledger.trials), recipe, divergence, UNSCORED)
-        return add_noted(self.engine, self.ledger, stopped, note)
 
 
 def _failed(coming: NextTraining, problem: str) -> Rung:

@@ -184,10 +184,12 @@ def test_the_cheapest_within_the_target_get_a_wer_else_what_promises_most() -> N
     state = halving(*(source(objective) for objective in (0.1, 0.12, 0.14)))
     both, _ = trained(state, {0.1: [0.029, 0.029, 0.029], 0.12: [0.029, 0.029, 0.029], 0.14: [0.05, 0.05, 0.05]})
     assert [standing.source.objective for standing in finalists(both)] == [0.1, 0.12]
-    one, _ = trained(state, {0.1: [0.1] * 3, 0.12: [0.05] * 3, 0.14: [0.0299] * 3})
+    one, _ = trained(state, {0.1: [0.07] * 3, 0.12: [0.05] * 3, 0.14: [0.0299] * 3})
     assert [standing.source.objective for standing in finalists(one)] == [0.14]
-    none, _ = trained(state, {0.1: [0.1] * 3, 0.12: [0.031] * 3, 0.14: [0.031] * 3})
+    none, _ = trained(state, {0.1: [0.07] * 3, 0.12: [0.031] * 3, 0.14: [0.031] * 3})
     assert [standing.source.objective for standing in finalists(none)] == [0.12]
+    worse, _ = trained(state, {0.1: [0.09] * 3, 0.12: [0.08] * 3, 0.14: [0.1] * 3})
+    assert finalists(worse) == []
     nothing, _ = trained(state, {0.1: [None], 0.12: [None], 0.14: [None]})
     assert finalists(nothing) == []
 

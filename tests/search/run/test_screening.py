@@ -164,8 +164,8 @@ def test_what_is_worse_by_less_needs_more_clips(tmp_path):
         screening = Screening(archive, Ledger(store), SPACE, measure, confidence=0.5)
         return screening.divergence(SPACE.original, 0.6).clips
 
-    # 1.3 after 4 clips, then 1 + 0.3 sqrt(4 / clips)
-    assert [clips_of(mean) for mean in (1.5, 1.3, 1.2, 1.15, 1.1, 0.9)] == [4, 4, 9, 16, 32, 32]
+    # 1.2 after 4 clips, then 1 + 0.2 sqrt(4 / clips)
+    assert [clips_of(mean) for mean in (1.5, 1.2001, 1.15, 1.1001, 1.05, 0.9)] == [4, 4, 8, 16, 32, 32]
 
 
 def test_no_transcript_before_enough_recipes_were_judged(tmp_path, world, monkeypatch):
