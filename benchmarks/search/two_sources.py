@@ -7,9 +7,9 @@
         > benchmarks/results/two_sources_base.md
 
 Recipes are those that the runs scored on their whole set, each once, without the original. Several runs must have the
-same speech and calibration, and the same errors of the original. The divergence on the clips of a search with seed 0 is
-measured here as a search measures it; the cache keeps it, so a second call goes on after the first. Fewer clips are the
-first of the same ones. `--at-most N` measures the first N recipes only.
+same speech and calibration set, and the same errors of the original. The divergence on the clips of a search with seed
+0 is measured here as a search measures it; the cache keeps it, so a second call goes on after the first. Fewer clips
+are the first of the same ones. `--at-most N` measures the first N recipes only.
 
 Rank correlations are Spearman's. The WER is that of a random half of the utterances, 200 times; beside divergence
 stands what the WER of the other half says of it. An utterance counts as one that breaks if the original or a recipe
@@ -37,6 +37,7 @@ from evaluators.learning.calibration import calibrate, identity_of
 from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.features import CachedFeatures
 from search.loading import load_speech, use_threads
+from search.records.folder import RunFolder
 from search.records.study_store import StudyStore
 from search.trial import Trial, UtteranceErrors
 
@@ -81,7 +82,7 @@ def main() -> None:
     options = _parser().parse_args()
     use_threads(options.threads)
     scored = read(options.run)
-    found = list(divergences(options, [trial for _, trial in scored.trials[: options.at_most]]))
+    found = list(divergences(options, scored.trials[: options.at_most]))
     kept = [index for index, one in enumerate(found) if one]
     print(report(options, only(scored, kept), [one for one in found if one]))
 
@@ -92,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--data", type=Path, required=True, help="the speech that the runs scored")
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=32)
     parser.add_argument("--at-most", type=int, help="recipes, the first ones")
     parser.add_argument("--language", help="where the speech sets do not state it")
     parser.add_argument("--threads", type=int, default=1)
@@ -153,27 +153,29 @@ def only(scored: Scored, kept: Sequence[int]) -> Scored:
     )
 
 
-def divergences(options: argparse.Namespace, trials: Sequence[Trial]) -> Iterator[Divergence | None]:
-    """Of each recipe on all clips; None where it cannot be made any more."""
+def divergences(options: argparse.Namespace, trials: Sequence[tuple[str, Trial]]) -> Iterator[Divergence | None]:
+    """Of each recipe on all clips, fitted to as many utterances as in its run; None where it can no longer be made."""
     model = load_model(options.model)
     speech, spoken = (
         load_speech(path, model, language=options.language, skip_broken=False)
         for path in (options.data, options.calibration)
     )
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
-    calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
+    fitted = {run.name: RunFolder(run).config().calibration_utterances for run in options.run}
     most, utterances = max(CLIPS), speech.utterances
     digest = clips_digest(utterances, most, seed=SEED, widen=True)
-    calibrated = identity_of(model, spoken, options.calibration_utterances)
-    known = KnownDivergences(f"{model.digest}/{calibrated}/{digest}")
+    calibrations, known = {}, {}
+    for count in sorted(set(fitted.values())):
+        calibrations[count] = calibrate(model, spoken, limit=count, features=features)
+        known[count] = KnownDivergences(f"{model.digest}/{identity_of(model, spoken, count)}/{digest}")
     meter = DivergenceMeter(model, draw_clips(utterances, most, seed=SEED, widen=True))
-    for number, trial in enumerate(trials):
-        recipe, found = trial.recipe, known.find(trial.recipe.id)
-        if found is None:
+    for number, (run, trial) in enumerate(trials):
+        recipe, count = trial.recipe, fitted[run]
+        found = known[count].find(recipe.id)
+        if found is None or found.clips < meter.clips:
             try:
-                network = compress(model, recipe, calibration)
-                found = meter.measure(network, window_s=recipe.window_s, encoder_key=recipe.encoder_key)
-                known.keep(recipe.id, found)
+                found = meter.measure(compress(model, recipe, calibrations[count]), window_s=recipe.window_s)
+                known[count].keep(recipe.id, found)
             except (CompressionError, EvaluationError) as error:
                 print(f"{recipe.id}: left out, {error}", file=stderr)
         print(f"{number + 1} of {len(trials)}", file=stderr, flush=True)
