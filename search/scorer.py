@@ -123,13 +123,14 @@ class Scorer:
     ) -> Trial:
         """The trial of a recipe; without a baseline it is the baseline's own, always scored on the whole set.
 
-        `divergence`: what was measured of it before; where the run judges by it, it is measured here if it was not.
+        `divergence`: what was measured of it before; where the run judges by it, of what has a WER it is measured on
+        all clips.
         """
-        started = perf_counter()
+        started, meter = perf_counter(), self._session.meter
         costs = self.costs(recipe)
         violations = self._session.limits.violations(costs)
         state, accuracy, note = self._measure(recipe, violations, baseline)
-        if accuracy and divergence is None and self._session.meter:
+        if accuracy and meter and (divergence is None or divergence.clips < meter.clips):
             divergence = self.divergence(recipe, never)
         if accuracy:
             judge = (baseline or self._baseline_of(accuracy)).judge

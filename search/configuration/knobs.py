@@ -33,6 +33,7 @@ class EvolutionKnobs(BaseModel):
 class ScreeningKnobs(BaseModel):
     """`[screening]`: which recipes are judged to the end, and which are transcribed (`search.run.screening`).
 
+    `judged_clips`: on so many of the run's clips recipes are judged; those that come to have a WER, on all of them.
     `first_clips`: after so many a recipe may be seen to be worse, by `margin`; after more of them by a margin that
     falls with their square root. `least_judged`: before so many recipes were judged the front is a guess, and no
     transcript is worth its time. `scored_share`: of the time of a search, for transcripts. `gap`: of the log of
@@ -42,6 +43,7 @@ class ScreeningKnobs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    judged_clips: Count = 16
     first_clips: Count = 4
     margin: Factor = 1.2
     least_judged: Count = 16

@@ -70,16 +70,16 @@ class Screening:
         return certainty.largest_divergence(self._confidence) if certainty else 0.0
 
     def divergence(self, recipe: Recipe, objective: float) -> Divergence:
-        """Measured on all clips, unless after some of them another recipe is clearly better.
+        """Measured on `judged_clips`, unless after some of them another recipe is clearly better.
 
         By less the more clips there were: what two recipes differ by is an average over them.
         """
-        first = self._knobs.first_clips
+        knobs = self._knobs
 
         def enough(found: Divergence) -> bool:
-            if found.clips < first:
-                return False
-            margin = 1 + (self._knobs.margin - 1) * sqrt(first / found.clips)
+            if not knobs.first_clips <= found.clips < knobs.judged_clips:
+                return found.clips >= knobs.judged_clips
+            margin = 1 + (knobs.margin - 1) * sqrt(knobs.first_clips / found.clips)
             return self.archive.better(objective, found, margin=margin) is not None
 
         return self._measure(recipe, enough)

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from common.errors import EvaluationError, InputError
+from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
 from search.configuration.config import SearchConfig
@@ -210,6 +211,16 @@ def test_references_in_another_script_are_noted_once_with_the_original(monkeypat
     assert first.heard == {"u0": "said", "u1": "said"}
     other = scorer.score(1, replace(ORIGINAL, embedding_bits=8), scorer.baseline(first))
     assert other.note == ""
+
+
+def test_what_has_a_wer_has_its_divergence_on_all_clips(monkeypatch, outcome):
+    scorer = scorer_of(lambda *_, **__: evaluation(*["complete"] * 2), outcome.trials[0].costs, monkeypatch)
+    part, whole = Divergence(nats=(1.0,), tokens=(2,)), Divergence(nats=(1.0, 2.0), tokens=(2, 2))
+    measured = iter([whole])
+    scorer._session.meter = SimpleNamespace(clips=2)  # type: ignore[misc, assignment]
+    monkeypatch.setattr(scorer, "divergence", lambda recipe, enough: next(measured))
+    assert scorer.score(1, ORIGINAL, None, part).divergence == whole
+    assert scorer.score(2, ORIGINAL, None, whole).divergence == whole  # nothing is measured again
 
 
 def _too_much(*_: object, **__: object) -> None:
