@@ -16,6 +16,7 @@ from given_recipes import add_recipe_options, given_recipes
 from compression.compress import compress
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.speech.divergence_clips import draw_clips
+from search.configuration.options import CALIBRATION_UTTERANCES
 
 SEED = 0
 
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=32)
+    parser.add_argument("--calibration-utterances", type=int, default=CALIBRATION_UTTERANCES)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--language", help="where the speech sets do not state it")
     parser.add_argument("--threads", type=int)

@@ -19,6 +19,7 @@ from compression.whisper.load import LoadedModel
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.costs.price import stored_bytes
 from evaluators.speech.divergence_clips import draw_clips
+from search.configuration.options import CALIBRATION_UTTERANCES
 
 SEED = 0
 WINDOW_S = 15.0
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=32)
+    parser.add_argument("--calibration-utterances", type=int, default=CALIBRATION_UTTERANCES)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=16)

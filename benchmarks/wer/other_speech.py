@@ -24,6 +24,7 @@ from evaluators.accuracy.word_errors import ErrorCounts, paired_ratio
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
+from search.configuration.options import CALIBRATION_UTTERANCES
 from search.loading import load_speech, use_threads
 
 WINDOW_S = 30.0
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--calibration-utterances", type=int, default=32)
+    parser.add_argument("--calibration-utterances", type=int, default=CALIBRATION_UTTERANCES)
     parser.add_argument("--language", help="where the speech sets do not state it")
     parser.add_argument("--set", type=Path, action="append", default=[], help="speech; may be given again")
     parser.add_argument("--noisy-set", type=Path, action="append", default=[], help="speech that gets the noise")
