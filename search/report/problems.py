@@ -30,8 +30,9 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
     confirmation = outcome.confirmations.get(pick.recipe.id) if pick else None
     if confirmation and not confirmation.within_budget:
         found.append(
-            f"The pick does not keep its promise: on {outcome.confirm_speech}, which the search never saw, "
+            f"The pick on {outcome.confirm_speech}, which the search never saw: "
             f"{_broken_there(outcome, confirmation)} is over the budget taken over the baseline there."
+            f"{_by_all(outcome)}"
         )
     if pick and pick.number != outcome.baseline.number and not confirmation:
         found.append(
@@ -105,6 +106,14 @@ def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
     limits = find_group_limits(outcome.group_budget, original.groups) if original else None
     broken = limits and limits.broken(confirmation.groups)
     return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.rate.wer)}"
+
+
+def _by_all(outcome: Outcome) -> str:
+    """How sure the pick is by both sets and divergence, where that is known; a sentence after another."""
+    estimate = outcome.estimate(outcome.recommended) if outcome.recommended else None
+    if estimate is None:
+        return ""
+    return f" By both sets and its divergence it is within the budget with a probability of {estimate.probability:.0%}."
 
 
 def _relaxation(outcome: Outcome) -> str:
