@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from runtime.audio import Floats
 from runtime.errors import ArtifactError
-from runtime.repetition import is_loop
+from runtime.repetition import is_loop, without_repeats
 from runtime.tokens import SpecialTokens, Vocabulary
 from runtime.unheard import Listening
 
@@ -56,8 +56,9 @@ class PromptedWindow:
 class Decoded:
     """A transcript of a window.
 
-    `tokens`: without prompt and end. `avg_logprob`: mean natural logarithm of the tokens' probabilities, the end
-    included. `compression_ratio`: bytes of the text by its bytes in zlib's format; high means repetitive.
+    `tokens`: without prompt and end. `text`: of them, a loop's unit once. `avg_logprob`: mean natural logarithm of the
+    tokens' probabilities, the end included. `compression_ratio`: bytes of the text of all tokens by its bytes in zlib's
+    format; high means repetitive.
     """
 
     text: str
@@ -126,14 +127,14 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
     find = _beam_search if options.beams > 1 and options.temperature == 0 else _follow
     found = find(opening, vocabulary.special, options)
     best = max(found, key=lambda row: row.score)
-    text = vocabulary.text(best.tokens).strip()
+    whole, text = (vocabulary.text(tokens).strip() for tokens in (best.tokens, without_repeats(best.tokens)))
     return Decoded(
         text=text,
         tokens=best.tokens,
         ending=best.ending or "loop",
         temperature=options.temperature,
         avg_logprob=best.logprob / (len(best.tokens) + 1),
-        compression_ratio=compression_ratio(text),
+        compression_ratio=compression_ratio(whole),
     )
 
 

@@ -23,7 +23,7 @@ from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecode
 from common.errors import EvaluationError
 from compression.techniques.compressed import Compressed, Vocabulary
 from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
-from runtime.repetition import is_loop
+from runtime.repetition import is_loop, without_repeats
 from runtime.unheard import POSITION_S, Listening
 
 Ending = Literal["complete", "limit", "loop"]
@@ -62,7 +62,8 @@ class Clip:
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """A transcript. `tokens`: its ids, those of the original vocabulary, without prompt and end. `ending`: end token,
-    token limit or repetition loop. `listening`: where in the audio its tokens listened; None where nobody looked.
+    token limit or repetition loop, whose unit is once in `text`. `listening`: where in the audio its tokens listened;
+    None where nobody looked.
     """
 
     text: str
@@ -189,7 +190,7 @@ class _Stream:
         """The transcript, once decoding has ended."""
         if self.ending is None:
             raise RuntimeError("this clip is still being decoded")
-        text = self.tokenizer.decode(self.tokens).strip()
+        text = self.tokenizer.decode(list(without_repeats(self.tokens))).strip()
         return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, listening=self.listening)
 
 

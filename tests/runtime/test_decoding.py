@@ -16,7 +16,15 @@ from evaluators.accuracy.decoding import Clip
 from evaluators.accuracy.decoding import decode as evaluator_decode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
-from runtime.decoding import BEST_OF, Decoded, DecodingOptions, PromptedWindow, decode, open_window
+from runtime.decoding import (
+    BEST_OF,
+    Decoded,
+    DecodingOptions,
+    PromptedWindow,
+    compression_ratio,
+    decode,
+    open_window,
+)
 from runtime.errors import ArtifactError
 from runtime.mel import log_mel
 from runtime.model import Model
@@ -135,6 +143,8 @@ def test_the_end_of_a_transcript(options: DecodingOptions) -> None:
 def test_a_loop_ends_early(options: DecodingOptions) -> None:
     said = decode(fake_opening(says(4, *[0, 1, 2] * 100)), VOCABULARY, options)
     assert (said.tokens, said.ending) == ((4, *(0, 1, 2) * 16), "loop")
+    assert said.text == VOCABULARY.text((4, 0, 1, 2)).strip()
+    assert said.compression_ratio == compression_ratio(VOCABULARY.text(said.tokens).strip())
 
 
 def test_nothing_but_what_may_be_said_is_said() -> None:

@@ -1,9 +1,9 @@
-"""When a transcript is a loop."""
+"""When a transcript is a loop, and what it says once."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.repetition import is_loop
+from runtime.repetition import is_loop, without_repeats
 
 
 @given(
@@ -14,3 +14,14 @@ def test_a_loop_is_a_short_unit_over_48_tokens(begin: list[int], unit: list[int]
     tail = tokens[-48:]
     expected = len(tail) == 48 and any(all(tail[i] == tail[i % n] for i in range(48)) for n in range(1, 13))
     assert is_loop(tokens) == expected
+
+
+@given(st.lists(st.integers(0, 2), max_size=8), st.lists(st.integers(3, 9), min_size=1, max_size=12, unique=True))
+def test_of_a_loop_its_beginning_and_its_unit_are_left(begin: list[int], unit: list[int]) -> None:
+    for length in range(48, 48 + len(unit)):
+        assert without_repeats(begin + (unit * 60)[:length]) == begin + unit
+    assert without_repeats(begin + (unit * 60)[: 47 - len(begin)]) == begin + (unit * 60)[: 47 - len(begin)]
+
+
+def test_a_unit_that_begins_as_what_is_before_it_ends_is_said_once() -> None:
+    assert without_repeats([7, 1, 2, *[0, 1, 2] * 20]) == [7, 1, 2, 0]

@@ -17,6 +17,7 @@ from compression.techniques.compressed import Compressed, Vocabulary
 from compression.techniques.vocabulary import keep_embedding_rows
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
+from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy import decoding
 from evaluators.accuracy.decoding import Clip, Hypothesis
 from evaluators.speech.features import CachedFeatures
@@ -215,3 +216,4 @@ def test_a_network_that_says_one_word_for_ever_is_stopped(features: list[Tensor]
     (hypothesis,) = decode(network, [Clip(features=features[0], language="en", max_tokens=224)])
     assert (hypothesis.ending, len(hypothesis.tokens)) == ("loop", 48)
     assert len(set(hypothesis.tokens)) == 1
+    assert hypothesis.text == tokenizer_of(network, "en").decode(list(hypothesis.tokens[:1])).strip()
