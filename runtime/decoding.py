@@ -127,7 +127,8 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
     find = _beam_search if options.beams > 1 and options.temperature == 0 else _follow
     found = find(opening, vocabulary.special, options)
     best = max(found, key=lambda row: row.score)
-    whole, text = (vocabulary.text(tokens).strip() for tokens in (best.tokens, without_repeats(best.tokens)))
+    kept = best.tokens if best.ending == "complete" else without_repeats(best.tokens)
+    whole, text = vocabulary.text(best.tokens).strip(), vocabulary.text(kept).strip()
     return Decoded(
         text=text,
         tokens=best.tokens,

@@ -190,7 +190,8 @@ class _Stream:
         """The transcript, once decoding has ended."""
         if self.ending is None:
             raise RuntimeError("this clip is still being decoded")
-        text = self.tokenizer.decode(list(without_repeats(self.tokens))).strip()
+        kept = self.tokens if self.ending == "complete" else without_repeats(self.tokens)
+        text = self.tokenizer.decode(list(kept)).strip()
         return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, listening=self.listening)
 
 
