@@ -20,6 +20,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from search.commands.groups import group_lines
 from search.commands.transcripts import check_transcripts_file, write_transcripts
+from search.configuration.options import at_most_half
 from search.loading import load_speech, open_model, use_threads
 
 
@@ -62,9 +63,11 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     calibration = None
     if recipe.needs_calibration(model.dimensions):
-        spoken = options.calibration or options.data
+        spoken, limit = options.calibration or options.data, options.calibration_utterances
         calibration_speech = load_speech(spoken, model, language=options.language, skip_broken=options.skip_broken)
-        calibration = calibrate(model, calibration_speech, limit=options.calibration_utterances, features=features)
+        if options.calibration is None:
+            limit = at_most_half(limit, len(calibration_speech.utterances))
+        calibration = calibrate(model, calibration_speech, limit=limit, features=features)
     console.print(f"Scoring {model.name} on {len(speech.utterances)} utterances of {speech.name}", highlight=False)
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features, normaliser=normaliser)
     network = compress(model, recipe, calibration, load_recovered(recipe, recovered))

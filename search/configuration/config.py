@@ -12,7 +12,7 @@ from evaluators.speech.noisy_speech import Mixing
 from search.configuration.command_options import complaint
 from search.configuration.knobs import EvolutionKnobs, ScreeningKnobs
 from search.configuration.name_or_path import NAMES, recorded, settled
-from search.configuration.options import SAMPLERS, SearchOptions
+from search.configuration.options import SAMPLERS, SearchOptions, at_most_half
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
 
@@ -107,11 +107,8 @@ class SearchConfig(SearchOptions):
         return self.model_copy(update={"recover": recover, "recover_share": share, "patience": patience, **knobs})
 
     def fitted_utterances(self, searched: int) -> int:
-        """To how many utterances recipes are fitted, where the search set has so many.
-
-        At most half of the search set where they are from there: what is fitted to cannot be judged on.
-        """
-        return self.calibration_utterances if self.calibration else min(self.calibration_utterances, -(-searched // 2))
+        """To how many utterances recipes are fitted, where the search set has so many; they may be from there."""
+        return self.calibration_utterances if self.calibration else at_most_half(self.calibration_utterances, searched)
 
     @property
     def parsed_wer_budget(self) -> WerBudget:

@@ -30,6 +30,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
 
+def at_most_half(utterances: int, scored: int) -> int:
+    """How many utterances recipes are fitted to, of a set of so many `scored` ones: what is fitted to cannot judge."""
+    return min(utterances, -(-scored // 2))
+
+
 class SearchOptions(BaseModel):
     """What a run can be told. `search.configuration.command_options` makes a flag of each field, in this order.
 

@@ -142,8 +142,9 @@ def test_a_recovered_trial_says_what_it_comes_from(
 def test_recovered_trials_can_be_recovered_again_and_the_run_goes_on(
     run: Path, training: dict[str, Path], whisperfit: Whisperfit
 ) -> None:
-    first = json.loads(whisperfit(*recover(run, training, method="reconstruct"), "--json").out)
-    second = json.loads(whisperfit(*recover(run, training, trial=first["recipe_id"]), "--json").out)
+    first = json.loads(whisperfit(*recover(run, training), "--json").out)
+    again = recover(run, training, trial=first["recipe_id"], method="reconstruct")
+    second = json.loads(whisperfit(*again, "--json").out)
     assert second["from_trial"] == first["trial"]
     assert second["trial"] == first["trial"] + 1
     count = len(rows(run / "trials.csv"))

@@ -81,9 +81,9 @@ def test_of_a_search_set_that_recipes_are_fitted_to_half_is_left_to_judge_them_o
         flags = {"model": "tiny.en", "device": "host", "data": "s.jsonl", "wer_budget": "+10%", "hours": 1, **options}
         return SearchConfig.build(None, flags).fitted_utterances(searched)
 
-    assert [fitted(count) for count in (1, 2, 31, 64, 80)] == [1, 1, 16, 32, 32]
+    assert [fitted(count) for count in (1, 2, 31, 64, 80)] == [1, 1, 16, 32, 40]
     assert fitted(31, calibration_utterances=8) == 8
-    assert fitted(31, calibration="c.jsonl") == 32
+    assert fitted(31, calibration="c.jsonl") == 128
 
 
 def test_a_recording_of_the_confirm_set_is_refused():
