@@ -113,7 +113,11 @@ class Scorer:
             return known
         with telling_memory_shortage():
             found = meter.measure(
-                self._session.network(recipe), window_s=recipe.window_s, encoder_key=recipe.encoder_key, enough=enough
+                self._session.network(recipe),
+                window_s=recipe.window_s,
+                encoder_key=recipe.encoder_key,
+                enough=enough,
+                known=known,
             )
         measured.keep(recipe.id, found)
         return found

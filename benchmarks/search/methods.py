@@ -41,9 +41,9 @@ from search.trial import Trial, TrialAccuracy, TrialState
 
 COMPRESS_S = 0.2
 """tiny.en with matrices that were rounded before (benchmarks/results/compress_speed_tiny.en.json)."""
-SCORE_S = 25.0
-"""80 utterances; the median of the scored trials of results/sixth."""
-JUDGE_S = {False: 2.0, True: 7.2}
+SCORE_S = 20.0
+"""80 utterances; the median of the complete trials of results/sixth."""
+JUDGE_S = {False: 2.0, True: 7.1}
 """32 clips, compressing included, by whether the encoder is a new one; medians of results/sixth."""
 ENCODERS_KEPT = 28
 """Of which the outputs for 16 clips fit the meter's cache of 512 MB."""
@@ -224,8 +224,9 @@ class _Simulated:
         with self._clock.stopped():
             self._clock.wait("compressing", COMPRESS_S)
             self._clock.wait("transcripts", seconds - COMPRESS_S)
-            self._clock.wait("divergence", JUDGE_S[False])
             known = self._world.divergence(recipe)
+            left = known.clips - (divergence.clips if divergence else 0)
+            self._clock.wait("divergence", JUDGE_S[False] * left / known.clips)
             self._trace.note(self._world, "scored", recipe)
         return self._trial(number, recipe, state, violations, note, seconds, accuracy, known)
 

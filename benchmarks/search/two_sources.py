@@ -174,7 +174,8 @@ def divergences(options: argparse.Namespace, trials: Sequence[tuple[str, Trial]]
         found = known[count].find(recipe.id)
         if found is None or found.clips < meter.clips:
             try:
-                found = meter.measure(compress(model, recipe, calibrations[count]), window_s=recipe.window_s)
+                network = compress(model, recipe, calibrations[count])
+                found = meter.measure(network, window_s=recipe.window_s, known=found)
                 known[count].keep(recipe.id, found)
             except (CompressionError, EvaluationError) as error:
                 print(f"{recipe.id}: left out, {error}", file=stderr)

@@ -67,16 +67,23 @@ class DivergenceMeter:
 
     @torch.inference_mode()
     def measure(
-        self, compressed: Compressed, *, window_s: float, encoder_key: str | None = None, enough: Stop | None = None
+        self,
+        compressed: Compressed,
+        *,
+        window_s: float,
+        encoder_key: str | None = None,
+        enough: Stop | None = None,
+        known: Divergence | None = None,
     ) -> Divergence:
         """The divergence of a network on the clips, or on as many as `enough` asks for, one at least.
 
-        `window_s`, `encoder_key`: as for `Evaluator.evaluate`. With p of the original and q of the network, both over
+        `window_s`, `encoder_key`: as for `Evaluator.evaluate`. `known`: of its first clips, which are not measured
+        again. With p of the original and q of the network, both over
         the tokens that the network has, a token counts KL(p/m || q) - log m, where m is the mass that p has there: a
         shorter vocabulary costs what it leaves out. Raises EvaluationError when the logits are not finite.
         """
-        pairs: list[tuple[float, int]] = []
-        for index in range(len(self._references)):
+        pairs = list(zip(known.nats, known.tokens, strict=True)) if known else []
+        for index in range(len(pairs), len(self._references)):
             frames = encoder_frames(window_s, self._references[index].duration_s)
             encoded = self._encoder_output(compressed.network, index, frames, encoder_key)
             pairs.append(self._of_clip(compressed, self._references[index], encoded, self._answer(index, frames)))

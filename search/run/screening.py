@@ -77,8 +77,10 @@ class Screening:
         knobs = self._knobs
 
         def enough(found: Divergence) -> bool:
-            if not knobs.first_clips <= found.clips < knobs.judged_clips:
-                return found.clips >= knobs.judged_clips
+            if found.clips >= knobs.judged_clips:
+                return True
+            if found.clips < knobs.first_clips:
+                return False
             margin = 1 + (knobs.margin - 1) * sqrt(knobs.first_clips / found.clips)
             return self.archive.better(objective, found, margin=margin) is not None
 

@@ -86,6 +86,9 @@ def test_measuring_ends_when_it_is_enough_and_begins_with_the_same_clips(meter, 
     part = meter.measure(four_bits, window_s=15.0, encoder_key="one", enough=lambda found: found.clips == 2)
     assert part == whole.of_first(2)
     assert meter.measure(four_bits, window_s=15.0, encoder_key="one") == whole
+    assert meter.measure(four_bits, window_s=15.0, known=part) == whole
+    first = Divergence(nats=(0.5,), tokens=whole.tokens[:1])
+    assert meter.measure(four_bits, window_s=15.0, known=first).nats == (0.5, *whole.nats[1:])  # not measured again
 
 
 def test_logits_that_are_not_finite_are_an_error(meter, tiny_en) -> None:
