@@ -192,7 +192,8 @@ def grids(network: Whisper, recipe: Recipe) -> Iterator[tuple[str, nn.Module, Gr
     """Every module whose `weight` is stored as a matrix, by name, with the grid that the recipe stores it on."""
 
     def grid(bits: int) -> Grid:
-        return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric)
+        scales = recipe.scale_bits
+        return Grid(bits=bits, group_size=recipe.group_size, symmetric=recipe.symmetric, scale_bits=scales)
 
     for name, module, bits in _linear_layers(network, recipe):
         yield name, module, grid(bits)

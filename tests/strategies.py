@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import (
     ACTIVATION_BITS,
+    SCALE_BITS,
     WEIGHT_BITS,
     ActivationRanges,
     DecoderLayer,
@@ -82,6 +83,7 @@ def recipes(
         activation_ranges=st.sampled_from(get_args(ActivationRanges)),
         group_size=st.sampled_from((0, 16) if coarse else (0, 16, 32, 64, 100, 128)),
         symmetric=st.booleans(),
+        scale_bits=st.sampled_from(SCALE_BITS),
         window_s=st.sampled_from((15.0, 30.0)) if coarse else st.floats(1, 30) | st.integers(1, 30),
         importance=st.just("combined") if coarse else st.sampled_from(get_args(ImportanceMeasure)),
         refit=st.just(False) if coarse else st.booleans(),

@@ -135,6 +135,8 @@ def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
         yield f"convolution_bits = {recipe.convolution_bits}: whisper.cpp's convolutions have 16 bits"
     if bits <= 8 and recipe.group_size != BLOCK:
         yield f"group_size = {recipe.group_size}: whisper.cpp has one scale per {BLOCK} weights"
+    if recipe.scale_bits != 16:
+        yield f"scale_bits = {recipe.scale_bits}: these blocks of whisper.cpp have float16 scales"
     if not recipe.symmetric:
         yield "symmetric = false: these blocks of whisper.cpp have no zero points"
     if recipe.activation_bits not in ((8, 32) if bits <= 8 else (32,)):

@@ -12,7 +12,7 @@ FORMAT_VERSION = 1
 YOUNGER_FIELDS = frozenset(
     {
         *("rounding", "range_estimator", "smoothing", "recovery", "nearest", "vocabulary", "vocabulary_language"),
-        *("ffn_rank", "frequent_tokens"),
+        *("ffn_rank", "frequent_tokens", "scale_bits"),
     }
 )
 """Of recipes and their layers: added since the first recipes were written, with a default that means "as before"."""

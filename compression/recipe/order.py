@@ -10,9 +10,9 @@ from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
 def at_least_as_compressed(recipe: Recipe, other: Recipe) -> bool:
     """The partial order of canonical recipes of one model: no gene is less compressed than in `other`.
 
-    Fewer layers, heads, channels and bits, lower ranks, larger groups, no zero points, a shorter window, fewer tokens
-    and fewer of them with more bits than the rest are more compressed; recipes that choose or repair differently are
-    incomparable, and so are shorter vocabularies for different languages.
+    Fewer layers, heads, channels and bits, lower ranks, larger groups, scales of fewer bits, no zero points, a shorter
+    window, fewer tokens and fewer of them with more bits than the rest are more compressed; recipes that choose or
+    repair differently are incomparable, and so are shorter vocabularies for different languages.
     """
     if len(recipe.encoder) != len(other.encoder) or len(recipe.decoder) != len(other.decoder):
         return False
@@ -43,7 +43,8 @@ def _amounts(recipe: Recipe) -> tuple[float, ...]:
             # only a rank can be 0: then it is the whole matrix's
             layers += [getattr(layer, field.name) or inf if layer else 0 for field in fields(kind)]
     group = -(recipe.group_size or inf) if recipe.has_groups else 0.0
-    grid = (group, -float(recipe.symmetric) if recipe.is_quantised else 0.0)
+    scales = 0.0 if recipe.has_groups and not recipe.group_size else float(recipe.scale_bits)  # one a row: fewest
+    grid = (group, scales, -float(recipe.symmetric) if recipe.is_quantised else 0.0)
     return (
         *layers,
         recipe.embedding_bits,

@@ -21,7 +21,8 @@ from compression.recipe.recovery_spec import STACKS, Recovery
 from compression.recipe.summary import summary_of
 
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
-"""Stored bits per weight: 2 to 8 are integer grids with float16 scales, 16 and 32 are floating point."""
+"""Stored bits per weight: 2 to 8 are integer grids with scales, 16 and 32 are floating point."""
+SCALE_BITS = (8, 16)
 ACTIVATION_BITS = (8, 16, 32)
 MAX_WINDOW_S = 30.0
 MIN_WINDOW_S = 1.0
@@ -78,6 +79,7 @@ class Recipe:
 
     `encoder`, `decoder`: one entry per layer of the original; None where the layer is dropped.
     `group_size`: weights per scale along the input of a linear layer; 0 means one scale per output channel.
+    `scale_bits`: of the scales of groups: 16 are float16, 8 are codes on one float16 scale per output channel.
     `symmetric`: integer grids without zero points.
     `activation_bits`: 32 leaves activations alone; 16 and 8 quantise the input of every linear layer.
     `activation_ranges`: from each input itself (dynamic) or from calibration speech (static).
@@ -115,10 +117,11 @@ class Recipe:
     vocabulary: int = 0
     vocabulary_language: str = ""
     frequent_tokens: int = 0
+    scale_bits: int = 16
 
     def __post_init__(self) -> None:
         bits, counts = ("embedding_bits", "convolution_bits", "activation_bits"), ("group_size", "frequent_tokens")
-        for name in (*bits, *counts, "vocabulary"):
+        for name in (*bits, *counts, "vocabulary", "scale_bits"):
             require(type(getattr(self, name)) is int, f"{name} whole", getattr(self, name))
         for name in ("symmetric", "refit"):
             require(isinstance(getattr(self, name), bool), f"{name} true or false", getattr(self, name))
@@ -130,6 +133,7 @@ class Recipe:
             self.activation_bits,
         )
         for name, choices in (
+            ("scale_bits", SCALE_BITS),
             ("activation_ranges", get_args(ActivationRanges)),
             ("importance", IMPORTANCE_MEASURES),
             ("rounding", get_args(Rounding)),
@@ -233,6 +237,18 @@ class Recipe:
         *grouped, _convolutions = self.weight_bits
         return any(bits <= 8 for bits in grouped)
 
+    @property
+    def has_several_scales(self) -> bool:
+        """Whether rows have several scales."""
+        return self.has_groups and self.group_size > 0
+
+    @property
+    def _grid_defaults(self) -> dict[str, Any]:
+        """Of what decides how weights are rounded: the fields without an effect, at their defaults."""
+        no_groups = {} if self.has_groups else {"group_size": 0, "rounding": "nearest"}
+        no_scales = {} if self.has_several_scales else {"scale_bits": 16}
+        return no_groups | no_scales | ({} if self.is_quantised else {"symmetric": True})
+
     def is_pruned(self, dimensions: Dimensions) -> bool:
         """Whether heads or channels of a kept layer are removed."""
         encoder = any(
@@ -289,11 +305,7 @@ class Recipe:
         Two recipes that make the same model are then equal and share one id.
         """
         rows = self.embedding_rows(dimensions)
-        changes: dict[str, Any] = {"embedding_bits": rows.bits, "frequent_tokens": rows.frequent}
-        if not self.has_groups:
-            changes |= {"group_size": 0, "rounding": "nearest"}
-        if not self.is_quantised:
-            changes["symmetric"] = True
+        changes: dict[str, Any] = {"embedding_bits": rows.bits, "frequent_tokens": rows.frequent, **self._grid_defaults}
         if not self.is_pruned(dimensions):
             changes |= {"importance": "combined", "refit": False}
         if self.importance == "iterative":
@@ -349,10 +361,10 @@ class Recipe:
     def summary(self) -> str:
         """One line for people: `enc 4L 22h ffn5120 w8/4 | dec 4L 24+20h ffn6144 w8/8 | emb8 conv8 a32 g32z 15s`.
 
-        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s
-        static ranges. Ranks follow the channels, 0 where only some layers have one: `ffn5120 r0,192`; a shorter
-        vocabulary the embedding, and so do frequent tokens of 8 bits: `emb4 8192en f1024`. What is not rounded to the
-        nearest point, smoothed or given another range than all values is named.
+        Layers, heads (self + cross), FFN channels, bits of attention / FFN; z marks grids with zero points, s8 scales
+        of 8 bits, s after activation bits static ranges. Ranks follow the channels, 0 where only some layers have one:
+        `ffn5120 r0,192`; a shorter vocabulary the embedding, and so do frequent tokens of 8 bits: `emb4 8192en f1024`.
+        What is not rounded to the nearest point, smoothed or given another range than all values is named.
         """
         return summary_of(self)
 

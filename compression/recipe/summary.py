@@ -18,6 +18,7 @@ def summary_of(recipe: Recipe) -> str:
         f"dec {_stack_summary(decoder, heads)}",
     )
     group = f" g{recipe.group_size or 'channel'}{'' if recipe.symmetric else 'z'}" if recipe.is_quantised else ""
+    scales = f" s{recipe.scale_bits}" if recipe.scale_bits < 16 else ""
     static = "s" if recipe.activation_ranges == "static" else ""
     choices = [
         f"smooth{recipe.smoothing:g}" if recipe.smoothing else "",
@@ -27,8 +28,8 @@ def summary_of(recipe: Recipe) -> str:
     activations = f"a{recipe.activation_bits}{static}"
     vocabulary = f" {recipe.vocabulary}{recipe.vocabulary_language}" if recipe.vocabulary else ""
     frequent = f" f{recipe.frequent_tokens}" if recipe.frequent_tokens else ""
-    bits = f"emb{recipe.embedding_bits}{vocabulary}{frequent} conv{recipe.convolution_bits} {activations}{group}"
-    model = " ".join([bits, *filter(None, choices), f"{recipe.window_s:g}s"])
+    bits = f"emb{recipe.embedding_bits}{vocabulary}{frequent} conv{recipe.convolution_bits}"
+    model = " ".join([bits, f"{activations}{group}{scales}", *filter(None, choices), f"{recipe.window_s:g}s"])
     recovered = (f"recovered by {recipe.recovery.method}",) if recipe.recovery else ()
     return " | ".join((*stacks, model, *recovered))
 

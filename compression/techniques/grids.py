@@ -1,32 +1,41 @@
 """Weights on integer grids: per channel or per group, symmetric or asymmetric, 2 to 8 bits.
 
-The convention is that of ONNX Runtime's MatMulNBits: unsigned codes c in [0, 2^b - 1], float16 scales s,
-and w = (c - z) * s. Symmetric grids have z = 2^(b-1) everywhere and store no zero points.
+The convention is that of ONNX Runtime's MatMulNBits: unsigned codes c in [0, 2^b - 1], scales s, and w = (c - z) * s.
+Symmetric grids have z = 2^(b-1) everywhere and store no zero points. Scales are float16 or, where a row has several,
+8-bit codes on a scale of the row ("double quantisation": Dettmers et al. 2023, "QLoRA", section 3).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+SCALE_CODES = 128
+"""A scale of 8 bits is so many parts of its row's scale, at most all but one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
-    """How a matrix (N outputs, K inputs) is stored; `group_size` 0 means one group per output channel."""
+    """How a matrix (N outputs, K inputs) is stored; `group_size` 0 means one group per output channel.
+
+    `scale_bits`: of each group's scale, where a row has several.
+    """
 
     bits: int
     group_size: int = 0
     symmetric: bool = True
+    scale_bits: int = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantisedMatrix:
     """A matrix (N, K) in groups of g along K, padded with zeros to G whole groups.
 
-    `codes`: (N, G, g) uint8. `scales`: (N, G) float16. `zero_points`: (N, G) uint8, or None when symmetric.
+    `codes`: (N, G, g) uint8. `scales`: (N, G) float16, or int8 where `row_scales`, (N, 1) float16, are not None.
+    `zero_points`: (N, G) uint8, or None when symmetric.
     """
 
     codes: Tensor
@@ -34,23 +43,23 @@ class QuantisedMatrix:
     zero_points: Tensor | None
     bits: int
     columns: int
+    row_scales: Tensor | None = None
 
     def dequantised(self) -> Tensor:
         """(N, K) float32, the values that the runtime computes with."""
         zero = 2 ** (self.bits - 1) if self.zero_points is None else self.zero_points.float().unsqueeze(-1)
-        values = self.codes.float().sub_(zero).mul_(self.scales.float().unsqueeze(-1))
+        values = self.codes.float().sub_(zero).mul_(_values_of_scales(self.scales, self.row_scales).unsqueeze(-1))
         return values.flatten(1)[:, : self.columns].contiguous()
 
     def of_rows(self, rows: Tensor) -> Self:
         """The matrix of some of its rows (kept,), in this order."""
-        zero_points = None if self.zero_points is None else self.zero_points.index_select(0, rows)
-        codes, scales = self.codes.index_select(0, rows), self.scales.index_select(0, rows)
-        return replace(self, codes=codes, scales=scales, zero_points=zero_points)
+        parts: dict[str, Any] = {name: part.index_select(0, rows) for name, part in self.parts.items()}
+        return replace(self, **parts)
 
     @property
     def parts(self) -> dict[str, Tensor]:
         """Its tensors, by name."""
-        parts = {"codes": self.codes, "scales": self.scales, "zero_points": self.zero_points}
+        parts = {name: getattr(self, name) for name in ("codes", "scales", "row_scales", "zero_points")}
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -94,10 +103,12 @@ class MixedMatrix:
 class Steps:
     """The grid points of each group: (c - zero_points) x scales, for codes c from 0 to `highest_code`.
 
-    `scales`: (N, G, 1) float16, `zero_points`: (N, G, 1) float32, whole.
+    `scales`: (N, G, 1), `row_scales`: (N, 1, 1), as a `QuantisedMatrix` has them. `zero_points`: (N, G, 1) float32,
+    whole.
     """
 
     scales: Tensor
+    row_scales: Tensor | None = None
     zero_points: Tensor
     highest_code: int
 
@@ -111,28 +122,52 @@ class Steps:
         highest_code = 2**grid.bits - 1
         if grid.symmetric:
             extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-            scales = (-extreme / 2 ** (grid.bits - 1)).half()
+            scales, row_scales = _stored_scales(-extreme / 2 ** (grid.bits - 1), grid)
             return cls(
                 scales=scales,
-                zero_points=torch.full_like(scales, 2 ** (grid.bits - 1), dtype=torch.float32),
+                row_scales=row_scales,
+                zero_points=torch.full_like(extreme, 2 ** (grid.bits - 1)),
                 highest_code=highest_code,
             )
         low = groups.amin(-1, keepdim=True).clamp(max=0)
         high = groups.amax(-1, keepdim=True).clamp(min=0)
-        scales = ((high - low) / highest_code).half()
-        zero_points = _divide(-low, scales).round().clamp(0, highest_code)
-        return cls(scales=scales, zero_points=zero_points, highest_code=highest_code)
+        scales, row_scales = _stored_scales((high - low) / highest_code, grid)
+        zero_points = _divide(-low, _values_of_scales(scales, row_scales)).round().clamp(0, highest_code)
+        return cls(scales=scales, row_scales=row_scales, zero_points=zero_points, highest_code=highest_code)
+
+    @property
+    def sizes(self) -> Tensor:
+        """(N, G, 1) float32, the values of the scales."""
+        return _values_of_scales(self.scales, self.row_scales)
 
     def codes(self, values: Tensor) -> Tensor:
         """The nearest codes (round half to even), float32, of values in groups."""
-        return (_divide(values, self.scales) + self.zero_points).round().clamp(0, self.highest_code)
+        return (_divide(values, self.sizes) + self.zero_points).round().clamp(0, self.highest_code)
 
     def values(self, codes: Tensor) -> Tensor:
-        return (codes - self.zero_points) * self.scales.float()
+        return (codes - self.zero_points) * self.sizes
 
     def of_rows(self, rows: slice) -> Self:
         """Those of some rows."""
-        return replace(self, scales=self.scales[rows], zero_points=self.zero_points[rows])
+        row_scales = None if self.row_scales is None else self.row_scales[rows]
+        return replace(self, scales=self.scales[rows], row_scales=row_scales, zero_points=self.zero_points[rows])
+
+
+def _stored_scales(sizes: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
+    """Scales (N, G, 1) as they are stored, and their rows' (N, 1, 1) where they have 8 bits.
+
+    The largest scale of a row has code 127, none but a 0 has code 0, and a negative scale a negative code.
+    """
+    if grid.scale_bits == 16 or sizes.shape[1] == 1:
+        return sizes.half(), None
+    row_scales = (sizes.abs().amax(1, keepdim=True) * (SCALE_CODES / (SCALE_CODES - 1))).half()
+    parts = _divide(sizes.abs() * SCALE_CODES, row_scales.float()).round().clamp(1, SCALE_CODES - 1)
+    return (parts * sizes.sign()).to(torch.int8), row_scales
+
+
+def _values_of_scales(scales: Tensor, row_scales: Tensor | None) -> Tensor:
+    """float32; exact, since the code has 7 bits and the row's scale 11."""
+    return scales.float() if row_scales is None else scales.float() * (row_scales.float() / SCALE_CODES)
 
 
 def in_groups(weight: Tensor, grid: Grid) -> Tensor:
@@ -146,6 +181,7 @@ def as_quantised_matrix(codes: Tensor, steps: Steps, grid: Grid, *, columns: int
     return QuantisedMatrix(
         codes=codes.to(torch.uint8),
         scales=steps.scales.squeeze(-1),
+        row_scales=None if steps.row_scales is None else steps.row_scales.squeeze(-1),
         zero_points=None if grid.symmetric else steps.zero_points.squeeze(-1).to(torch.uint8),
         bits=grid.bits,
         columns=columns,
@@ -161,8 +197,7 @@ def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
 
 def _divide(values: Tensor, scales: Tensor) -> Tensor:
     """values / scales, and 0 where a scale is 0 (a group of zeros, or one too small for float16)."""
-    divisor = scales.float()
-    return torch.where(divisor == 0, 0.0, values / torch.where(divisor == 0, 1.0, divisor))
+    return torch.where(scales == 0, 0.0, values / torch.where(scales == 0, 1.0, scales))
 
 
 Quantiser = Callable[[Tensor, Grid], QuantisedMatrix]

@@ -85,7 +85,7 @@ def _round(groups: Tensor, steps: Steps, feedback: Feedback) -> Tensor:
     """The codes (columns, R) uint8 of rows (R, G, g): transposed, so that a column lies together in memory."""
     wanted = groups.flatten(1)[:, feedback.order].T.contiguous()
     errors, codes = wanted.clone(), torch.empty_like(wanted, dtype=torch.uint8)
-    scales, zero_points = (part.squeeze(-1).float().T.contiguous() for part in (steps.scales, steps.zero_points))
+    scales, zero_points = (part.squeeze(-1).T.contiguous() for part in (steps.sizes, steps.zero_points))
     for start in range(0, len(wanted), BLOCK):
         block = slice(start, start + BLOCK)
         shares = feedback.shares[block]

@@ -92,6 +92,7 @@ def _setting(dimensions: Dimensions, recipe: Recipe, audio_s: float, tokens: int
         frames=encoder_frames(recipe.window_s, audio_s),
         steps=prompt + tokens,
         group_size=recipe.group_size,
+        scale_bits=recipe.scale_bits,
         symmetric=recipe.symmetric,
         activation_bits=recipe.activation_bits,
         activation_ranges=recipe.activation_ranges,

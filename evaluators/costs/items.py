@@ -65,7 +65,7 @@ class InventoryItem:
 class UtteranceShape:
     """What all sub-layers of an utterance share.
 
-    `frames`: mel frames in the encoder's window. `steps`: decoder steps. `group_size`, `symmetric`,
+    `frames`: mel frames in the encoder's window. `steps`: decoder steps. `group_size`, `symmetric`, `scale_bits`,
     `activation_bits` and `activation_ranges` are the recipe's. `float_bits`: storage of biases, normalisations and
     positions.
     """
@@ -78,6 +78,7 @@ class UtteranceShape:
     activation_bits: int
     activation_ranges: ActivationRanges
     float_bits: int
+    scale_bits: int = 16
 
     @property
     def positions(self) -> int:
@@ -176,8 +177,9 @@ class ItemBuilder:
         return tensor_bytes(1, values, self.setting.float_bits)
 
     def matrix(self, outputs: int, inputs: int) -> TensorBytes:
-        symmetric = self.setting.symmetric
-        return tensor_bytes(outputs, inputs, self.bits, group_size=self.group_size, symmetric=symmetric)
+        setting = self.setting
+        grid = {"group_size": self.group_size, "scale_bits": setting.scale_bits}
+        return tensor_bytes(outputs, inputs, self.bits, symmetric=setting.symmetric, **grid)
 
     def linear(
         self, name: str, inputs: int, outputs: int, *, alive: int = 0, biases: int | None = None

@@ -22,15 +22,15 @@ def starting_genes(space: Space) -> tuple[Genes, ...]:
     """Genes worth trying before a sampler knows anything, the original first.
 
     For each bit-width, or mean of bits: all weights at it, then, where it has genes of its own, one part of the model
-    (encoder, decoder, embedding) one step lower than the rest; the finest groups and the shortest window. Nothing is
-    removed. Each makes another recipe: two means of bits may come to one.
+    (encoder, decoder, embedding) one step lower than the rest; the finest groups, with scales of 8 bits, and the
+    shortest window. Nothing is removed. Each makes another recipe: two means of bits may come to one.
     """
     default = space.default_genes
-    window = {"window_s": space.choices["window_s"][-1]} if "window_s" in space.choices else {}
+    cheap = {name: space.choices[name][-1] for name in ("scale_bits", "window_s") if name in space.choices}
     starts: list[dict[str, Value]] = [default]
     levels = max((len(space.choices[name]) for name in _weight_genes(space)), default=1)
     for level in range(1, levels):
-        even = default | window | _weights_at(space, level)
+        even = default | cheap | _weights_at(space, level)
         starts.append(even)
         lower = _weights_at(space, level + 1)
         if level + 1 < levels:
@@ -43,7 +43,7 @@ def starting_genes(space: Space) -> tuple[Genes, ...]:
 
 
 def _weight_genes(space: Space) -> list[str]:
-    return [name for name in space.choices if name.endswith("_bits") and name != "activation_bits"]
+    return [name for name in space.choices if name.endswith("_bits") and name not in {"activation_bits", "scale_bits"}]
 
 
 def _weights_at(space: Space, level: int) -> dict[str, Value]:

@@ -39,6 +39,7 @@ MODEL_FIELDS = (
     "smoothing",
     "frequent_tokens",
     "group_size",
+    "scale_bits",
     "symmetric",
     "rounding",
     "window_s",
@@ -111,6 +112,7 @@ class ModelGene(Gene):
         rounds_inputs = recipe.activation_bits < FLOAT_BITS
         has_effect = {
             "group_size": recipe.has_groups,
+            "scale_bits": recipe.has_several_scales,
             "symmetric": recipe.is_quantised,
             "rounding": recipe.has_groups,
             "activation_ranges": rounds_inputs,

@@ -140,10 +140,12 @@ def _group_and_activation_choices(runtime: RuntimeSupport) -> dict[str, tuple[Va
     """Integer products of 8-bit activations, with static ranges or not, want one scale per channel, group size 0."""
     groups = tuple(sorted(runtime.group_sizes))
     bits = tuple(sorted({FLOAT_BITS, *runtime.activation_bits}, reverse=True))
+    scales = {"scale_bits": (16, 8)} if groups else {}
     if bits == (FLOAT_BITS,):
-        return {"group_size": groups, "activation_bits": bits}
+        return {"group_size": groups, **scales, "activation_bits": bits}
     return {
         "group_size": (*groups, 0) if 8 in bits else groups,
+        **scales,
         "activation_bits": bits,
         "activation_ranges": ("dynamic", "static"),
         "range_estimator": get_args(RangeEstimator),

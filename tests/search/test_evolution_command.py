@@ -22,7 +22,8 @@ def test_recipes_are_judged_by_divergence_and_the_pick_says_how_sure_it_is(
     assert (float(original["divergence"]), float(original["p_within_budget"])) == (0.0, 1.0)
     judged = [row for row in others if row["state"] == "stopped" and not row["wer"]]
     assert judged
-    assert all(float(row["divergence"]) > 0 and int(row["divergence_tokens"]) > 0 for row in judged)
+    assert all(int(row["divergence_tokens"]) > 0 for row in judged)
+    assert all(float(row["divergence"]) > 0 for row in judged if row["mean_weight_bits"] != "16")  # 16 in the file
     assert all(row["note"].startswith(("dominated", "not scored")) for row in judged)
     [pick] = [row for row in rows(out / "pareto.csv") if row["recommended"] == "True"]
     assert float(pick["p_within_budget"]) >= 0.5

@@ -3,7 +3,7 @@
 | weights | stored | kernel |
 |---|---|---|
 | 32, 16 bits | float32, float16 | MatMul in float32; float16 is widened once, when the artifact is loaded |
-| 8, 4, 2 bits | packed codes, float16 scales, zero points unless symmetric | MatMulNBits |
+| 8, 4, 2 bits | packed codes, scales, zero points unless symmetric | MatMulNBits |
 | 8 bits, for one row at a time | the high and low halves of the codes apart | two MatMulNBits of 4 bits |
 | 8 bits per channel, 8-bit activations | int8 codes | MatMulInteger, see `rounded.py` |
 """
@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from compression.export.onnx_runtime.graph import CONTRIB, Graph
 from compression.export.onnx_runtime.weights import Array, Codes, Matrix, packed
+from compression.techniques.grids import SCALE_CODES
 
 Rows = Literal["many", "one"]
 """How many rows x has: the frames of a window, or the one token of a step."""
@@ -69,8 +70,8 @@ def look_up(graph: Graph, ids: str, matrix: Matrix) -> str:
             zeros = graph.op("Slice", rows, graph.integers(0), graph.integers(codes.blocks), graph.integers(1))
         sums.append(graph.op("Mul", graph.op("Sub", values, zeros), graph.scalar(part.factor)))
     whole = sums[0] if len(sums) == 1 else graph.op("Add", *sums)
-    scales = graph.cast(graph.op("Gather", _half_scales(graph, matrix.name, codes), ids), TensorProto.FLOAT)
-    blocks = graph.op("Mul", whole, graph.op("Unsqueeze", scales, graph.integers(-1)))
+    scales = graph.op("Unsqueeze", _scales(graph, matrix.name, codes, ids), graph.integers(-1))
+    blocks = graph.op("Mul", whole, scales)
     return _columns(graph, blocks, codes)
 
 
@@ -141,13 +142,23 @@ def _kernel_shape(codes: Codes) -> dict[str, int]:
     return {"K": codes.columns, "N": len(codes.codes), "block_size": codes.block}
 
 
-def _half_scales(graph: Graph, name: str, codes: Codes) -> str:
-    return graph.constant(f"{name}.scales", codes.scales)
+def _scales(graph: Graph, name: str, codes: Codes, ids: str = "") -> str:
+    """(N, G) float32, or those of some rows."""
+
+    def part(of: str, values: Array) -> str:
+        stored = graph.constant(f"{name}.{of}", values)
+        return graph.cast(graph.op("Gather", stored, ids) if ids else stored, TensorProto.FLOAT)
+
+    scales = part("scales", codes.scales)
+    if codes.row_scales is None:
+        return scales
+    rows = graph.op("Mul", part("row_scales", codes.row_scales), graph.scalar(1 / SCALE_CODES))
+    return graph.op("Mul", scales, rows)
 
 
 def _block_scales(graph: Graph, name: str, codes: Codes) -> str:
     """(N, B) float32."""
-    scales = graph.cast(_half_scales(graph, name, codes), TensorProto.FLOAT)
+    scales = _scales(graph, name, codes)
     if codes.scales.shape[1] == codes.blocks:
         return scales
     return graph.op("Expand", scales, graph.integers(len(codes.codes), codes.blocks))

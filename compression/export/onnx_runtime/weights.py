@@ -19,8 +19,9 @@ Array = npt.NDArray[Any]
 class Codes:
     """An integer matrix (N, K) in B blocks of a power of two, as MatMulNBits wants it.
 
-    `codes`: (N, B, block) uint8, not packed; columns from K on decode to 0. `scales`: (N, G) float16, `zero_points`:
-    (N, G) uint8 or None when symmetric; each of the G groups is B / G blocks long.
+    `codes`: (N, B, block) uint8, not packed; columns from K on decode to 0. `scales`: (N, G) float16, or int8 where
+    `row_scales`, (N, 1) float16, are not None (`grids.QuantisedMatrix`). `zero_points`: (N, G) uint8 or None when
+    symmetric. Each of the G groups is B / G blocks long.
     """
 
     codes: Array
@@ -28,6 +29,7 @@ class Codes:
     zero_points: Array | None
     bits: int
     columns: int
+    row_scales: Array | None = None
 
     @property
     def block(self) -> int:
@@ -76,6 +78,7 @@ def codes_of(quantised: QuantisedMatrix, precision: Precision) -> Codes:
     return Codes(
         codes=codes.unflatten(1, (-1, block)).numpy(),
         scales=quantised.scales.numpy(),
+        row_scales=None if quantised.row_scales is None else quantised.row_scales.numpy(),
         zero_points=None if quantised.zero_points is None else quantised.zero_points.numpy(),
         bits=quantised.bits,
         columns=quantised.columns,
@@ -90,7 +93,7 @@ def stacked(name: str, modules: Sequence[nn.Module], storage: Storage) -> Matrix
     biases = [_bias(module) for module in modules]
     bias = np.concatenate(biases).astype(storage.vector_type) if any(b.any() for b in biases) else None
     quantised = [storage.codes[module] for module in modules if module in storage.codes]
-    kinds = {(q.bits, q.codes.shape[1:], q.zero_points is None) for q in quantised}
+    kinds = {(q.bits, q.codes.shape[1:], *q.parts) for q in quantised}
     if quantised and (len(quantised) < len(modules) or len(kinds) > 1):
         raise ValueError(f"{name}: layers that are stored differently cannot be one matrix")
     if not quantised:
@@ -98,14 +101,10 @@ def stacked(name: str, modules: Sequence[nn.Module], storage: Storage) -> Matrix
         values = np.concatenate(weights).astype(np.float16 if storage.precision.weight_bits == 16 else np.float32)
         return Matrix(name=name, values=values, codes=None, bias=bias)
     parts = [codes_of(q, storage.precision) for q in quantised]
-    zero_points = [part.zero_points for part in parts if part.zero_points is not None]
-    codes = replace(
-        parts[0],
-        codes=np.concatenate([part.codes for part in parts]),
-        scales=np.concatenate([part.scales for part in parts]),
-        zero_points=np.concatenate(zero_points) if zero_points else None,
-    )
-    return Matrix(name=name, values=None, codes=codes, bias=bias)
+    rows: dict[str, Any] = {
+        part: np.concatenate([getattr(codes, part) for codes in parts]) for part in quantised[0].parts
+    }
+    return Matrix(name=name, values=None, codes=replace(parts[0], **rows), bias=bias)
 
 
 def _bias(module: nn.Module) -> Array:

@@ -206,6 +206,7 @@ REFUSED = {
     "embedding_bits = 8 beside encoder.0.attention_bits = 16": changed(ORIGINAL, embedding_bits=8),
     "convolution_bits = 8": changed(BLOCKS[8], convolution_bits=8),
     "group_size = 0: whisper.cpp has one scale per 32 weights": changed(ORIGINAL, bits=8),
+    "scale_bits = 8: these blocks of whisper.cpp have float16 scales": changed(BLOCKS[4], scale_bits=8),
     "symmetric = false": changed(BLOCKS[4], symmetric=False),
     "activation_bits = 16": changed(BLOCKS[8], activation_bits=16),
     "activation_bits = 8: whisper.cpp rounds to 8 where": changed(ORIGINAL, activation_bits=8),

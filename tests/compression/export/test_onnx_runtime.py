@@ -46,6 +46,13 @@ FLOAT_ACTIVATIONS = {
     "4 bits, zero points": changed(ORIGINAL, bits=4, group_size=32, symmetric=False, convolution_bits=8),
     "8 bits, zero points": changed(ORIGINAL, bits=8, group_size=16, symmetric=False, convolution_bits=8),
     "8 bits per channel, zero points": changed(ORIGINAL, bits=8, symmetric=False, convolution_bits=4),
+    "scales of 8 bits": changed(ORIGINAL, bits=4, group_size=16, scale_bits=8),
+    "scales of 8 bits, 8-bit weights, zero points": changed(
+        ORIGINAL, bits=8, group_size=32, symmetric=False, scale_bits=8, encoder={"ffn_rank": 48}
+    ),
+    "scales of 8 bits, frequent tokens": changed(
+        ORIGINAL, bits=4, group_size=16, symmetric=False, frequent_tokens=300, scale_bits=8
+    ),
     "groups longer than the rows": changed(ORIGINAL, bits=4, group_size=128, symmetric=False),
     "mixed": changed(ORIGINAL, encoder={"attention_bits": 4}, decoder={"ffn_bits": 8}, embedding_bits=4, group_size=32),
     "float32 beside 8 bits": changed(Recipe.original(COMPACT, stored_bits=32), decoder={"ffn_bits": 8}),
@@ -74,6 +81,7 @@ ROUNDED_ACTIVATIONS = {
     "int8, dynamic, float weights": changed(ORIGINAL, activation_bits=8),
     "int8 in blocks, 8 bits": changed(ORIGINAL, bits=8, activation_bits=8, group_size=32),
     "int8 in blocks, 4 bits": changed(ORIGINAL, bits=4, activation_bits=8, group_size=16, symmetric=False),
+    "int8 in blocks, scales of 8 bits": changed(ORIGINAL, bits=4, activation_bits=8, group_size=16, scale_bits=8),
     "16 bits, dynamic": changed(ORIGINAL, bits=8, activation_bits=16),
     "16 bits, static": changed(ORIGINAL, bits=8, activation_bits=16, activation_ranges="static"),
     "int8, dynamic, low rank": changed(ORIGINAL, bits=8, activation_bits=8, encoder={"ffn_rank": 48}),

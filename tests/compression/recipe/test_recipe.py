@@ -98,6 +98,7 @@ def test_canonical_is_idempotent_and_keeps_what_has_an_effect(recipe: Recipe) ->
     changed = {name for name in FIELDS if getattr(canonical, name) != getattr(recipe, name)}
     allowed = {
         "group_size": all(bits > 8 for bits in recipe.weight_bits[:-1]),
+        "scale_bits": all(bits > 8 for bits in recipe.weight_bits[:-1]) or recipe.group_size == 0,
         "symmetric": all(bits > 8 for bits in recipe.weight_bits),
         "rounding": all(bits > 8 for bits in recipe.weight_bits[:-1]),
         "activation_ranges": recipe.activation_bits == 32,

@@ -1,3 +1,4 @@
+from dataclasses import asdict, replace
 from itertools import product
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.techniques.grids import Grid, quantise, round_to_grid
+from compression.techniques.grids import Grid, QuantisedMatrix, quantise, round_to_grid
 from evaluators.costs.tensor_bytes import tensor_bytes
 
 
@@ -14,6 +15,12 @@ def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 
 GRIDS = [Grid(bits=b, group_size=g, symmetric=s) for b, g, s in product(range(2, 9), (0, 16, 32), (True, False))]
+GRIDS += [replace(grid, scale_bits=8) for grid in GRIDS if grid.bits in {4, 8}]
+
+
+def sizes(quantised: QuantisedMatrix) -> torch.Tensor:
+    """(N, G), what the scales stand for."""
+    return quantised.scales.float() * (1 if quantised.row_scales is None else quantised.row_scales.float() / 128)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
@@ -21,7 +28,7 @@ def test_values_lie_on_the_grid_of_their_group(grid: Grid) -> None:
     quantised = quantise(matrix(5, 48), grid)
     width = grid.group_size or 48
     for row, group in product(range(5), range(-(-48 // width))):
-        scale = quantised.scales[row, group].item()
+        scale = sizes(quantised)[row, group].item()
         zero = 2 ** (grid.bits - 1) if grid.symmetric else quantised.zero_points[row, group].item()
         allowed = torch.tensor([(code - zero) * scale for code in range(2**grid.bits)])
         values = quantised.dequantised()[row, group * width : (group + 1) * width]
@@ -34,7 +41,7 @@ def test_rounding_is_to_the_nearest_point(grid: Grid) -> None:
     weight = matrix(4, 32, seed=1)
     quantised = quantise(weight, grid)
     width = grid.group_size or 32
-    scales = quantised.scales.float().repeat_interleave(width, 1)[:, :32]
+    scales = sizes(quantised).repeat_interleave(width, 1)[:, :32]
     zeros: torch.Tensor | float = 2.0 ** (grid.bits - 1)
     if quantised.zero_points is not None:
         zeros = quantised.zero_points.float().repeat_interleave(width, 1)[:, :32]
@@ -50,6 +57,29 @@ def test_zeros_stay_zeros(bits: int, seed: int, symmetric: bool) -> None:
     values, _ = round_to_grid(weight, Grid(bits=bits, group_size=16, symmetric=symmetric))
     assert (values[weight == 0] == 0).all()
     assert values.isfinite().all()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_scales_of_8_bits_are_parts_of_their_rows(symmetric: bool) -> None:
+    weight = matrix(5, 64) * torch.tensor([1.0, 0.01, 3.0, 1e-4]).repeat_interleave(16)
+    weight[4] = 0
+    grid = Grid(bits=4, group_size=16, symmetric=symmetric)
+    wanted, found = sizes(quantise(weight, grid)), quantise(weight, replace(grid, scale_bits=8))
+    assert (found.scales.dtype, found.scales.shape, found.row_scales.shape) == (torch.int8, (5, 4), (5, 1))
+    assert found.scales.abs().amax(1).tolist() == [127, 127, 127, 127, 0]
+    assert (found.scales[:4] != 0).all()  # the smallest group is still there
+    error = (sizes(found) - wanted).abs() / wanted.abs().amax(1, keepdim=True).clamp(min=1e-9)
+    assert error.max() < 1 / 127
+    assert error[:, 2].max() < 2**-10  # the largest scale of a row is exact up to float16
+    assert torch.equal(sizes(found).sign(), wanted.sign())
+
+
+def test_a_single_scale_of_a_row_is_float16() -> None:
+    weight = matrix(3, 16)
+    for group_size in (0, 16, 32):
+        found = quantise(weight, Grid(bits=4, group_size=group_size, scale_bits=8))
+        assert found.row_scales is None
+        assert torch.equal(found.dequantised(), quantise(weight, Grid(bits=4, group_size=group_size)).dequantised())
 
 
 def test_symmetric_scale_spends_no_code() -> None:
@@ -75,7 +105,7 @@ def test_convolutions_are_quantised_per_output_channel() -> None:
 def test_tensors_hold_what_the_inventory_prices(grid: Grid) -> None:
     quantised = quantise(matrix(6, 40), grid)
     codes_per_row = quantised.codes[0].numel()
-    expected = tensor_bytes(6, 40, grid.bits, group_size=grid.group_size, symmetric=grid.symmetric)
+    expected = tensor_bytes(6, 40, **asdict(grid))
     assert expected.float_values == quantised.scales.numel()
     zero_points = 0 if quantised.zero_points is None else -(-quantised.zero_points.shape[1] * grid.bits // 8)
     assert expected.packed_bytes == 6 * (-(-codes_per_row * grid.bits // 8) + zero_points)

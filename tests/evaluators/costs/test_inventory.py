@@ -46,7 +46,8 @@ def stored_bytes(weight: torch.Tensor, grid: Grid) -> int:
         return weight.numel() * grid.bits // 8
     matrix = quantise(weight.flatten(1), grid)
     rows, *codes_of_a_row = matrix.codes.shape
-    size = rows * ceil(prod(codes_of_a_row) * grid.bits / 8) + 2 * matrix.scales.numel()
+    size = rows * ceil(prod(codes_of_a_row) * grid.bits / 8)
+    size += sum(part.nbytes for part in (matrix.scales, matrix.row_scales) if part is not None)
     if matrix.zero_points is not None:
         size += rows * ceil(matrix.zero_points.shape[1] * grid.bits / 8)
     return size
@@ -55,6 +56,7 @@ def stored_bytes(weight: torch.Tensor, grid: Grid) -> int:
 def network_bytes(network: nn.Module, recipe: Recipe) -> int:
     """Bytes of a network whose blocks are the recipe's, tensor by tensor."""
     float_bytes = 4 if min(recipe.weight_bits) == 32 else 2
+    grid = Grid(bits=32, symmetric=recipe.symmetric, scale_bits=recipe.scale_bits)
     layers = {
         "encoder": [layer for layer in recipe.encoder if layer],
         "decoder": [layer for layer in recipe.decoder if layer],
@@ -73,7 +75,7 @@ def network_bytes(network: nn.Module, recipe: Recipe) -> int:
         else:
             size += parameter.numel() * float_bytes
             continue
-        size += stored_bytes(parameter.detach(), Grid(bits=bits, group_size=group_size, symmetric=recipe.symmetric))
+        size += stored_bytes(parameter.detach(), replace(grid, bits=bits, group_size=group_size))
     return size
 
 
@@ -83,10 +85,11 @@ def network_bytes(network: nn.Module, recipe: Recipe) -> int:
     bits=st.integers(2, 8),
     group_size=st.sampled_from((0, 1, 7, 16, 32, 128)),
     symmetric=st.booleans(),
+    scale_bits=st.sampled_from((8, 16)),
 )
-def test_tensor_bytes_are_those_of_the_quantiser(outputs, inputs, bits, group_size, symmetric) -> None:
-    grid = Grid(bits=bits, group_size=group_size, symmetric=symmetric)
-    predicted = tensor_bytes(outputs, inputs, bits, group_size=group_size, symmetric=symmetric)
+def test_tensor_bytes_are_those_of_the_quantiser(outputs, inputs, **grid_fields) -> None:
+    grid = Grid(**grid_fields)
+    predicted = tensor_bytes(outputs, inputs, **grid_fields)
     assert predicted.stored == stored_bytes(torch.ones(outputs, inputs), grid)
 
 
@@ -99,6 +102,9 @@ def test_tensor_bytes_of_known_tensors() -> None:
     asymmetric = tensor_bytes(384, 384, 4, group_size=32, symmetric=False)
     assert asymmetric.stored == 384 * (12 * 18 + 6)
     assert asymmetric.loaded == 384 * (12 * 20 + 6)
+    eight = tensor_bytes(384, 384, 4, group_size=32, symmetric=False, scale_bits=8)
+    assert eight.stored == 384 * (12 * 17 + 6 + 2)
+    assert eight.loaded == asymmetric.loaded
     assert tensor_bytes(1, 33, 4, group_size=32).stored == 2 * 18
     assert tensor_bytes(1, 33, 3).stored == 13 + 2
 
