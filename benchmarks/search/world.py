@@ -3,16 +3,17 @@
 Costs are exact. Divergence is fitted to all that the run judged: the engine's own additive model, times the exponential
 of a Gaussian process over the genes (squared exponential, length LENGTH steps) on what that leaves, times the
 exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value
-of a gene that no recipe of the run has costs as much as the dearest that one has. Errors are drawn: k x divergence is
+of a gene that no recipe of the run has costs as much as the dearest that one has; genes that it never changed are left
+out. Errors are drawn: k x divergence is
 the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it (`search.certainty`); in every utterance
 some errors go and others come, as many as in the run; the original is lucky or unlucky by LUCK_SD, once a seed. All
 draws follow from recipe and seed.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from math import exp
@@ -35,7 +36,7 @@ from search.records.folder import RunFolder
 from search.records.run_records import load_facts
 from search.records.study_store import StudyStore
 from search.space.space import PRESETS, Genes, Space, with_original
-from search.trial import TrialCosts, UtteranceErrors
+from search.trial import Trial, TrialCosts, UtteranceErrors
 
 MOST = 0.3
 """Nats a token: what diverges more is beyond the engine's own range, and is not fitted to."""
@@ -75,7 +76,7 @@ class World:
         self.original, self._limits = trials[0].recipe, config.cost_limits(self._profile.ram_available_mb)
         self._original_costs, runtime = trials[0].costs, self._profile.runtime
         preset = PRESETS[config.space](facts.dimensions, runtime, self.original.embedding_bits)
-        self.space = Space(
+        space = Space(
             original=self.original,
             dimensions=facts.dimensions,
             choices=with_original(preset, self.original, facts.dimensions),
@@ -84,6 +85,7 @@ class World:
             channel_block=runtime.channel_multiple,
             vocabulary_language=next(t.recipe.vocabulary_language for t in trials if t.recipe.vocabulary),
         )
+        self.space = _of_varied_genes(space, trials)
         whole = trials[0].divergence
         if whole is None or trials[0].accuracy is None:
             raise ValueError(f"{run}: the original has no divergence or no WER")
@@ -275,6 +277,13 @@ class World:
     def _rng(self, what: str, recipe_id: str) -> np.random.Generator:
         digest = sha256(f"{what}/{'' if what == 'own' else self._seed}/{recipe_id}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _of_varied_genes(space: Space, trials: Sequence[Trial]) -> Space:
+    """The space without the genes that the run never changed, which may be younger than the run."""
+    genes = [found for trial in trials if (found := space.encode(trial.recipe))]
+    varied = {name: values for name, values in space.choices.items() if len({g[name] for g in genes}) > 1}
+    return replace(space, choices=varied)
 
 
 def spread_of(errors: Floats) -> float:

@@ -58,6 +58,7 @@ def test_starts_remove_nothing_and_use_every_bit_width():
         assert all(all(recipe.encoder) and all(recipe.decoder) for recipe in starts)
         assert {bits for recipe in starts for bits in recipe.weight_bits} == {16, 8, 4}
         assert {recipe.window_s for recipe in starts[1:]} == {15.0}
+        assert {recipe.scale_bits for recipe in starts if recipe.group_size} == {8}
 
 
 def test_means_that_come_to_one_recipe_are_one_start():

@@ -317,6 +317,17 @@ def test_frequent_tokens_are_a_gene_where_they_have_an_effect():
     assert space.encode(space.decode({**fewest, "embedding_bits": 8})) == {"embedding_bits": 8, "frequent_tokens": 1024}
 
 
+def test_scale_bits_are_a_gene_where_rows_have_several_scales():
+    space = make_space(TINY, {"embedding_bits": (16, 4), "group_size": (32, 0), "scale_bits": (16, 8)})
+    grouped = {"embedding_bits": 4, "group_size": 32, "scale_bits": 8}
+    assert space.decode(grouped).scale_bits == 8
+    assert space.encode(space.decode(grouped)) == grouped
+    for changes in ({"group_size": 0}, {"embedding_bits": 16}):
+        recipe = space.decode(grouped | changes)
+        assert recipe.scale_bits == 16
+        assert space.encode(recipe)["scale_bits"] == 16
+
+
 def test_every_space_holds_the_original_and_begins_with_it():
     given = {"encoder.ffn_bits": (8, 4), "encoder.0.kept": (False, True), "window_s": (20.0, 30.0), "group_size": (32,)}
     choices = with_original(given, ORIGINAL, DIMENSIONS)
