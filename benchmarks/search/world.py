@@ -3,15 +3,14 @@
 Costs are exact. Divergence is fitted to all that the run judged: the engine's own additive model, times the exponential
 of a Gaussian process over the genes (squared exponential, length LENGTH steps) on what that leaves, times the
 exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value
-of a gene that no recipe of the run has costs as much as the dearest that one has; genes that it never changed are left
-out. Errors are drawn: k x divergence is
-the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it (`search.certainty`); in every utterance
-some errors go and others come, as many as in the run; the original is lucky or unlucky by LUCK_SD, once a seed. All
-draws follow from recipe and seed.
+of a gene that no recipe of the run has costs as much as the dearest that one has; genes younger than the run are left
+out. Errors are drawn: k x divergence is the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it
+(`search.certainty`); in every utterance some errors go and others come, as many as in the run; the original is lucky or
+unlucky by LUCK_SD, once a seed. All draws follow from recipe and seed.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from optuna import load_study
 from scipy.stats import spearmanr
 
 from compression.recipe.recipe import Recipe
@@ -34,9 +34,9 @@ from search.limits.budget import WerBudget, WerLimit
 from search.pricing import rejection, trial_costs
 from search.records.folder import RunFolder
 from search.records.run_records import load_facts
-from search.records.study_store import StudyStore
+from search.records.study_store import STUDY_NAME, StudyStore
 from search.space.space import PRESETS, Genes, Space, with_original
-from search.trial import Trial, TrialCosts, UtteranceErrors
+from search.trial import TrialCosts, UtteranceErrors
 
 MOST = 0.3
 """Nats a token: what diverges more is beyond the engine's own range, and is not fitted to."""
@@ -85,7 +85,7 @@ class World:
             channel_block=runtime.channel_multiple,
             vocabulary_language=next(t.recipe.vocabulary_language for t in trials if t.recipe.vocabulary),
         )
-        self.space = _of_varied_genes(space, trials)
+        self.space = _of_genes(space, run)
         whole = trials[0].divergence
         if whole is None or trials[0].accuracy is None:
             raise ValueError(f"{run}: the original has no divergence or no WER")
@@ -279,11 +279,11 @@ class World:
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def _of_varied_genes(space: Space, trials: Sequence[Trial]) -> Space:
-    """The space without the genes that the run never changed, which may be younger than the run."""
-    genes = [found for trial in trials if (found := space.encode(trial.recipe))]
-    varied = {name: values for name, values in space.choices.items() if len({g[name] for g in genes}) > 1}
-    return replace(space, choices=varied)
+def _of_genes(space: Space, run: Path) -> Space:
+    """The space with the genes that the run had: others are younger."""
+    study = load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}")
+    names = {name for trial in study.trials for name in trial.params}
+    return replace(space, choices={name: values for name, values in space.choices.items() if name in names})
 
 
 def spread_of(errors: Floats) -> float:
