@@ -7,28 +7,24 @@ LOOP_TOKENS = 48
 four times or more, word for word, for 10 s of speech. Collapsed models do this until their limit."""
 LOOP_PERIOD = 12
 REPEATED_TOKENS = 36
-"""What did not come to its end by itself, and repeats such a unit in its last 36 tokens, three times or more, was in a
-loop too: a clip of 2 s has a limit of 40 tokens."""
+"""What did not come to its end by itself, and repeats such a unit over 36 tokens, three times or more, was in a loop
+too, even if it left it: a clip of 2 s has a limit of 40 tokens."""
 
 
 def is_loop(tokens: Sequence[int]) -> bool:
     """Whether the last LOOP_TOKENS tokens only repeat a unit of at most LOOP_PERIOD tokens."""
-    return _period(tokens, LOOP_TOKENS) is not None
+    tail = tokens[-LOOP_TOKENS:]
+    periods = range(1, LOOP_PERIOD + 1)
+    return len(tail) == LOOP_TOKENS and any(tail[period:] == tail[:-period] for period in periods)
 
 
-def without_repeats(tokens: Sequence[int]) -> Sequence[int]:
-    """Of tokens that end in a loop, or at a limit in REPEATED_TOKENS of one, the unit once; others as they are."""
-    period, begin = _period(tokens, REPEATED_TOKENS), len(tokens) - REPEATED_TOKENS
-    if period is None:
-        return tokens
-    while begin and tokens[begin - 1] == tokens[begin - 1 + period]:
-        begin -= 1
-    return tokens[: begin + period]
-
-
-def _period(tokens: Sequence[int], length: int) -> int | None:
-    """Of the shortest unit that so many of the last tokens repeat; None where they repeat none."""
-    tail = tokens[-length:]
-    if len(tail) < length:
-        return None
-    return next((period for period in range(1, LOOP_PERIOD + 1) if tail[period:] == tail[:-period]), None)
+def without_repeats(tokens: Sequence[int]) -> list[int]:
+    """Of tokens that did not end by themselves: where REPEATED_TOKENS or more repeat a unit, the unit once."""
+    for begin in range(len(tokens) - REPEATED_TOKENS + 1):
+        for period in range(1, LOOP_PERIOD + 1):
+            end = begin + period
+            while end < len(tokens) and tokens[end] == tokens[end - period]:
+                end += 1
+            if end - begin >= REPEATED_TOKENS:
+                return [*tokens[: begin + period], *without_repeats(tokens[end:])]
+    return list(tokens)

@@ -24,5 +24,12 @@ def test_of_a_loop_its_beginning_and_its_unit_are_left(begin: list[int], unit: l
     assert without_repeats(short) == short
 
 
+def test_what_comes_behind_a_loop_is_kept() -> None:
+    """As in a clip of 2.5 s: `Press 2 to enter a different number.` five times, then `Press 2 to enter the number.`"""
+    unit = [11, 12, 13, 14, 15, 16, 17, 18]
+    assert without_repeats([*unit * 5, *unit[:4], 20, 17, 18]) == [*unit, 20, 17, 18]
+    assert without_repeats([1, *[2] * 36, 3, *unit * 5, 4]) == [1, 2, 3, *unit, 4]
+
+
 def test_a_unit_that_begins_as_what_is_before_it_ends_is_said_once() -> None:
     assert without_repeats([7, 1, 2, *[0, 1, 2] * 20]) == [7, 1, 2, 0]
