@@ -8,6 +8,7 @@ from math import log
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 640, 380, 60, 20, 150, 50
 _TICKS = {60.0: "1 min", 600.0: "10 min", 3600.0: "1 h", 14400.0: "4 h", 43200.0: "12 h"}
 _FAINT = "#c8c8c8"
+_LOWEST = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +22,14 @@ class Curve:
 
 
 def curves_svg(curves: Sequence[Curve], *, least_s: float, optimum: float) -> str:
-    """Objective of the pick from 0.3 to 1; dashed: the optimum."""
+    """Objective of the pick from _LOWEST to 1; dashed: the optimum, below which picks are over the budget."""
     most_s = max(curve.seconds[-1] for curve in curves)
 
     def x(seconds: float) -> float:
         return log(max(seconds, least_s) / least_s) / log(most_s / least_s) * _WIDTH
 
     def y(value: float) -> float:
-        return (1.0 - value) / 0.7 * _HEIGHT
+        return (1.0 - value) / (1.0 - _LOWEST) * _HEIGHT
 
     width, height = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM
     parts = [
@@ -37,7 +38,7 @@ def curves_svg(curves: Sequence[Curve], *, least_s: float, optimum: float) -> st
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         f'<g transform="translate({_LEFT} {_TOP})">',
     ]
-    for value in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+    for value in (_LOWEST, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         parts += [
             f'<path d="M0 {y(value):.1f}H{_WIDTH}" stroke="{_FAINT}" stroke-width="0.5"/>',
             f'<text x="-6" y="{y(value) + 4:.1f}" text-anchor="end">{value}</text>',
