@@ -188,10 +188,10 @@ def test_files_say_where_they_come_from_and_the_run_is_left_alone(run, capsys):
 
 
 def test_the_front_keeps_its_confirmations(run, trials, capsys):
-    assert command("reprice", run.path, "--device", "rpi5", "--json") == 0
+    assert command("reprice", run.path, "--device", "imx8qm", "--json") == 0
     capsys.readouterr()
     own = pd.read_csv(run.path / "pareto.csv").set_index("recipe_id")
-    there = pd.read_csv(run.path / "devices" / "rpi5" / "pareto.csv").set_index("recipe_id")
+    there = pd.read_csv(run.path / "devices" / "imx8qm" / "pareto.csv").set_index("recipe_id")
     both = own.index.intersection(there.index)
     assert len(both)
     for name in ("wer", "wer_confirm", "words"):
