@@ -191,7 +191,7 @@ class _Stream:
         if self.ending is None:
             raise RuntimeError("this clip is still being decoded")
         kept = self.tokens if self.ending == "complete" else without_repeats(self.tokens)
-        text = self.tokenizer.decode(list(kept)).strip()
+        text = self.tokenizer.decode(kept).strip()
         return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, listening=self.listening)
 
 

@@ -77,10 +77,10 @@ class DivergenceMeter:
     ) -> Divergence:
         """The divergence of a network on the clips, or on as many as `enough` asks for, one at least.
 
-        `window_s`, `encoder_key`: as for `Evaluator.evaluate`. `known`: of its first clips, which are not measured
-        again. With p of the original and q of the network, both over
-        the tokens that the network has, a token counts KL(p/m || q) - log m, where m is the mass that p has there: a
-        shorter vocabulary costs what it leaves out. Raises EvaluationError when the logits are not finite.
+        `window_s`, `encoder_key`: as for `Evaluator.evaluate`. `known`: of the first clips, which are not measured
+        again. With p of the original and q of the network, both over the tokens that the network has, a token counts
+        KL(p/m || q) - log m, where m is the mass that p has there: a shorter vocabulary costs what it leaves out.
+        Raises EvaluationError when the logits are not finite.
         """
         pairs = list(zip(known.nats, known.tokens, strict=True)) if known else []
         for index in range(len(pairs), len(self._references)):

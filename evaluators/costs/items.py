@@ -75,10 +75,10 @@ class UtteranceShape:
     steps: int
     group_size: int
     symmetric: bool
+    scale_bits: int
     activation_bits: int
     activation_ranges: ActivationRanges
     float_bits: int
-    scale_bits: int = 16
 
     @property
     def positions(self) -> int:
@@ -177,9 +177,14 @@ class ItemBuilder:
         return tensor_bytes(1, values, self.setting.float_bits)
 
     def matrix(self, outputs: int, inputs: int) -> TensorBytes:
-        setting = self.setting
-        grid = {"group_size": self.group_size, "scale_bits": setting.scale_bits}
-        return tensor_bytes(outputs, inputs, self.bits, symmetric=setting.symmetric, **grid)
+        return tensor_bytes(
+            outputs,
+            inputs,
+            self.bits,
+            group_size=self.group_size,
+            symmetric=self.setting.symmetric,
+            scale_bits=self.setting.scale_bits,
+        )
 
     def linear(
         self, name: str, inputs: int, outputs: int, *, alive: int = 0, biases: int | None = None

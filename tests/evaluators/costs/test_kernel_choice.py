@@ -160,6 +160,7 @@ def test_low_rank_factors_are_priced_as_the_operators_that_they_are_written_as(p
         steps=5,
         group_size=precision.group_size,
         symmetric=True,
+        scale_bits=16,
         activation_bits=precision.activation_bits,
         activation_ranges=precision.activation_ranges,
         float_bits=16,
