@@ -30,7 +30,7 @@ from compression.techniques.low_rank import factored, factorise
 from compression.techniques.pruning import prune
 from compression.techniques.ranges import input_range
 from compression.techniques.smoothing import smooth
-from compression.techniques.trained_weights import Weights, take_weights
+from compression.techniques.trained_weights import Weights, has_grid, on_trained_grid, take_weights
 from compression.techniques.vocabulary import shorten
 from compression.whisper.load import LoadedModel
 
@@ -136,8 +136,11 @@ def _store_weights(
         module.register_parameter(name, nn.Parameter(values))
     matrices, mixed = {}, None
     for name, module, grid in grids(made.network, recipe):
-        how = _quantiser(model, made, recipe, recovered, name)
-        values, quantised = round_to_grid(module.get_parameter("weight").detach(), grid, how)
+        weight, parameter = module.get_parameter("weight").detach(), f"{name}.weight"
+        if parameter in recovered and (has_grid(recovered, parameter) or _is_nearest(recipe, name)):
+            values, quantised = on_trained_grid(weight, grid, recovered, parameter)
+        else:
+            values, quantised = round_to_grid(weight, grid, _quantiser(model, made, recipe, recovered, name))
         module.register_parameter("weight", nn.Parameter(values))
         if isinstance(quantised, MixedMatrix):
             mixed = quantised
@@ -146,15 +149,14 @@ def _store_weights(
     return matrices, mixed
 
 
-def _quantiser(model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights, name: str) -> Quantiser:
-    """How the matrix of a module is rounded, if not as the original's was before.
+def _is_nearest(recipe: Recipe, name: str) -> bool:
+    """Whether training read the matrix of a module at the nearest points."""
+    return recipe.recovery is not None and name.partition(".")[0] in recipe.recovery.nearest
 
-    What quantisation-aware training read at the nearest points goes there.
-    """
-    if f"{name}.weight" in recovered:
-        is_nearest = recipe.recovery is not None and name.partition(".")[0] in recipe.recovery.nearest
-        return quantise if is_nearest else quantiser(recipe, made.inputs, name)
-    if not made.inputs.is_original(name):
+
+def _quantiser(model: LoadedModel, made: Unrounded, recipe: Recipe, recovered: Weights, name: str) -> Quantiser:
+    """How the matrix of a module is rounded, if not as the original's was before."""
+    if f"{name}.weight" in recovered or not made.inputs.is_original(name):
         return quantiser(recipe, made.inputs, name)
     return original_quantiser(model, recipe, made.inputs, name, made.rows)
 

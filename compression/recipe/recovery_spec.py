@@ -8,8 +8,10 @@ from common.errors import require
 
 Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, ...] = get_args(Stack)
-RecoveryMethod = Literal["reconstruct", "distill", "qat"]
+RecoveryMethod = Literal["reconstruct", "distill", "qat", "scales"]
 RECOVERY_METHODS: tuple[RecoveryMethod, ...] = get_args(RecoveryMethod)
+ROUNDED_IN_TRAINING: tuple[RecoveryMethod, ...] = ("qat", "scales")
+"""Those that read weights as they are stored, at the nearest points."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,8 +19,7 @@ class Recovery:
     """`weights_sha256`: digest of the parameters that came out, which lie in a file beside the recipe.
 
     They are no function of the rest of the recipe (see `compression.techniques.trained_weights`). `nearest`: the stacks
-    whose trained weights go to the nearest points whatever the recipe's `rounding`, because quantisation-aware training
-    read them so.
+    whose trained weights go to the nearest points whatever the recipe's `rounding`, because training read them so.
     """
 
     method: RecoveryMethod

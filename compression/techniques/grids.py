@@ -5,7 +5,7 @@ Symmetric grids have z = 2^(b-1) everywhere and store no zero points. Scales are
 8-bit codes on a scale of the row ("double quantisation": Dettmers et al. 2023, "QLoRA", section 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -135,6 +135,24 @@ class Steps:
         zero_points = _divide(-low, _values_of_scales(scales, row_scales)).round().clamp(0, highest_code)
         return cls(scales=scales, row_scales=row_scales, zero_points=zero_points, highest_code=highest_code)
 
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor], grid: Grid) -> Self:
+        """Those of a `QuantisedMatrix`, from its `parts`; the codes are not needed."""
+        scales, zero_points = parts["scales"], parts.get("zero_points")
+        if zero_points is None:
+            zero_points = torch.full(scales.shape, 2 ** (grid.bits - 1), device=scales.device)
+        return cls(
+            scales=scales.unsqueeze(-1),
+            row_scales=parts["row_scales"].unsqueeze(-1) if "row_scales" in parts else None,
+            zero_points=zero_points.float().unsqueeze(-1),
+            highest_code=2**grid.bits - 1,
+        )
+
+    def scaled(self, factors: Tensor, grid: Grid) -> Self:
+        """With scales times `factors` (N, G, 1), stored as the grid's are."""
+        scales, row_scales = _stored_scales(self.sizes * factors, grid)
+        return replace(self, scales=scales, row_scales=row_scales)
+
     @property
     def sizes(self) -> Tensor:
         """(N, G, 1) float32, the values of the scales."""
@@ -188,10 +206,10 @@ def as_quantised_matrix(codes: Tensor, steps: Steps, grid: Grid, *, columns: int
     )
 
 
-def quantise(weight: Tensor, grid: Grid) -> QuantisedMatrix:
-    """Round a matrix (N, K) to the nearest points of the grids that span its groups."""
+def quantise(weight: Tensor, grid: Grid, steps: Steps | None = None) -> QuantisedMatrix:
+    """Round a matrix (N, K) to the nearest points of `steps`, or of the grids that span its groups."""
     groups = in_groups(weight, grid)
-    steps = Steps.spanning(groups, grid)
+    steps = steps or Steps.spanning(groups, grid)
     return as_quantised_matrix(steps.codes(groups), steps, grid, columns=weight.shape[1])
 
 

@@ -1,6 +1,7 @@
 """Weights that training made: a file beside the recipe that names them by their digest."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +12,79 @@ from whisper.model import Whisper
 from common.errors import CompressionError, InputError
 from common.files import whole_file
 from compression.recipe.recipe import Recipe
+from compression.techniques.grids import (
+    Grid,
+    MixedGrid,
+    MixedMatrix,
+    QuantisedMatrix,
+    Steps,
+    quantise,
+    round_to_grid,
+)
 from compression.whisper.load import TORCH_LOAD_ERRORS, save_tensors
 
 Weights = Mapping[str, Tensor]
-"""Float32 parameters by their names in the pruned network, before rounding; those that were not trained are missing."""
+"""Float32 parameters by their names in the pruned network, before rounding; those that were not trained are missing.
+
+And the scales and zero points of matrices that were trained on their grids: see `grid_of`.
+"""
 WEIGHTS_FILE, RECIPE_FILE = "weights.pt", "recipe.json"
+
+
+_OF_A_GRID = re.compile(r"(?P<parameter>.+\.weight)(\.finer|\.coarser)?\.(scales|row_scales|zero_points)")
+
+
+def grid_of(matrix: QuantisedMatrix | MixedMatrix, parameter: str) -> dict[str, Tensor]:
+    """All of a matrix but its codes, by names that begin with the parameter's."""
+    if isinstance(matrix, MixedMatrix):
+        return grid_of(matrix.finer, f"{parameter}.finer") | grid_of(matrix.coarser, f"{parameter}.coarser")
+    return {f"{parameter}.{part}": values for part, values in matrix.parts.items() if part != "codes"}
+
+
+def parameter_of(name: str) -> str:
+    """The parameter to which an entry of `Weights` belongs."""
+    found = _OF_A_GRID.fullmatch(name)
+    return found["parameter"] if found else name
+
+
+def has_grid(weights: Weights, parameter: str) -> bool:
+    """Whether a parameter was trained on a grid that is kept with it."""
+    return any(f"{parameter}{part}.scales" in weights for part in ("", ".coarser"))
+
+
+def on_trained_grid(
+    values: Tensor, grid: Grid | MixedGrid, weights: Weights, parameter: str
+) -> tuple[Tensor, QuantisedMatrix | MixedMatrix | None]:
+    """As `round_to_grid`, to the nearest points of the grid that a parameter was trained on.
+
+    Where none is kept with it, that is the grid that spans its groups. Raises CompressionError when it does not fit.
+    """
+    if not has_grid(weights, parameter):
+        return round_to_grid(values, grid)
+    matrix: QuantisedMatrix | MixedMatrix
+    if isinstance(grid, MixedGrid):
+        finer, coarser = grid.parts(values)
+        matrix = MixedMatrix(
+            finer=_on_kept_grid(finer, grid.finer, weights, f"{parameter}.finer"),
+            coarser=_on_kept_grid(coarser, grid.coarser, weights, f"{parameter}.coarser"),
+            grid=grid,
+        )
+    else:
+        matrix = _on_kept_grid(values.flatten(1), grid, weights, parameter)
+    return matrix.dequantised().view_as(values), matrix
+
+
+def _on_kept_grid(matrix: Tensor, grid: Grid, weights: Weights, name: str) -> QuantisedMatrix:
+    wanted = grid_of(quantise(matrix, grid), name)
+    kept = {part: values for part, values in weights.items() if part.rpartition(".")[0] == name}
+    if _kinds(kept) != _kinds(wanted):
+        raise CompressionError(f"the scales or zero points that were trained with {name} do not fit")
+    parts = {part.rpartition(".")[2]: values for part, values in kept.items()}
+    return quantise(matrix, grid, Steps.of(parts, grid))
+
+
+def _kinds(tensors: Weights) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (values.shape, values.dtype) for name, values in tensors.items()}
 
 
 def weights_digest(weights: Weights) -> str:
@@ -68,6 +137,8 @@ def take_weights(network: Whisper, recipe: Recipe, weights: Weights | None) -> N
         raise CompressionError(f"recipe {recipe.id} needs the weights that its training made")
     parameters = dict(network.named_parameters())
     for name, values in weights.items():
+        if name != parameter_of(name) and parameter_of(name) in weights:
+            continue
         if name not in parameters or parameters[name].shape != values.shape:
             raise CompressionError(f"recipe {recipe.id}: its trained weights do not fit at {name}")
         module, _, leaf = name.rpartition(".")

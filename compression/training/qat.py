@@ -3,6 +3,9 @@
 The parameters stay floating point. Wherever the network reads one, it gets the value that `compress` would store, from
 the same functions; its gradient goes to the parameter unchanged. So what training saw is the artifact, bit for bit.
 Layers that round their input (`compression.techniques.activations`) let gradients through by themselves.
+
+Integer matrices keep the grids that they have when training begins: weights move on them (`round_while_training`), or
+their scales do (`scale_while_training`).
 """
 
 import torch
@@ -10,20 +13,33 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
+from compression.calibration.inputs import EMBEDDING
 from compression.compress import grids, vectors
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
-from compression.techniques.grids import Grid, MixedGrid, QuantisedMatrix, in_groups, round_to_grid
+from compression.techniques.grids import (
+    Grid,
+    MixedGrid,
+    MixedMatrix,
+    QuantisedMatrix,
+    Steps,
+    as_quantised_matrix,
+    in_groups,
+    quantise,
+    round_to_grid,
+)
 from compression.techniques.straight_through import straight_through
+from compression.techniques.trained_weights import grid_of
+from compression.training.checkpoint import trained_parameters
 
 _INFIX = "parametrizations."
 _SUFFIX = ".original"
 
 
 class _Stored(nn.Module):
-    """A parameter as it is after being stored on a grid."""
+    """A parameter as it is after being stored as floating point, or a vector on integers."""
 
-    def __init__(self, grid: Grid | MixedGrid) -> None:
+    def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
 
@@ -32,55 +48,154 @@ class _Stored(nn.Module):
         return straight_through(values, rounded)
 
 
-@torch.no_grad()
-def begin_as_rounded(network: Whisper, recipe: Recipe, compressed: Compressed) -> None:
-    """Put the weights with a gradient, in place, on the points that they are stored as in what was compressed.
+class _OnGrid(nn.Module):
+    """A matrix (N, K, ...) that is read at the nearest points of the grid of a rounded one."""
 
-    Calibrated rounding chooses other points than the nearest, which are far better; training begins there. In the
-    middle of its cell a weight changes its code only where the gradient keeps its sign.
+    def __init__(self, matrix: QuantisedMatrix, grid: Grid) -> None:
+        super().__init__()
+        self.grid, self._parts = grid, [name for name in matrix.parts if name != "codes"]
+        for name in self._parts:
+            self.register_buffer(name, matrix.parts[name], persistent=False)
+
+    @property
+    def steps(self) -> Steps:
+        return Steps.of({name: self.get_buffer(name) for name in self._parts}, self.grid)
+
+    def stored(self, values: Tensor) -> QuantisedMatrix:
+        return quantise(values.detach().flatten(1), self.grid, self.steps)
+
+    def kept(self, values: Tensor) -> Tensor:
+        """What of the parameter is kept, and rounds to what is stored."""
+        return values.detach().clone()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return straight_through(values, self.stored(values).dequantised().view_as(values))
+
+
+class _Scaled(_OnGrid):
+    """A matrix on the points of its grid whose scales are trained: times 1 + a row's + a group's factor.
+
+    A row's factor moves scales of 8 bits by less than their step, since it moves the row's scale.
     """
-    for name, module, grid in grids(network, recipe):
-        weight = module.get_parameter("weight")
+
+    def __init__(self, matrix: QuantisedMatrix, grid: Grid) -> None:
+        super().__init__(matrix, grid)
+        outputs, groups = matrix.scales.shape
+        self.rows = nn.Parameter(torch.zeros(outputs, 1, 1))
+        self.groups = nn.Parameter(torch.zeros(outputs, groups, 1))
+
+    @property
+    def _factors(self) -> Tensor:
+        return 1 + self.rows + self.groups
+
+    def stored(self, values: Tensor) -> QuantisedMatrix:
+        matrix = values.detach().flatten(1)
+        codes = self.steps.codes(in_groups(matrix, self.grid))
+        steps = self.steps.scaled(self._factors.detach(), self.grid)
+        return as_quantised_matrix(codes, steps, self.grid, columns=matrix.shape[1])
+
+    def kept(self, values: Tensor) -> Tensor:
+        return self.stored(values).dequantised().view_as(values)
+
+    def forward(self, values: Tensor) -> Tensor:
+        matrix = values.flatten(1)
+        scaled = (in_groups(matrix, self.grid) * self._factors).flatten(1)[:, : matrix.shape[1]]
+        return straight_through(scaled.view_as(values), self.kept(values))
+
+
+class _Mixed(nn.Module):
+    """A matrix with rows on two grids."""
+
+    def __init__(self, grid: MixedGrid, finer: _OnGrid, coarser: _OnGrid) -> None:
+        super().__init__()
+        self.grid, self.finer, self.coarser = grid, finer, coarser
+
+    def stored(self, values: Tensor) -> MixedMatrix:
+        finer, coarser = self.grid.parts(values)
+        return MixedMatrix(finer=self.finer.stored(finer), coarser=self.coarser.stored(coarser), grid=self.grid)
+
+    def kept(self, values: Tensor) -> Tensor:
+        finer, coarser = self.grid.parts(values)
+        return self.grid.joined(self.finer.kept(finer), self.coarser.kept(coarser))
+
+    def forward(self, values: Tensor) -> Tensor:
+        finer, coarser = self.grid.parts(values)
+        return self.grid.joined(self.finer(finer), self.coarser(coarser))
+
+
+def round_while_training(network: Whisper, recipe: Recipe, compressed: Compressed) -> None:
+    """Let parameters with a gradient be read as they will be stored, in place. The others must be rounded already.
+
+    `compressed`: the recipe's. Where its codes are not the nearest (calibrated rounding chooses better ones), a matrix
+    begins on their points: in the middle of its cell a weight changes its code only where the gradient keeps its sign.
+    """
+    for name, module, grid in list(grids(network, recipe)):
+        weight, matrix = module.get_parameter("weight"), _matrix(compressed, name)
         if not weight.requires_grad:
             continue
-        if isinstance(grid, MixedGrid):
-            mixed = compressed.mixed_embedding
-            if mixed:
-                finer, coarser = grid.parts(weight)
-                finer = on_its_points(finer, grid.finer, mixed.finer)
-                weight.data = grid.joined(finer, on_its_points(coarser, grid.coarser, mixed.coarser))
-        elif name in compressed.matrices:
-            weight.data = on_its_points(weight.flatten(1), grid, compressed.matrices[name]).view_as(weight)
-
-
-def on_its_points(weight: Tensor, grid: Grid, matrix: QuantisedMatrix) -> Tensor:
-    """The points (N, K) of the codes of a matrix, which was made of the weight.
-
-    A group's extremes, which make its grid, stay where they are, whatever their codes, and nothing lies beyond them.
-    """
-    groups = in_groups(weight, grid)
-    moved = in_groups(matrix.dequantised(), grid).clamp(groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True))
-    largest, ends = (
-        groups.abs().argmax(-1, keepdim=True),
-        (groups.argmin(-1, keepdim=True), groups.argmax(-1, keepdim=True)),
-    )
-    for extreme in (largest,) if grid.symmetric else ends:
-        moved.scatter_(-1, extreme, groups.gather(-1, extreme))
-    return moved.flatten(1)[:, : weight.shape[1]].contiguous()
-
-
-def round_while_training(network: Whisper, recipe: Recipe) -> None:
-    """Let parameters with a gradient be read as they will be stored, in place. The others must be rounded already."""
-    for _, module, grid in list(grids(network, recipe)):
-        _register(module, "weight", grid)
+        if matrix is not None:
+            stage, points = _stage(_OnGrid, matrix, grid), matrix.dequantised().view_as(weight)
+            if not torch.equal(stage(weight.detach()), points):
+                weight.data = points
+            parametrize.register_parametrization(module, "weight", stage, unsafe=True)
+        elif isinstance(grid, Grid):
+            _store(module, "weight", grid)
     if recipe.vector_bits < 32:
         for module, name in list(vectors(network)):
-            _register(module, name, Grid(bits=recipe.vector_bits))
+            if module.get_parameter(name).requires_grad:
+                _store(module, name, Grid(bits=recipe.vector_bits))
 
 
-def _register(module: nn.Module, name: str, grid: Grid | MixedGrid) -> None:
-    is_rounded = isinstance(grid, MixedGrid) or grid.bits < 32
-    if module.get_parameter(name).requires_grad and is_rounded:
+def scale_while_training(network: Whisper, recipe: Recipe, compressed: Compressed) -> None:
+    """Let the scales of integer matrices that have a gradient be trained in place of them, in place. Codes stay.
+
+    This is the second phase of EfficientQAT (Chen et al. 2024, arXiv:2407.11062). Nothing else is trained, and all is
+    as in `compressed`, the recipe's.
+    """
+    modules = [
+        (name, module, grid)
+        for name, module, grid in grids(network, recipe)
+        if module.get_parameter("weight").requires_grad
+    ]
+    network.requires_grad_(False)
+    for name, module, grid in modules:
+        matrix = _matrix(compressed, name)
+        if matrix is not None:
+            module.get_parameter("weight").data = matrix.dequantised().view_as(module.get_parameter("weight"))
+            parametrize.register_parametrization(module, "weight", _stage(_Scaled, matrix, grid), unsafe=True)
+
+
+def trained_weights(network: Whisper) -> dict[str, Tensor]:
+    """What was trained, before rounding, and its grids, as `compression.techniques.trained_weights` keeps them."""
+    weights = {
+        plain_name(name): parameter.detach().cpu().clone()
+        for name, parameter in trained_parameters(network).items()
+        if _INFIX not in name or name.endswith(_SUFFIX)
+    }
+    for name, module in network.named_modules():
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], _OnGrid | _Mixed):
+            stage, values, parameter = module[0], module.get_parameter("original"), plain_name(name + _SUFFIX)
+            weights[parameter] = stage.kept(values).cpu()
+            weights |= {part: found.cpu() for part, found in grid_of(stage.stored(values), parameter).items()}
+    return weights
+
+
+def _matrix(compressed: Compressed, name: str) -> QuantisedMatrix | MixedMatrix | None:
+    """The codes of a module's matrix; None where it is not on integers."""
+    found = compressed.matrices.get(name)
+    return compressed.mixed_embedding if found is None and name == EMBEDDING else found
+
+
+def _stage(kind: type[_OnGrid], matrix: QuantisedMatrix | MixedMatrix, grid: Grid | MixedGrid) -> _OnGrid | _Mixed:
+    if isinstance(matrix, MixedMatrix) and isinstance(grid, MixedGrid):
+        return _Mixed(grid, kind(matrix.finer, grid.finer), kind(matrix.coarser, grid.coarser))
+    if isinstance(matrix, MixedMatrix) or isinstance(grid, MixedGrid):
+        raise TypeError("a matrix on two grids needs a grid of two")
+    return kind(matrix, grid)
+
+
+def _store(module: nn.Module, name: str, grid: Grid) -> None:
+    if grid.bits < 32:
         parametrize.register_parametrization(module, name, _Stored(grid), unsafe=True)
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from common.errors import InputError
 from compression.recipe.recipe import Recipe
-from compression.recipe.recovery_spec import Recovery, RecoveryMethod
-from compression.techniques.trained_weights import Weights, weights_digest
+from compression.recipe.recovery_spec import ROUNDED_IN_TRAINING, Recovery, RecoveryMethod
+from compression.techniques.trained_weights import Weights, parameter_of, weights_digest
 from compression.training.batches import Batches
-from compression.training.checkpoint import Checkpoint, Point
+from compression.training.checkpoint import Checkpoint, Point, trained_parameters
 from compression.training.distillation import Distillation, Matching, Teacher
 from compression.training.settings import TrainingSettings
 from compression.training.spelling import SpelledBatches, Spelling
@@ -36,13 +36,15 @@ class WhisperTraining:
 
     def __init__(self, subject: Subject, method: RecoveryMethod, settings: TrainingSettings) -> None:
         model, recipe = subject.model, subject.recipe
-        if method == "qat" and not recipe.is_quantised:
+        if method in ROUNDED_IN_TRAINING and not recipe.is_quantised:
             raise InputError(f"recipe {recipe.id} has no integer weights to train for; distill is for what was removed")
         self._settings = settings
         original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
         part = changed_part(recipe, original, settings.part)
         _check_losses(settings, part)
         self.student = WhisperStudent(subject, part, method, settings)
+        if not trained_parameters(self.student):
+            raise InputError(f"recipe {recipe.id} has no integer weights in its {part}, and so no scales to train")
         if self.student.is_original:
             raise InputError(f"recipe {recipe.id} only rounds weights, which distillation does not see: --method qat")
         matching = Matching(
@@ -90,7 +92,8 @@ def _check_losses(settings: TrainingSettings, part: str) -> None:
 
 def recovered_recipe(subject: Subject, method: RecoveryMethod, weights: Weights) -> tuple[Recipe, dict[str, Tensor]]:
     """The recipe that names the new weights, and all that belong to it: those that were not trained now as before."""
-    complete = {**(subject.recovered or {}), **weights}
+    before = {name: values for name, values in (subject.recovered or {}).items() if parameter_of(name) not in weights}
+    complete = {**before, **weights}
     nearest = subject.nearest_after(method, {name.partition(".")[0] for name in weights})
     recovery = Recovery(method=method, weights_sha256=weights_digest(complete), nearest=nearest)
     return replace(subject.recipe, recovery=recovery), complete

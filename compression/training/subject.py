@@ -8,7 +8,7 @@ from common.errors import InputError
 from compression.calibration.calibration import Calibration
 from compression.compress import Unrounded, compress, unrounded
 from compression.recipe.recipe import Recipe
-from compression.recipe.recovery_spec import STACKS, RecoveryMethod, Stack
+from compression.recipe.recovery_spec import ROUNDED_IN_TRAINING, STACKS, RecoveryMethod, Stack
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights
 from compression.whisper.load import LoadedModel
@@ -48,7 +48,8 @@ class Subject:
         if self.recipe.rounding == "nearest":
             return ()
         before = self.recipe.recovery.nearest if self.recipe.recovery else ()
-        return tuple(stack for stack in STACKS if (method == "qat" if stack in stacks else stack in before))
+        is_rounded = method in ROUNDED_IN_TRAINING
+        return tuple(stack for stack in STACKS if (is_rounded if stack in stacks else stack in before))
 
     def before(self, method: RecoveryMethod, stacks: Collection[str]) -> Self:
         """The same with what was recovered earlier rounded as it will be when the method has trained these stacks."""

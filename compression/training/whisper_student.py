@@ -10,14 +10,14 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.calibration.inputs import EMBEDDING, ENCODER_READER
+from compression.compress import grids
 from compression.recipe.recipe import Recipe
-from compression.recipe.recovery_spec import STACKS, RecoveryMethod
+from compression.recipe.recovery_spec import ROUNDED_IN_TRAINING, STACKS, RecoveryMethod
 from compression.techniques.activations import RoundingLinear
 from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch
-from compression.training.checkpoint import trained_parameters
 from compression.training.clip_cache import ClipCache
-from compression.training.qat import begin_as_rounded, plain_name, round_while_training
+from compression.training.qat import round_while_training, scale_while_training, trained_weights
 from compression.training.settings import Part, TrainingSettings
 from compression.training.subject import Subject
 from compression.whisper.network import decoder_states, encode, encoder_states
@@ -80,7 +80,8 @@ class WhisperStudent(nn.Module):
 
     What is not trained is as in the artifact. What is trained reads activations as in the artifact; its weights are
     rounded while it trains with the method `qat`, and only at the end with `distill`. The token embedding is part of
-    the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken.
+    the decoder if `train_embedding` says so: it is half of tiny's parameters, and seldom what is broken. With `scales`,
+    of all that the scales of integer matrices alone have gradients, the embedding's among them: they are few.
 
     `encoded`: what its decoder reads where its encoder is not trained; with `has_original_encoder`, what the teacher's
     reads as well. `is_original`: whether it has nothing to learn.
@@ -95,15 +96,19 @@ class WhisperStudent(nn.Module):
         compressed, unrounded = subject.compressed(), subject.unrounded()
         self.network, self.vocabulary = compressed.network, compressed.vocabulary
         floats = unrounded.network.get_parameter
+        matrices = {f"{name}.weight" for name, *_ in grids(self.network, subject.recipe)}
         for name, parameter in self.network.named_parameters():
             trained = part in ("both", name.partition(".")[0])
-            trained = trained and (settings.train_embedding or not name.startswith(EMBEDDING))
+            if method == "scales":
+                trained = trained and name in matrices
+            elif not settings.train_embedding:
+                trained = trained and not name.startswith(EMBEDDING)
             parameter.requires_grad_(trained)
             if trained:
                 parameter.data = floats(name).data
-        if method == "qat":
-            begin_as_rounded(self.network, subject.recipe, compressed)
-            round_while_training(self.network, subject.recipe)
+        if method in ROUNDED_IN_TRAINING:
+            read_as_stored = scale_while_training if method == "scales" else round_while_training
+            read_as_stored(self.network, subject.recipe, compressed)
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", unrounded.inputs.divisors(ENCODER_READER), persistent=False)
         original = subject.model.network
@@ -134,8 +139,8 @@ class WhisperStudent(nn.Module):
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """The trained parameters before rounding, by their names in a plain network."""
-        return {plain_name(name): p.detach().cpu().clone() for name, p in trained_parameters(self.network).items()}
+        """What was trained, as `compression.techniques.trained_weights` keeps it."""
+        return trained_weights(self.network)
 
 
 def output_of_decoder(network: Whisper, vocabulary: Vocabulary, batch: Batch, encoded: Tensor) -> StudentOutput:

@@ -65,7 +65,10 @@ def test_recovered_recipes_are_not_compared_with_others() -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"method": "magic", "weights_sha256": "ab" * 32}, "method in ('reconstruct', 'distill', 'qat') must hold"),
+        (
+            {"method": "magic", "weights_sha256": "ab" * 32},
+            "method in ('reconstruct', 'distill', 'qat', 'scales') must hold",
+        ),
         ({"method": "distill", "weights_sha256": "AB" * 32}, "weights_sha256 of 64 hexadecimal digits must hold"),
         ({"method": "distill", "weights_sha256": 3}, "weights_sha256 of 64 hexadecimal digits must hold, but got 3"),
         ({"method": "distill"}, "weights_sha256 is missing"),

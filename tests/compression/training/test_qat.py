@@ -11,17 +11,19 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.recovery_spec import RecoveryMethod
 from compression.techniques.activations import BlockLinear, DynamicLinear, RoundingLinear, StaticLinear
 from compression.techniques.compressed import Compressed
-from compression.techniques.grids import Grid, in_groups, quantise, round_to_grid
-from compression.techniques.rounding import quantise_calibrated
+from compression.techniques.grids import Grid, round_to_grid
 from compression.techniques.straight_through import straight_through
+from compression.techniques.trained_weights import on_trained_grid, parameter_of
 from compression.training.batches import batch_of
-from compression.training.qat import on_its_points
 from compression.training.run import recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, WhisperStudent
 from compression.whisper.load import LoadedModel
 from tests.compression.training.data import SAMPLES, RandomBatches, bits
+from tests.compression.training.data import subject as subject_with
+from tests.networks import random_network
+from tests.strategies import small_dimensions
 
 SETTINGS = TrainingSettings(train_embedding=True)
 BATCH = batch_of(RandomBatches().clips[:3])
@@ -117,40 +119,68 @@ def test_training_moves_the_codes(small_model: LoadedModel) -> None:
     assert moved == {"encoder", "decoder"}
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_weights_on_the_points_of_codes_go_to_these_codes_but_for_the_extremes(symmetric: bool) -> None:
-    """And for points beyond them, which a symmetric grid has on one side."""
-    grid = Grid(bits=4, group_size=16, symmetric=symmetric)
-    weight = torch.randn(24, 40)
-    factor = torch.randn(40, 40, dtype=torch.float64)
-    wanted = quantise_calibrated(weight, grid, factor @ factor.T)
-    found = quantise(on_its_points(weight, grid, wanted), grid)
-    assert torch.equal(found.scales, wanted.scales)
-    assert symmetric or torch.equal(found.zero_points, wanted.zero_points)  # type: ignore[arg-type]
-    assert not torch.equal(quantise(weight, grid).codes, wanted.codes)
-    groups, points = in_groups(weight, grid), in_groups(wanted.dequantised(), grid)
-    beyond = (points < groups.amin(-1, keepdim=True)) | (points > groups.amax(-1, keepdim=True))
-    assert ((found.codes != wanted.codes) & ~beyond).sum(-1).max() <= (1 if symmetric else 2)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"symmetric": False}, {"scale_bits": 8}],
+    ids=str,
+)
+@pytest.mark.parametrize("rounding", ["nearest", "calibrated"])
+@pytest.mark.parametrize("method", ["qat", "scales"])
+def test_training_begins_with_what_is_stored(
+    small_model: LoadedModel, changes: dict[str, object], rounding: str, method: RecoveryMethod
+) -> None:
+    """Which calibrated rounding chose, with extremes of groups that are not at the ends of their grids."""
+    subject = bits(small_model, 4, group_size=32, rounding=rounding, **changes)
+    subject = replace(subject, calibration=measure(small_model, SAMPLES))
+    student = WhisperStudent(subject, "both", method, SETTINGS)
+    recipe, weights = recovered_recipe(subject, method, student.weights())
+    begun = compress(subject.model, recipe, subject.calibration, weights).network
+    for name, values in subject.compressed().network.named_parameters():
+        assert torch.equal(values, begun.get_parameter(name)), name
 
 
-def test_quantisation_aware_training_begins_where_calibrated_rounding_ended(small_model: LoadedModel) -> None:
-    subject = replace(
-        bits(small_model, 4, group_size=32, rounding="calibrated"), calibration=measure(small_model, SAMPLES)
-    )
-    begun = exported(subject, WhisperStudent(subject, "both", "qat", SETTINGS)).matrices
-    nearest = replace(subject, recipe=replace(subject.recipe, rounding="nearest")).compressed().matrices
-    calibrated = subject.compressed().matrices
-    for name, matrix in calibrated.items():
-        changed = (begun[name].codes != matrix.codes).float().mean()
-        assert changed <= 2 / 32  # a group's extremes
-        if "conv" not in name:
-            assert changed < (nearest[name].codes != matrix.codes).float().mean()
+@pytest.mark.parametrize("method", ["qat", "scales"])
+def test_rows_on_two_grids_are_trained_on_both(method: RecoveryMethod) -> None:
+    """The embedding's, where frequent tokens have more bits."""
+    dimensions = small_dimensions(layers=1, state=64, vocabulary=51864)
+    network = random_network(dimensions)
+    model = LoadedModel(name="random", digest="0", dimensions=dimensions, stored_bits=16, network=network)
+    subject = subject_with(model, embedding_bits=4, group_size=32, scale_bits=8, frequent_tokens=512)
+    student = WhisperStudent(subject, "decoder", method, SETTINGS)
+    embedding = student.network.decoder.token_embedding
+    before = embedding.weight.detach().clone()
+    assert torch.equal(before, subject.compressed().network.decoder.token_embedding.weight)
+    optimiser = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=0.01)
+    embedding.weight.square().sum().backward()
+    optimiser.step()
+    recipe, weights = recovered_recipe(subject, method, student.weights())
+    after = compress(model, recipe, subject.calibration, weights).network.decoder.token_embedding.weight
+    assert torch.equal(after, embedding.weight)
+    finer, coarser = after[:512], after[512:50256]
+    assert not torch.equal(finer, before[:512])
+    assert not torch.equal(coarser, before[512:50256])
+
+
+def test_weights_at_their_nearest_points_stay_where_they_lie_in_their_cells(small_model: LoadedModel) -> None:
+    """So that a second training goes on from the first."""
+    subject = bits(small_model, 4, group_size=32)
+    weights = WhisperStudent(subject, "both", "qat", SETTINGS).weights()
+    name = "encoder.blocks.0.mlp.0.weight"
+    assert torch.equal(weights[name], small_model.network.get_parameter(name))
+
+
+def test_another_training_leaves_no_grid_of_an_earlier_one(small_model: LoadedModel) -> None:
+    subject = bits(small_model, 4, group_size=32)
+    recipe, weights = recovered_recipe(subject, "qat", trained(subject).weights())
+    again = replace(subject, recipe=recipe, recovered=weights)
+    _, complete = recovered_recipe(again, "distill", trained(again, "encoder", "distill").weights())
+    assert {name.partition(".")[0] for name in complete if name.endswith(".scales")} == {"decoder"}
 
 
 def test_only_the_trained_part_has_gradients_and_the_rest_is_the_artifacts(small_model: LoadedModel) -> None:
     subject = bits(small_model, 4, group_size=32)
     student = WhisperStudent(subject, "decoder", "qat", SETTINGS.model_copy(update={"train_embedding": False}))
-    names = set(student.weights())
+    names = set(map(parameter_of, student.weights()))
     assert all(name.startswith("decoder.") for name in names)
     assert "decoder.token_embedding.weight" not in names
     assert names | {"decoder.token_embedding.weight"} == {
@@ -175,10 +205,11 @@ def test_low_rank_factors_are_trained_themselves(small_model: LoadedModel, metho
     assert student.weights()[name].shape == (24, 256)
     assert not torch.equal(student.weights()[name], subject.unrounded().network.get_parameter(name))
     network = exported(subject, student).network
-    grid = Grid(bits=4, group_size=32)
     for index, factor in enumerate(network.get_submodule("encoder.blocks.0.mlp.2").children()):
-        weight = student.weights()[f"encoder.blocks.0.mlp.2.{index}.weight"]
-        assert torch.equal(factor.get_parameter("weight"), round_to_grid(weight, grid)[0])
+        parameter = f"encoder.blocks.0.mlp.2.{index}.weight"
+        values, how = student.weights()[parameter], (Grid(bits=4, group_size=32), student.weights(), parameter)
+        found = on_trained_grid(values, *how) if method == "qat" else round_to_grid(values, how[0])
+        assert torch.equal(factor.get_parameter("weight"), found[0])
 
 
 def test_distillation_starts_from_the_weights_before_rounding(small_model: LoadedModel) -> None:
