@@ -34,6 +34,9 @@ from compression.training.checkpoint import trained_parameters
 
 _INFIX = "parametrizations."
 _SUFFIX = ".original"
+FACTOR_SPEED = 10.0
+"""A scale's factor changes by so many learning rates where a weight changes by one: what is good for weights is then
+good for scales (docs/training.md)."""
 
 
 class _Stored(nn.Module):
@@ -86,7 +89,7 @@ class _Scaled(_OnGrid):
 
     @property
     def _factors(self) -> Tensor:
-        return 1 + self.rows + self.groups
+        return 1 + FACTOR_SPEED * (self.rows + self.groups)
 
     def stored(self, values: Tensor) -> QuantisedMatrix:
         matrix = values.detach().flatten(1)

@@ -71,17 +71,17 @@ EXPECTED_ERRORS = (CompressionError, EvaluationError, InputError)
 def settings_for(recipe: Recipe, seed: int) -> TrainingSettings:
     """How a recipe is trained inside a search, in the window in which it is scored.
 
-    By what it is judged by: the divergence alone, without the term that draws it to one token (docs/training.md). Codes
-    change where the gradient keeps its sign: that takes larger steps, and more of them, than `distill` does.
+    By what it is judged by: the divergence alone, without the term that draws it to one token (docs/training.md), and
+    for scales without the one that draws the encoder to the original's.
     """
     settings = TrainingSettings(window_s=recipe.window_s, seed=seed, hard=0.0, temperature=1.0)
-    is_qat = method_for(recipe) == "qat"
-    return settings.model_copy(update={"learning_rate": 5e-5, "batch_size": 4}) if is_qat else settings
+    is_scales = method_for(recipe) == "scales"
+    return settings.model_copy(update={"part": "both", "encoded": 0.0, "batch_size": 4}) if is_scales else settings
 
 
 def method_for(recipe: Recipe) -> RecoveryMethod:
-    """`qat` wherever weights are integers, `distill` elsewhere."""
-    return "qat" if recipe.is_quantised else "distill"
+    """`scales` wherever weights are integers, `distill` elsewhere."""
+    return "scales" if recipe.is_quantised else "distill"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class Recovery:
 
     def _listen(self, recipe: Recipe) -> None:
         """Make the original's transcripts now, which are kept: they belong to no training's time."""
-        TrainingSpeech(self.session.model, self.speech, self._plan(recipe, "qat").settings, self._features)
+        TrainingSpeech(self.session.model, self.speech, self._plan(recipe, method_for(recipe)).settings, self._features)
 
     def _plan(self, recipe: Recipe, method: RecoveryMethod) -> RecoveryPlan:
         return RecoveryPlan(method=method, settings=settings_for(recipe, self.session.config.seed), speech=self.speech)

@@ -64,7 +64,7 @@ def recover(run: Path, files_of_training: dict[str, Path], **changes: object) ->
     return ["recover", str(run), *(part for pair in pairs for part in pair)]
 
 
-@pytest.mark.parametrize("method", ["distill", "qat", "reconstruct"])
+@pytest.mark.parametrize("method", ["distill", "qat", "scales", "reconstruct"])
 def test_a_recovered_trial_is_a_trial_of_its_own(  # noqa: PLR0917 - fixtures
     run: Path, training: dict[str, Path], whisperfit: Whisperfit, method: str, tmp_path: Path, files: Path
 ) -> None:

@@ -160,3 +160,31 @@ def test_weights_that_do_not_fit_are_refused(model: LoadedModel, weights: dict[s
     for wrong in (None, {"decoder.blocks.7.mlp.2.weight": weights[NAME]}, {NAME: weights[NAME][:3]}):
         with pytest.raises(CompressionError, match=f"recipe {recipe.id}"):
             compress(model, recipe, recovered=wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, {"scales": torch.ones(64, 8).half()}),
+        ({}, {"scales": torch.ones(64, 1).half(), "zero_points": torch.ones(64, 8, dtype=torch.uint8)}),
+        ({}, {"scales": torch.ones(64, 8), "zero_points": torch.ones(64, 8, dtype=torch.uint8)}),
+        ({"ffn_bits": 16}, {"scales": torch.ones(64, 8).half(), "zero_points": torch.ones(64, 8, dtype=torch.uint8)}),
+    ],
+    ids=["no zero points", "other shape", "other type", "no grid"],
+)
+def test_a_grid_that_does_not_fit_is_refused(
+    model: LoadedModel,
+    weights: dict[str, torch.Tensor],
+    changes: dict[str, int],
+    parts: dict[str, torch.Tensor],
+) -> None:
+    weights |= {f"{NAME}.{part}": values for part, values in parts.items()}
+    recipe = recovered(model, weights, group_size=32, symmetric=False).with_each_layer(**{"ffn_bits": 4} | changes)
+    with pytest.raises(CompressionError, match=f"trained with {NAME} do not fit"):
+        compress(model, recipe, None, weights)
+
+
+def test_a_grid_without_its_weights_is_refused(model: LoadedModel, weights: dict[str, torch.Tensor]) -> None:
+    weights |= {"encoder.conv1.weight.scales": torch.ones(64, 1).half()}
+    with pytest.raises(CompressionError, match=r"do not fit at encoder\.conv1\.weight\.scales"):
+        compress(model, recovered(model, weights), None, weights)

@@ -11,6 +11,7 @@ from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.training.batches import batch_of
+from compression.training.qat import FACTOR_SPEED
 from compression.training.run import WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
@@ -32,7 +33,7 @@ def subject_of(model: LoadedModel, changes: dict[str, object]) -> Subject:
     return replace(bits(model, **changes), calibration=measure(model, SAMPLES))  # type: ignore[arg-type]
 
 
-def trained(subject: Subject, part: Parts = "both", *, rate: float = 0.003) -> WhisperStudent:
+def trained(subject: Subject, part: Parts = "both", *, rate: float = 0.0003) -> WhisperStudent:
     """A student after some steps down a made-up slope."""
     student = WhisperStudent(subject, part, "scales", SETTINGS)
     optimiser = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=rate)
@@ -104,7 +105,7 @@ def test_a_row_of_scales_of_8_bits_moves_by_less_than_their_step(small_model: Lo
     student = WhisperStudent(subject, "both", "scales", SETTINGS)
     for name, parameter in student.named_parameters():
         if name.endswith(".rows"):
-            parameter.data.fill_(0.002)
+            parameter.data.fill_(0.002 / FACTOR_SPEED)
     before, after = subject.compressed().matrices, exported(subject, student).matrices
     name = "encoder.blocks.0.mlp.0"
     assert torch.equal(after[name].scales, before[name].scales)
