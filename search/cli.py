@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
+from common.signals import handling
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
 from search.configuration.options import (
@@ -356,9 +358,10 @@ def transcribe(
 
 
 def main() -> None:
-    """Entry point: prints errors as one line and exits 2; Ctrl-C exits 130."""
+    """Entry point: prints errors as one line and exits 2; Ctrl-C, SIGTERM and a terminal that closes exit 130."""
     try:
-        app()
+        with handling(signal.default_int_handler):
+            app()
     except (WhisperfitError, TranscribeError) as error:
         typer.echo(f"whisperfit: {error}", err=True)
         sys.exit(2)

@@ -5,7 +5,6 @@ before it proposes again. Only a run that uses it imports NNI, which is an extra
 """
 
 import shlex
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from common.errors import InputError
+from common.signals import handling
 from search.configuration.config import SearchConfig
 from search.configuration.options import SamplerName
 from search.engines.nni_socket import Caller, Calls
@@ -156,11 +156,8 @@ class NniExperiment:
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt at the end of the block: half of NNI must be neither started nor ended."""
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
-    try:
+    with handling(lambda number, _: asked.append(number)):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if asked:
         raise KeyboardInterrupt
 

@@ -1,16 +1,17 @@
-"""Ctrl-C: the first one lets what is in flight finish, the second one drops it."""
+"""Ctrl-C and its like: the first one lets what is in flight finish, the second one drops it."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 
+from common.signals import handling
+
 
 class Interruption:
     """Whether the user asked to stop, over the parts of a command.
 
-    `tell` is called at the first Ctrl-C inside `caught`; another one raises KeyboardInterrupt.
+    `tell` is called at the first signal inside `caught` (`common.signals`); another one raises KeyboardInterrupt.
     """
 
     def __init__(self, tell: Callable[[], None]) -> None:
@@ -27,11 +28,8 @@ class Interruption:
             self.asked = True
             self._tell()
 
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
+        with handling(interrupt):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def say_beside(say: Callable[[str], None], text: str) -> None:

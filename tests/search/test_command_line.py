@@ -5,9 +5,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,6 @@ import soundfile
 from compression.recipe.recipe import Recipe
 from devices.profile import load_profile
 from search.records.folder import RunFolder
-from search.records.study_store import StudyStore
 from search.space.space import runtime_violation
 from tests.search.commands import (  # noqa: F401
     CLIPS,
@@ -293,45 +289,6 @@ def test_groups_of_a_baseline_and_of_an_artifact(files, finished_run, noise, whi
     assert len([line for line in shown.out.splitlines() if "fewer than 100: hardly known" in line]) == len(groups)
 
 
-def test_kill_9_loses_at_most_the_trial_in_flight(files, tmp_path, whisperfit):
-    out = tmp_path / "run"
-    with start(search_arguments(files, out, trials=9)) as process:
-        wait_for_rows(process, out / "trials.csv", 2)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    before = rows(out / "trials.csv")
-    assert 2 <= len(before) < 9
-    assert whisperfit("resume", out).code == 0
-    after = rows(out / "trials.csv")
-    assert [settled(row) for row in after[: len(before)]] == [settled(row) for row in before]
-    assert len({row["recipe_id"] for row in after}) == len(after)
-    assert sum(row["state"] != "rejected" for row in after) == 9
-    study = StudyStore(out / "study.db").study
-    states = {trial.state.name for trial in study.get_trials()}
-    assert states <= {"COMPLETE", "PRUNED", "WAITING"}
-
-
-def test_ctrl_c_says_how_to_go_on(files, tmp_path):
-    out = tmp_path / "run"
-    with start(search_arguments(files, out, trials=500)) as process:
-        wait_for_rows(process, out / "trials.csv", 1)
-        process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert printed.decode().splitlines()[-1] == f"Interrupted; go on with: whisperfit resume {out}"
-    assert (out / "report.html").exists()
-
-
-def test_ctrl_c_before_the_first_trial(files, tmp_path):
-    with start(search_arguments(files, tmp_path / "run")) as process:
-        assert process.stderr
-        process.stderr.readline()  # "Loading ..."
-        process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert printed.splitlines()[-1] == b"whisperfit: interrupted"
-
-
 def test_no_recipe_within_the_limits(files, tmp_path, whisperfit):
     ended = whisperfit(*search_arguments(files, tmp_path / "run", max_size_mb=0.01, trials=1), "--json")
     assert ended.code == 3
@@ -371,38 +328,3 @@ def test_an_edited_budget_is_refused(finished_run, whisperfit, tmp_path):
     text = (out / "config.toml").read_text(encoding="utf-8")
     (out / "config.toml").write_text(text.replace('wer_budget = "+10%"', 'wer_budget = "+90%"'), encoding="utf-8")
     refused(whisperfit("resume", out, "--trials", 9), "wer_budget is +90% and was +10% when this run began")
-
-
-def test_ctrl_c_while_an_artifact_is_measured_leaves_nothing_behind(finished_run, whisperfit, tmp_path):
-    """As a terminal sends it: to the whole process group."""
-    out = copied(finished_run, tmp_path / "run")
-    shutil.rmtree(out / "models")
-    process = subprocess.Popen(
-        [*COMMAND, "resume", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    with process:
-        while b"exporting trial" not in process.stderr.readline():
-            assert process.poll() is None
-        original = rows(out / "trials.csv")[0]["recipe_id"]
-        while not (out / "models" / original).is_dir():  # then it is verified and measured
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
-        printed = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == 130, printed
-    assert "KeyboardInterrupt" not in printed
-    records = rows(out / "artifacts.csv")
-    assert all("no artifact" not in row["note"] and float(row["host_latency_ms"]) > 0 for row in records)
-    ended = whisperfit("resume", out)
-    assert ended.code == 0, ended.err
-    again = rows(out / "artifacts.csv")
-    assert [row["recipe_id"] for row in again] == [row["recipe_id"] for row in rows(finished_run / "artifacts.csv")]
-    assert all(float(row["host_latency_ms"]) > 0 for row in again)
-
-
-def copied(run: Path, out: Path) -> Path:
-    """A copy of a run that can go on: its configuration's paths are relative to the folder."""
-    shutil.copytree(run, out)
-    config = RunFolder(run).config()
-    (out / "config.toml").write_text(config.to_toml(out), encoding="utf-8")
-    return out
