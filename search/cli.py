@@ -232,6 +232,14 @@ def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json:
 
 
 @app.command()
+def status(run: Annotated[Path, typer.Argument(help="The run's folder.")], json: Json = False) -> None:
+    """Say where a run stands: whether it goes on, trials an hour, failures, the pick so far, time left."""
+    from search.commands.status import print_status
+
+    print_status(run, as_json=json)
+
+
+@app.command()
 @takes(("device", "objective", "wer_budget", "confidence", *COST_LIMITS))
 def reprice(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],

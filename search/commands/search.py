@@ -15,6 +15,7 @@ from common.errors import INTERRUPTED_EXIT
 from common.terminal import tell
 from search.commands.ending import Ending, confirm_share
 from search.commands.engine import open_engine
+from search.commands.on_end import run_on_end, telling_errors
 from search.commands.own_recipes import check_own, read_own
 from search.commands.recovery_phase import check_speech, open_recovery, open_standstill, settled, with_speech
 from search.commands.report import NO_RECIPE_EXIT, write_all
@@ -36,6 +37,7 @@ from search.records.run_records import (
 )
 from search.records.study_store import StudyStore, advising
 from search.report.result_files import ResultFiles
+from search.report.summary import outcome_values
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
@@ -129,6 +131,22 @@ def _seconds(hours: float | None) -> float | None:
 def _run_to_end(  # noqa: PLR0913 - the parts of a run
     folder: RunFolder, session: Session, store: StudyStore, end: End, *, started: float, as_json: bool
 ) -> None:
+    """Tell the configuration's `on_end` how it ended, also where that is an error."""
+    on_end = session.config.on_end
+    with telling_errors(on_end, folder.path, tell):
+        outcome, finished = _run(folder, session, store, end, started=started, as_json=as_json)
+    run_on_end(on_end, outcome_values(outcome, folder.path) | {"interrupted": not finished}, tell)
+    if not finished:
+        sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
+        sys.exit(INTERRUPTED_EXIT)
+    if outcome.recommended is None:
+        sys.exit(NO_RECIPE_EXIT)
+
+
+def _run(  # noqa: PLR0913 - the parts of a run
+    folder: RunFolder, session: Session, store: StudyStore, end: End, *, started: float, as_json: bool
+) -> tuple[Outcome, bool]:
+    """What was found, and whether it came to its end."""
     clock = RunClock(store, monotonic, started=started)
     results = ResultFiles(folder.path, session.model.dimensions)
     with (
@@ -179,12 +197,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         reason = search_and_recover(run, budget, recovery)
         finished = reason != "interrupted" and ending.reach(folder.models)
         _keep_end(ledger, session, everything, reason if finished else "interrupted")
-    outcome = write_all(folder, ledger.outcome(), results, as_json=as_json)
-    if not finished:
-        sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
-        sys.exit(INTERRUPTED_EXIT)
-    if outcome.recommended is None:
-        sys.exit(NO_RECIPE_EXIT)
+    return write_all(folder, ledger.outcome(), results, as_json=as_json), finished
 
 
 def _keep_end(ledger: Ledger, session: Session, everything: Priced, reason: EndReason) -> None:

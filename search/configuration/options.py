@@ -1,9 +1,12 @@
 """The options of a search, once: keys of its configuration, flags of its command, their ranges and their help."""
 
+import shlex
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 
@@ -33,6 +36,16 @@ Repeats = Annotated[int, Field(ge=1, le=10_000)]
 def at_most_half(utterances: int, scored: int) -> int:
     """How many utterances recipes are fitted to, of a set of so many `scored` ones: what is fitted to cannot judge."""
     return min(utterances, -(-scored // 2))
+
+
+def _as_command(text: str) -> str:
+    try:
+        program = next(iter(shlex.split(text)), "")
+    except ValueError:  # a quotation that does not end
+        program = ""
+    if shutil.which(program) is None:
+        raise PydanticCustomError("command", "should be a command that can be run")
+    return text
 
 
 class SearchOptions(BaseModel):
@@ -153,6 +166,9 @@ class SearchOptions(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of all that is drawn; default 0.")] = 0
     threads: Annotated[
         ThreadCount | None, Field(description="CPU threads; default: one per core that this process may use.")
+    ] = None
+    on_end: Annotated[
+        str | None, AfterValidator(_as_command), Field(description="A command that gets the summary as JSON on stdin.")
     ] = None
 
     @model_validator(mode="before")

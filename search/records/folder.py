@@ -146,6 +146,21 @@ class RunFolder:
             self.owner_file.unlink(missing_ok=True)
             lock.release()
 
+    @property
+    def writer(self) -> str | None:
+        """The process that writes into the run now, for people; None where there is none."""
+        if not self.lock_file.exists():
+            return None
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return self._owner()
+        except (OSError, NotImplementedError):  # a folder that cannot be written has nobody who writes
+            return None
+        lock.release()
+        return None
+
     def _owner(self) -> str:
         pid = self.owner_file.read_text(encoding="utf-8").strip() if self.owner_file.exists() else ""
         return f"process {pid}" if pid else "another process"

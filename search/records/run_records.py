@@ -24,6 +24,7 @@ _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation
 _CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
 FREE_KEYS = NAMES.keys() | {
     "hours", "trials", "threads", "snr_db", "nni_port", "recover", "recover_share", "patience",
+    "on_end",
 }  # fmt: skip
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 

@@ -64,12 +64,12 @@ class Progress:
         scored = sum(trial.state in SCORED for trial in outcome.trials)
         busy_s = sum(trial.seconds for trial in outcome.trials)  # the rate of trials is without any set-up
         rate = 3600 * scored / busy_s if busy_s else 0.0
-        remaining = [] if self._end.seconds is None else [f"{_clock(max(0.0, self._end.seconds - elapsed_s))} left"]
+        remaining = [] if self._end.seconds is None else [f"{clock_time(max(0.0, self._end.seconds - elapsed_s))} left"]
         if self._end.trials is not None:
             remaining.append(f"{max(0, self._end.trials - scored)} trials left")
         best = min((trial.objective for trial in outcome.front), default=None)
         return (
-            f"{_clock(elapsed_s)} elapsed, {', '.join(remaining)}, {rate:.0f} trials/h, "
+            f"{clock_time(elapsed_s)} elapsed, {', '.join(remaining)}, {rate:.0f} trials/h, "
             f"best feasible objective {'none yet' if best is None else f'{best:.3f}'}, front of {len(outcome.front)}"
         )
 
@@ -83,7 +83,8 @@ class Progress:
         say_beside(self.say, "Interrupted: finishing the trial in flight; Ctrl-C again drops it.")
 
 
-def _clock(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """Such as 0:07:30."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,128 @@
+"""`whisperfit status`: where a run stands, while it goes on or afterwards; writes nothing."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from search.outcome import Outcome
+from search.records.folder import RunFolder
+from search.records.run_records import load_elapsed, load_taken_over, read_outcome
+from search.records.study_store import StudyStore
+from search.report.baseline_vs_pick import percent
+from search.report.ended import ended_sentence
+from search.report.summary import outcome_values
+from search.run.progress import clock_time
+from search.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """`writer`: the process that writes into the run, for people. `left_s`: None in a run without an end in time.
+
+    `outcome`: None before the original was scored. `taken_over`: of its trials, those that another run measured.
+    """
+
+    path: Path
+    writer: str | None
+    elapsed_s: float
+    left_s: float | None
+    taken_over: int
+    outcome: Outcome | None
+
+    @classmethod
+    def of(cls, path: Path) -> "Status":
+        """Raises InputError when there is no run."""
+        folder = RunFolder.open(path)
+        store, hours = StudyStore(folder.study_file), folder.config().hours
+        elapsed_s = load_elapsed(store)
+        return cls(
+            path=path,
+            writer=folder.writer,
+            elapsed_s=elapsed_s,
+            left_s=None if hours is None else max(0.0, 3600 * hours - elapsed_s),
+            taken_over=load_taken_over(store),
+            outcome=_outcome(store),
+        )
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        return self.outcome.trials if self.outcome else ()
+
+    @property
+    def per_hour(self) -> float | None:
+        """Trials of the run's own, an hour of its time, set-up and all."""
+        own = len(self.trials) - self.taken_over
+        return 3600 * own / self.elapsed_s if self.elapsed_s else None
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many trials ended how."""
+        return dict(Counter(trial.state for trial in self.trials))
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Failed trials by their reason, the most frequent first."""
+        return dict(Counter(trial.note for trial in self.trials if trial.state == "failed").most_common())
+
+    @property
+    def stands(self) -> str:
+        """Whether it goes on, in a sentence."""
+        if self.writer:
+            return f"Running ({self.writer})."
+        sentence = ended_sentence(self.outcome) if self.outcome else ""
+        return sentence or f"Nobody works on it; go on with: whisperfit resume {self.path}"
+
+
+def print_status(path: Path, *, as_json: bool) -> None:
+    """On stdout, as lines or as one JSON object."""
+    status = Status.of(path)
+    print(json.dumps(_values(status)) if as_json else "\n".join(_lines(status)))
+
+
+def _values(status: Status) -> dict[str, Any]:
+    outcome = outcome_values(status.outcome, status.path) if status.outcome else {"run": str(status.path)}
+    return outcome | {
+        "writer": status.writer,
+        "elapsed_s": status.elapsed_s,
+        "left_s": status.left_s,
+        "trials": len(status.trials),
+        "trials_taken_over": status.taken_over,
+        "trials_per_hour": status.per_hour,
+        "states": status.states,
+        "failures": status.failures,
+    }
+
+
+def _lines(status: Status) -> list[str]:
+    left = "" if status.left_s is None else f", {clock_time(status.left_s)} left"
+    lines = [f"{status.path}: {status.stands}", f"Time: {clock_time(status.elapsed_s)} taken{left}"]
+    if status.outcome is None:
+        return [*lines, "Trials: none yet"]
+    states = ", ".join(f"{count} {state}" for state, count in status.states.items())
+    before = f", {status.taken_over} of them from another run" if status.taken_over else ""
+    rate = "" if status.per_hour is None else f"; {status.per_hour:.0f} an hour"
+    lines.append(f"Trials: {len(status.trials)} ({states}){before}{rate}")
+    lines += [f"Failed: {count} by {reason or 'an unknown reason'}" for reason, count in status.failures.items()]
+    return [*lines, _pick_line(status.outcome), f"Front: {len(status.outcome.front)} recipes"]
+
+
+def _pick_line(outcome: Outcome) -> str:
+    pick = outcome.recommended
+    if pick is None or pick.accuracy is None:
+        return "Pick: none yet within the budget and the limits"
+    return (
+        f"Pick: trial {pick.number}, {pick.costs.size_mb:.1f} MB, WER {percent(pick.accuracy.wer)} "
+        f"(limit {percent(outcome.wer_limit.wer)}), objective {pick.objective:.3f}; {pick.recipe.summary()}"
+    )
+
+
+def _outcome(store: StudyStore) -> Outcome | None:
+    """None before the original was scored."""
+    try:
+        found = read_outcome(store)
+    except InputError:
+        return None
+    return found if found.trials and found.trials[0].accuracy else None
