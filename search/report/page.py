@@ -16,6 +16,7 @@ from search.certainty import Estimate
 from search.limits.group_budget import MIN_WORDS
 from search.outcome import Outcome
 from search.report.baseline_vs_pick import budget, compare, provenance, shown_trial
+from search.report.content_policy import content_policy
 from search.report.csv_files import trials_frame
 from search.report.ended import ended_sentence
 from search.report.figures import convergence_figure, front_figure, groups_figure, sensitivity_figure, wer_view
@@ -47,6 +48,13 @@ def render_report(
     frame = trials_frame(outcome, dimensions)
     genes = varying_genes(outcome, frame)
     groups = group_rows(outcome, shown_trial(outcome))
+    figures = {
+        "groups_figure": groups_figure(groups, shown_trial(outcome)) if groups else None,
+        "front_figure": front_figure(outcome),
+        "convergence_figure": convergence_figure(outcome),
+        "sensitivity_figure": sensitivity_figure(outcome, genes) if len(genes.columns) > 1 else None,
+    }
+    plotly_js = get_plotlyjs()
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         files(__package__).joinpath("template.html").read_text(encoding="utf-8")
     )
@@ -69,13 +77,11 @@ def render_report(
         min_group_words=MIN_WORDS,
         counted=counted_units(outcome.normaliser),
         worst={trial.number: outcome.worst_group(trial) for trial in outcome.front},
-        groups_figure=Markup(groups_figure(groups, shown_trial(outcome))) if groups else None,
-        front_figure=Markup(front_figure(outcome)),
-        convergence_figure=Markup(convergence_figure(outcome)),
-        sensitivity_figure=Markup(sensitivity_figure(outcome, genes)) if len(genes.columns) > 1 else None,
+        content_policy=content_policy([plotly_js], filter(None, figures.values())),
         config_toml=config_toml,
         environment=environment,
-        plotly_js=Markup(get_plotlyjs()),
+        plotly_js=Markup(plotly_js),
+        **{name: figure and Markup(figure) for name, figure in figures.items()},
     )
 
 

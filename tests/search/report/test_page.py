@@ -1,7 +1,10 @@
+import base64
+import hashlib
 import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from math import log
 from pathlib import Path
@@ -420,3 +423,14 @@ def test_what_is_wrong_with_the_original_is_told(outcome: Outcome):
     noted = replace(outcome, trials=(baseline, *outcome.trials[1:]))
     told = [problem for problem in problems(noted) if problem not in problems(outcome)]
     assert told == ["The original: in 9 of 9 utterances reference and transcript are in different scripts."]
+
+
+def test_a_browser_runs_the_pages_own_scripts_and_loads_nothing(outcome: Outcome, facts):
+    html = render_report(outcome, **facts)
+    policy = unescape(re.search(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', html)[1])
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, flags=re.DOTALL)
+    assert len(scripts) > 1
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert sorted(directives["script-src"].split()) == sorted(f"'sha256-{digest}'" for digest in digests)
