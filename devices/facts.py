@@ -1,6 +1,5 @@
 """The schema of a device's TOML: what is known about it, each number with its unit, kind and source."""
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import InputError
+from common.parsing import parse_toml
 from devices.instruction_counts import Kernels
 
 FactKind = Literal["measured", "derived", "estimated"]
@@ -265,11 +265,11 @@ def _facts_of(section: _Frozen) -> Iterator[tuple[str, Fact]]:
 def parse_description(text: str, *, file: Path) -> DeviceDescription:
     """Raise InputError naming `file` and the first wrong key unless `text` follows the schema."""
     try:
-        return DeviceDescription.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not valid TOML: {error}") from error
+        return DeviceDescription.model_validate(parse_toml(text))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise InputError(f"{file}: {key}: {first['msg'].removeprefix('Value error, ')}{more}") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not valid TOML: {error}") from error

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from common.errors import InputError
+from common.parsing import parse_json
 
 VERSION = 2
 """1, without the word: rates of errors were flat, beside what they were of."""
@@ -32,7 +33,7 @@ class RecordFormat(Generic[Kept]):
     def read(self, text: str) -> Kept:
         """The value, also of version 1. Raises InputError when it is of a younger version, or damaged."""
         try:
-            values: dict[str, Any] = json.loads(text)
+            values: dict[str, Any] = parse_json(text)
             version = values.pop("version", 1)
             if version > VERSION:
                 raise InputError(

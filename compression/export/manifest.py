@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import InputError, naming
 from common.files import sha256_of_file
+from common.parsing import parse_json
 from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel
 
@@ -61,14 +62,14 @@ def write_manifest(out: Path, *, target: str, model: LoadedModel, recipe: Recipe
 def artifact_bytes(artifact: Path) -> int:
     """Bytes of all that belongs to an artifact: the files that its manifest lists, and the manifest."""
     manifest = artifact / MANIFEST
-    listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    listed = parse_json(manifest.read_text(encoding="utf-8"))["files"]
     return manifest.stat().st_size + sum((artifact / name).stat().st_size for name in listed)
 
 
 def read_origin(artifact: Path) -> Origin:
     """Raises InputError when the folder is no artifact."""
     try:
-        manifest: dict[str, Any] = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = parse_json((artifact / MANIFEST).read_text(encoding="utf-8"))
         with naming(str(artifact / RECIPE)):
             recipe = Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8"))
         sources = Sources(**manifest["sources"])

@@ -7,6 +7,7 @@ from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 from common.errors import InputError, UnknownNameError, naming
+from common.parsing import parse_json
 
 FORMAT_VERSION = 1
 YOUNGER_FIELDS = frozenset(
@@ -38,11 +39,9 @@ def _plain(value: Any) -> Any:
 def read_object(text: str) -> dict[str, Any]:
     """The fields of a JSON object of this format version, without the version. Raises InputError when it is none."""
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise InputError(f"no valid JSON ({error})") from error
-    except RecursionError as error:
-        raise InputError("no recipe: its JSON is nested too deeply") from error
     if not isinstance(values, dict):
         raise InputError(f"must be a JSON object, but got {shortened(values)}")
     if "version" not in values:

@@ -2,13 +2,13 @@
 
 import os
 import reprlib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputError, UnknownNameError
+from common.parsing import parse_toml
 
 TABLE = "training"
 HIGHEST_SEED = 2**63 - 1
@@ -96,7 +96,7 @@ class TrainingSettings(BaseModel):
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = parse_toml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # no UTF-8, no TOML, or a number of thousands of digits
         raise InputError(f"training {file}: cannot be read ({error})") from error
     table = values.pop(TABLE, None)

@@ -4,7 +4,6 @@ The binary layout follows `ModelSpec._serialize` of ctranslate2/specs/model_spec
 names of the variables follow ctranslate2/specs/whisper_spec.py (revision 3). The package itself is not needed.
 """
 
-import json
 import re
 import struct
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError
+from common.parsing import parse_json
 
 BINARY_VERSION = 6
 SPEC_NAME = "WhisperSpec"
@@ -90,7 +90,7 @@ def read_alignment_heads(config: Path) -> tuple[tuple[int, int], ...]:
     if not config.exists():
         return ()
     try:
-        pairs = json.loads(config.read_text(encoding="utf-8")).get("alignment_heads") or ()
+        pairs = parse_json(config.read_text(encoding="utf-8")).get("alignment_heads") or ()
         return tuple((int(layer), int(head)) for layer, head in pairs)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{config} is no configuration of a CTranslate2 Whisper ({error})") from error

@@ -5,13 +5,13 @@ A manifest becomes a list of `Entry`, in the manifest's order, or of `BrokenLine
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from common.errors import InputError
+from common.parsing import parse_json
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name", "path")
 TEXT_KEYS = ("text", "transcription", "sentence")
@@ -123,8 +123,8 @@ def _read_json_lines(path: Path) -> list[Line]:
 
 def _parse_json(number: int, text: str, folder: Path) -> Line:
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(text)
+    except ValueError as error:
         return BrokenLine(line=number, reason=f"not JSON ({error})")
     if not isinstance(fields, dict):
         return BrokenLine(line=number, reason="not a JSON object")

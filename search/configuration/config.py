@@ -1,6 +1,5 @@
 """The configuration of a run: command-line flags over a TOML file over defaults."""
 
-import tomllib
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +7,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from common.errors import InputError
+from common.parsing import parse_toml
 from evaluators.speech.noisy_speech import Mixing
 from search.configuration.command_options import complaint
 from search.configuration.knobs import EvolutionKnobs, ScreeningKnobs
@@ -148,8 +148,8 @@ class SearchConfig(SearchOptions):
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = parse_toml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"configuration {file}: cannot be read ({error})") from error
     return _settled(values, file.parent)
 

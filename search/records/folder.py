@@ -11,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from common.errors import InputError
 from common.files import write_text_whole
+from common.parsing import parse_json
 from search.configuration.config import SearchConfig
 
 PACKAGES = ("whisperfit", "torch", "openai-whisper", "onnxruntime", "optuna", "jiwer", "fvcore", "numpy", "pandas")
@@ -26,6 +28,7 @@ DECIDING = {
     "numpy": "costs may differ in the last digits from those before",
 }
 """Packages whose change a run should know of when it goes on, and why."""
+_ENVIRONMENT = TypeAdapter(dict[str, str])
 LATER = "{} (resumed)"
 """The environment's key for the versions that a run went on with, oldest first."""
 
@@ -239,8 +242,11 @@ class RunFolder:
         """What `write_environment` wrote; empty before."""
         if not self.environment_file.exists():
             return {}
-        loaded: dict[str, str] = json.loads(self.environment_file.read_text(encoding="utf-8"))
-        return loaded
+        try:
+            return _ENVIRONMENT.validate_python(parse_json(self.environment_file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self.environment_file} is damaged ({reason}): put it back, or delete it") from error
 
 
 def processor() -> str:

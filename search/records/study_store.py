@@ -64,6 +64,7 @@ class StudyStore:
     def __init__(self, file: Path) -> None:
         """Open or create the study. Raises InputError when the file cannot be written or is no study."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._file = file
         try:
             url = URL.create("sqlite", database=str(file)).render_as_string()  # a path may hold ?, #, %, { and spaces
             self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
@@ -96,7 +97,8 @@ class StudyStore:
 
     def trials(self) -> tuple[Trial, ...]:
         """Every recorded trial, in number order."""
-        frozen = self.study.get_trials(deepcopy=False, states=FINISHED)
+        with self._reading():
+            frozen = self.study.get_trials(deepcopy=False, states=FINISHED)
         return tuple(
             Trial.from_json(frozen_trial.user_attrs[RECORD])
             for frozen_trial in frozen
@@ -109,9 +111,24 @@ class StudyStore:
 
     def recall(self, key: str) -> str | None:
         """A text that was kept, or None."""
-        return self.study.user_attrs.get(key)
+        return self._texts.get(key)
 
     def texts(self, prefix: str) -> dict[str, str]:
         """All texts whose key begins so, by the rest of the key."""
-        kept = self.study.user_attrs.items()
-        return {key.removeprefix(prefix): value for key, value in kept if key.startswith(prefix)}
+        return {key.removeprefix(prefix): value for key, value in self._texts.items() if key.startswith(prefix)}
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        with self._reading():
+            return self.study.user_attrs
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What the file no longer gives is an InputError."""
+        try:
+            yield
+        except (StorageInternalError, SQLAlchemyError, ValueError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(
+                f"{self._file} is damaged ({reason}): put a copy of it back; trials.csv beside it has what was measured"
+            ) from error

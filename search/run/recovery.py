@@ -72,11 +72,13 @@ def settings_for(recipe: Recipe, seed: int) -> TrainingSettings:
     """How a recipe is trained inside a search, in the window in which it is scored.
 
     By what it is judged by: the divergence alone, without the term that draws it to one token (docs/training.md), and
-    for scales without the one that draws the encoder to the original's.
+    for scales without the one that draws the encoder to the original's. What scales can learn of little speech they
+    have learned after an epoch or two; then they learn the speech.
     """
     settings = TrainingSettings(window_s=recipe.window_s, seed=seed, hard=0.0, temperature=1.0)
     is_scales = method_for(recipe) == "scales"
-    return settings.model_copy(update={"part": "both", "encoded": 0.0, "batch_size": 4}) if is_scales else settings
+    for_scales = {"part": "both", "encoded": 0.0, "batch_size": 4, "evaluate_every": 25, "patience": 2}
+    return settings.model_copy(update=for_scales) if is_scales else settings
 
 
 def method_for(recipe: Recipe) -> RecoveryMethod:

@@ -1,6 +1,5 @@
 """The search space: which genes a recipe is made of, and the values that each may take on a device."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -10,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from common.errors import CompressionError, InputError
+from common.parsing import parse_toml
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.embedding import FREQUENT_BITS
@@ -240,8 +240,8 @@ def load_choices(path: Path) -> dict[str, tuple[Value, ...]]:
     Raises InputError naming the file and the gene.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("genes")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = parse_toml(path.read_text(encoding="utf-8")).get("genes")
+    except (OSError, ValueError) as error:
         raise InputError(f"space {path}: cannot be read ({error})") from error
     if not isinstance(table, dict) or not table:
         raise InputError(f'space {path}: needs a table [genes] with lines such as "encoder.ffn_bits" = [16, 8, 4]')

@@ -40,7 +40,7 @@ def export(files: Path, recipe: Path, out: Path, *arguments: object) -> tuple[ob
         (None, "cannot be read ("),
         ("folder", "cannot be read ("),
         (b"\xff\xfe{}", "cannot be read ('utf-8' codec"),
-        (b"[" * 100_000, "no recipe: its JSON is nested too deeply"),
+        (b"[" * 100_000, "no valid JSON (nested too deeply)"),
         ({"colour": "red"}, "unknown field 'colour'. Known: "),
         ({"recovery": {}}, "recovery: method is missing"),
         ({"encoder": []}, "at least one encoder layer kept must hold"),

@@ -80,8 +80,8 @@ def test_what_is_wrong_is_named_with_its_place(changes: dict[str, object], compl
         ("[]", "must be a JSON object, but got []"),
         ("{}", "version is missing"),
         ('{"version":1}', "encoder is missing"),
-        ("[" * 100_000, "no recipe: its JSON is nested too deeply"),
-        ('{"version":' * 100_000, "no recipe: its JSON is nested too deeply"),
+        ("[" * 100_000, "no valid JSON (nested too deeply)"),
+        ('{"version":' * 100_000, "no valid JSON (nested too deeply)"),
     ],
 )
 def test_what_is_no_object_is_refused(text: str, complaint: str) -> None:
