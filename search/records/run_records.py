@@ -66,11 +66,11 @@ def check_configuration(store: StudyStore, config: SearchConfig) -> None:
     How long a run goes on may change, and so may paths, whose content is compared by its digests. A run from before
     the configuration was kept is compared with its facts.
     """
-    text = store.recall(_CONFIGURATION)
-    before = _judged_by(store) if text is None else with_engine(json.loads(text))
+    kept = store.recall_json(_CONFIGURATION)
+    before = _judged_by(store) if kept is None else with_engine(kept)
     defaults = {name: field.default for name, field in SearchConfig.model_fields.items()}
     for name, value in _judging(config).items():
-        was = before.get(name, value if text is None else defaults.get(name))
+        was = before.get(name, value if kept is None else defaults.get(name))
         if was != value:
             raise InputError(
                 f"config.toml: {name} is {value} and was {was} when this run began, and all its trials are judged by "

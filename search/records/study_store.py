@@ -6,6 +6,7 @@ Each finished trial carries its whole record as JSON; texts about the run as a w
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -17,6 +18,7 @@ from sqlalchemy import URL, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import FULL, InputError
+from common.parsing import parse_json
 from search.trial import Trial
 
 STUDY_NAME = "whisperfit"
@@ -112,6 +114,14 @@ class StudyStore:
     def recall(self, key: str) -> str | None:
         """A text that was kept, or None."""
         return self._texts.get(key)
+
+    def recall_json(self, key: str) -> Any:
+        """What the JSON text that was kept says, or None. Raises InputError when it is damaged."""
+        text = self.recall(key)
+        try:
+            return None if text is None else parse_json(text)
+        except ValueError as error:
+            raise InputError(f"{self._file} is damaged ({key}: {error}): put a copy of it back") from error
 
     def texts(self, prefix: str) -> dict[str, str]:
         """All texts whose key begins so, by the rest of the key."""

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 
-from common.parsing import parse_json
 from compression.recipe.recipe import Recipe
 from search.records.ledger import Ledger
 from search.records.study_store import StudyStore
@@ -16,7 +15,7 @@ class OwnRecipes:
 
     def __init__(self, store: StudyStore) -> None:
         self._store = store
-        self._recipes = [Recipe.from_json(text) for text in parse_json(store.recall(_RECIPES) or "[]")]
+        self._recipes = [Recipe.from_json(text) for text in store.recall_json(_RECIPES) or []]
 
     def give(self, recipes: Sequence[Recipe]) -> None:
         """Keep those of a new run."""
