@@ -18,8 +18,11 @@ MOST_TRAINED = 4
 """Recipes with which the first rung begins."""
 LEAST_S = 600.0
 """Of training in the first rung; less is of little use: the first epochs are slow."""
-WITHIN_REACH = 4.0
-"""What diverges more than so many times the target is not trained."""
+WITHIN_REACH = 1.25
+"""What diverges more than so many times the target is not trained: training took a seventh off at most
+(docs/training.md)."""
+SLOPE_UP_TO = 4.0
+"""Times the target: the part of the front from which is told how divergence falls as cost rises."""
 COMFORTABLE = 0.8
 """What diverges at most this share of the target needs no more training."""
 FINALISTS = 2

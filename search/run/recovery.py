@@ -41,7 +41,7 @@ from search.recover_trial import (
 from search.run.halving import (
     FINALISTS,
     LEAST_S,
-    WITHIN_REACH,
+    SLOPE_UP_TO,
     Halving,
     NextTraining,
     Rung,
@@ -150,7 +150,7 @@ class Recovery:
             return None
         named = ", ".join(f"{source.trial} ({source.method})" for source in sources)
         self.say(f"Training for about {training_s / 60:.0f} minutes, the better half twice as long each time: {named}")
-        rate = self.screening.archive.rate(WITHIN_REACH * target)
+        rate = self.screening.archive.rate(SLOPE_UP_TO * target)
         return self._keep(Halving(search_ended=search_ended, target=target, rate=rate, sources=sources))
 
     def _can_be_trained(self, judged: Judged) -> bool:
