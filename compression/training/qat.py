@@ -8,6 +8,8 @@ Integer matrices keep the grids that they have when training begins: weights mov
 their scales do (`scale_while_training`).
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -40,7 +42,7 @@ good for scales (docs/training.md)."""
 
 
 class _Stored(nn.Module):
-    """A parameter as it is after being stored as floating point, or a vector on integers."""
+    """A parameter as it is after being stored in few bits of floating point."""
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -149,22 +151,16 @@ def round_while_training(network: Whisper, recipe: Recipe, compressed: Compresse
                 _store(module, name, Grid(bits=recipe.vector_bits))
 
 
-def scale_while_training(network: Whisper, recipe: Recipe, compressed: Compressed) -> None:
-    """Let the scales of integer matrices that have a gradient be trained in place of them, in place. Codes stay.
+def scale_while_training(network: Whisper, recipe: Recipe, compressed: Compressed, stacks: Collection[str]) -> None:
+    """Let the scales of these stacks' integer matrices be trained, in place; nothing else is, and codes stay.
 
-    This is the second phase of EfficientQAT (Chen et al. 2024, arXiv:2407.11062). Nothing else is trained, and all is
-    as in `compressed`, the recipe's.
+    This is the second phase of EfficientQAT (Chen et al. 2024, arXiv:2407.11062). The network is that of `compressed`,
+    the recipe's.
     """
-    modules = [
-        (name, module, grid)
-        for name, module, grid in grids(network, recipe)
-        if module.get_parameter("weight").requires_grad
-    ]
     network.requires_grad_(False)
-    for name, module, grid in modules:
+    for name, module, grid in list(grids(network, recipe)):
         matrix = _matrix(compressed, name)
-        if matrix is not None:
-            module.get_parameter("weight").data = matrix.dequantised().view_as(module.get_parameter("weight"))
+        if matrix is not None and name.partition(".")[0] in stacks:
             parametrize.register_parametrization(module, "weight", _stage(_Scaled, matrix, grid), unsafe=True)
 
 

@@ -1,6 +1,6 @@
 """A compressed Whisper as something that is trained, and the original as its teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +10,8 @@ from torch.nn.utils import parametrize
 from whisper.model import Whisper
 
 from compression.calibration.inputs import EMBEDDING, ENCODER_READER
-from compression.compress import grids
 from compression.recipe.recipe import Recipe
-from compression.recipe.recovery_spec import ROUNDED_IN_TRAINING, STACKS, RecoveryMethod
+from compression.recipe.recovery_spec import STACKS, RecoveryMethod
 from compression.techniques.activations import RoundingLinear
 from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch
@@ -92,23 +91,16 @@ class WhisperStudent(nn.Module):
     def __init__(self, subject: Subject, part: Parts, method: RecoveryMethod, settings: TrainingSettings) -> None:
         super().__init__()
         self.part = part
-        subject = subject.before(method, STACKS if part == "both" else (part,))
+        stacks = STACKS if part == "both" else (part,)
+        subject = subject.before(method, stacks)
         compressed, unrounded = subject.compressed(), subject.unrounded()
         self.network, self.vocabulary = compressed.network, compressed.vocabulary
-        floats = unrounded.network.get_parameter
-        matrices = {f"{name}.weight" for name, *_ in grids(self.network, subject.recipe)}
-        for name, parameter in self.network.named_parameters():
-            trained = part in ("both", name.partition(".")[0])
-            if method == "scales":
-                trained = trained and name in matrices
-            elif not settings.train_embedding:
-                trained = trained and not name.startswith(EMBEDDING)
-            parameter.requires_grad_(trained)
-            if trained:
-                parameter.data = floats(name).data
-        if method in ROUNDED_IN_TRAINING:
-            read_as_stored = scale_while_training if method == "scales" else round_while_training
-            read_as_stored(self.network, subject.recipe, compressed)
+        if method == "scales":
+            scale_while_training(self.network, subject.recipe, compressed, stacks)
+        else:
+            self._give_gradients(unrounded.network, stacks, train_embedding=settings.train_embedding)
+        if method == "qat":
+            round_while_training(self.network, subject.recipe, compressed)
         self.encoded = EncodedClips(self.network)
         self.register_buffer("_divisors", unrounded.inputs.divisors(ENCODER_READER), persistent=False)
         original = subject.model.network
@@ -117,6 +109,13 @@ class WhisperStudent(nn.Module):
             part == "encoder" or _same(self.network.decoder, original.decoder)
         )
         self.to(settings.torch_device)
+
+    def _give_gradients(self, unrounded: Whisper, stacks: Collection[str], *, train_embedding: bool) -> None:
+        for name, parameter in self.network.named_parameters():
+            trained = name.partition(".")[0] in stacks and (train_embedding or not name.startswith(EMBEDDING))
+            parameter.requires_grad_(trained)
+            if trained:
+                parameter.data = unrounded.get_parameter(name).data
 
     def forward(self, batch: Batch) -> StudentOutput:
         with parametrize.cached():

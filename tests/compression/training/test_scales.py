@@ -86,8 +86,14 @@ def test_scales_change_and_codes_but_for_a_groups_extremes_do_not(
 def test_nothing_but_scales_is_trained(small_model: LoadedModel) -> None:
     """Not what is stored as it is either: vectors, and matrices of 16 bits."""
     subject = subject_of(small_model, {"bits": 4, "group_size": 32})
-    recipe = replace(subject.recipe, convolution_bits=16)
+    encoder = tuple(
+        layer and replace(layer, ffn_rank=24, attention_bits=16, ffn_bits=16) for layer in subject.recipe.encoder
+    )
+    recipe = replace(subject.recipe, encoder=encoder, convolution_bits=16)
     subject = replace(subject, recipe=recipe)
+    stored = WhisperStudent(subject, "both", "scales", SETTINGS).network
+    for name in ("encoder.blocks.0.mlp.2.0.weight", "encoder.blocks.0.mlp_ln.weight"):
+        assert torch.equal(stored.get_parameter(name), subject.compressed().network.get_parameter(name))
     before, after = subject.compressed(), exported(subject, trained(subject))
     changed = {
         name
