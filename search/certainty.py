@@ -28,12 +28,12 @@ from search.limits.budget import WerBudget
 from search.trial import Trial, TrialAccuracy, UtteranceErrors
 
 SLOPE, SLOPE_SD = 3.4, 1.0
-"""k before a run's own WERs: rises of 1 to 22 % of six recipes of tiny.en on speech of other kinds than the search's, by
+"""k before a run's own WERs: rises of 1 to 22 % of six recipes of tiny.en on speech of other kinds than the search's,
 least squares through 0, give or take 0.7 (docs/decisions/0032-how-much-a-runs-own-speech-tells.md)."""
 KIND_SD = 2.5
 """Of `kind`, in the units of k: on LibriSpeech, which these recipes were searched on, k is 0.8."""
 SCATTER = 0.4
-"""Of those six, the spread of T / (k d): 0.36."""
+"""Of those six, the spread of T / (k d): 0.45."""
 LUCK_SD = 0.1
 """A guess."""
 HALF_AN_ERROR = 0.5
