@@ -149,10 +149,11 @@ def finished_run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """A shell's background jobs ignore SIGINT, and so do their children: undo that where the tests run in one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so do their children: undo that in such a place."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+        signal.signal(number, handler)
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
