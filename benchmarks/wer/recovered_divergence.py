@@ -1,7 +1,7 @@
 """What training brings to the divergence of a recipe, on speech of several kinds, every so many steps.
 
     S=../shared/speech
-    python benchmarks/wer/recovered_divergence.py --method scales --learning-rate 3e-4 --steps 80 --threads 1 \\
+    python benchmarks/wer/recovered_divergence.py --method scales --learning-rate 3e-5 --steps 80 --threads 1 \\
         --calibration $S/splits/read_calibration.jsonl --set $S/splits/read_search.jsonl \\
         --set $S/ljspeech/manifest.jsonl --run results/seventh --trial 268
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
 from search.outcome import Outcome
 from search.records.folder import RunFolder
-from search.records.run_records import load_elapsed, load_taken_over, read_outcome
+from search.records.run_records import find_outcome, load_elapsed, load_facts, load_taken_over
 from search.records.study_store import StudyStore
 from search.report.baseline_vs_pick import percent
 from search.report.ended import ended_sentence
@@ -120,9 +119,6 @@ def _pick_line(outcome: Outcome) -> str:
 
 
 def _outcome(store: StudyStore) -> Outcome | None:
-    """None before the original was scored."""
-    try:
-        found = read_outcome(store)
-    except InputError:
-        return None
-    return found if found.trials and found.trials[0].accuracy else None
+    """None before the original was scored. Raises InputError when a record is damaged."""
+    trials = store.trials()
+    return find_outcome(store, load_facts(store), trials) if trials and trials[0].accuracy else None
