@@ -32,7 +32,7 @@ from search.space.space import Genes
 ROOT = Path(__file__).parents[2]
 OURS = ("ours", "ours, no model", "ours, no race")
 PEERS = (*SAMPLERS, "NNI TPE")
-HOURS = dict.fromkeys(OURS, 0.5) | dict.fromkeys(PEERS, 6.0) | {"GP": 1.5}
+HOURS = dict.fromkeys(OURS, 1.2) | dict.fromkeys(PEERS, 6.0) | {"GP": 1.0}
 """Of simulated time; GP's proposals take so long that more would be days of this machine's time."""
 OPTIMUM = "optimum"
 WITHIN = (0.10, 0.05, 0.01)
@@ -78,7 +78,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=ROOT / "results/sixth")
+    parser.add_argument("--run", type=Path, default=ROOT / "results/seventh")
     parser.add_argument("--rows", type=Path, default=ROOT / "benchmarks/results/search_efficiency.jsonl")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(

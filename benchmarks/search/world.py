@@ -4,9 +4,10 @@ Costs are exact. Divergence is fitted to all that the run judged: the engine's o
 of a Gaussian process over the genes (squared exponential, length LENGTH steps) on what that leaves, times the
 exponential of a sum over pairs of genes, drawn once, as large as what the first two miss of recipes held out. A value
 of a gene that no recipe of the run has costs as much as the dearest that one has; genes younger than the run are left
-out. Errors are drawn: k x divergence is the mean rise, k fitted to the run's own WERs, each recipe within SCATTER of it
-(`search.certainty`); in every utterance some errors go and others come, as many as in the run; the original is lucky or
-unlucky by LUCK_SD, once a seed. All draws follow from recipe and seed.
+out. Errors are drawn: k x divergence is the mean rise, k as measured on speech of other kinds (`slope.py`), each recipe
+within SCATTER of it (`search.certainty`); in every utterance some errors go and others come, as many as in the run; the
+original is lucky or unlucky by LUCK_SD, once a seed. There is one kind of speech: what is heard is what is asked for.
+All draws follow from recipe and seed.
 """
 
 import random
@@ -28,7 +29,8 @@ from devices.profile import load_profile
 from evaluators.accuracy.blocks import dealt
 from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate
-from search.certainty import SCATTER
+from search.certainty import SCATTER, SLOPE
+from search.configuration.knobs import ScreeningKnobs
 from search.engines.additive_model import AdditiveModel
 from search.limits.budget import WerBudget, WerLimit
 from search.pricing import rejection, trial_costs
@@ -89,10 +91,11 @@ class World:
         whole = trials[0].divergence
         if whole is None or trials[0].accuracy is None:
             raise ValueError(f"{run}: the original has no divergence or no WER")
-        known = [t for t in trials[1:] if t.divergence and t.divergence.clips == whole.clips]
+        clips = ScreeningKnobs().judged_clips
+        known = [t for t in trials[1:] if t.divergence and t.divergence.clips >= clips and t.divergence.mean > 0]
         self._tokens = whole.tokens
         self._genes = [self._encoded(t.recipe) for t in known]
-        self._found = np.array([t.divergence.mean for t in known if t.divergence])
+        self._found = np.array([t.divergence.of_first(clips).mean for t in known if t.divergence])
         self._model = self._fitted(np.flatnonzero(self._found <= MOST))
         scored = [t for t in trials[1:] if t.state == "complete" and t.accuracy and t.divergence]
         utterances = trials[0].accuracy.utterances
@@ -100,10 +103,7 @@ class World:
         rate = trials[0].accuracy.rate
         self.limit: WerLimit = WerBudget.parse(budget).limit(rate)
         self.allowed = float(WerBudget.parse(budget).value)
-        rises = np.array([t.accuracy.rate.errors / rate.errors - 1 for t in scored if t.accuracy])
-        far = np.array([t.divergence.mean for t in scored if t.divergence])
-        self.slope = float((rises * far).sum() / (far * far).sum())
-        self.rise_spread = float((rises - self.slope * far).std())
+        self.slope = SLOPE
         mine = {u.id: u.errors for u in utterances}
         gone = [sum(max(mine[u.id] - u.errors, 0) for u in t.accuracy.utterances) for t in scored if t.accuracy]
         self.churn = float(np.mean(gone)) / rate.errors
