@@ -189,7 +189,7 @@ class _Simulated:
         self._encoders: OrderedDict[str, None] = OrderedDict()
         self.objective, self.rejection = world.objective, world.rejection
 
-    def measure(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
         with self._clock.stopped():
             whole, key = self._world.divergence(recipe), recipe.encoder_key
         found = next((d for n in range(1, whole.clips) if enough(d := whole.of_first(n))), whole)
@@ -325,7 +325,7 @@ def ours(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
         store = StudyStore(Path(folder) / "study.db")
         save_facts(store, replace(world.facts, confidence=CONFIDENCE))
         ledger, archive = Ledger(store), Archive()
-        screening = Screening(archive, ledger, world.space, scorer.measure, confidence=CONFIDENCE)
+        screening = Screening(archive, ledger, world.space, confidence=CONFIDENCE)
         engine = (_NoModel if "no model" in method else Evolution)(
             OptunaEngine(store, world.space, sampler="random", seed=seed),
             world.space,

@@ -42,9 +42,7 @@ def open_engine(  # noqa: PLR0913 - the parts of a run
     sampler = OptunaEngine(store, space, sampler=config.sampler, seed=config.seed)
     if config.engine == "evolution":
         archive = Archive()
-        screening = Screening(
-            archive, ledger, space, scorer.divergence, confidence=config.confidence, knobs=config.screening
-        )
+        screening = Screening(archive, ledger, space, confidence=config.confidence, knobs=config.screening)
         target, seed = screening.target, config.seed
         proof = Proof(space, everything, archive, ledger, target=target, bound=screening.bound, seed=seed)
         evolution = Evolution(

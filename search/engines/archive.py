@@ -23,19 +23,24 @@ class Judged:
 
 
 class Archive:
-    """All that a run judged, in order."""
+    """All that a run judged, in order. `expected`: ids of the recipes that are being judged."""
 
     def __init__(self) -> None:
         self.judged: list[Judged] = []
         self._ids: set[str] = set()
+        self.expected: set[str] = set()
         self._front: list[Judged] = []
 
     def __contains__(self, recipe_id: str) -> bool:
-        return recipe_id in self._ids
+        return recipe_id in self._ids or recipe_id in self.expected
+
+    def expect(self, recipe_id: str) -> None:
+        """A recipe is being judged: it is in the archive, and in nothing else until then."""
+        self.expected.add(recipe_id)
 
     def add(self, judged: Judged) -> None:
         self.judged.append(judged)
-        self._ids.add(judged.recipe_id)
+        self.exclude(judged.recipe_id)
         if self.better(judged.objective, judged.divergence) is None:
             kept = [other for other in self._front if not _is_better(judged, other.objective, other.divergence)]
             self._front = sorted([*kept, judged], key=lambda member: member.objective)
@@ -43,6 +48,7 @@ class Archive:
     def exclude(self, recipe_id: str) -> None:
         """A recipe that cannot be judged: it is in the archive from now on, and in nothing else."""
         self._ids.add(recipe_id)
+        self.expected.discard(recipe_id)
 
     @property
     def front(self) -> Sequence[Judged]:
@@ -52,6 +58,20 @@ class Archive:
     def better(self, objective: float, divergence: Divergence, *, margin: float = 1.0) -> Judged | None:
         """One that costs no more and diverges no more on the same clips, times `margin`; None if there is none."""
         return next((m for m in self._front if _is_better(m, objective, divergence, margin=margin)), None)
+
+    def least_within(self, objective: float, clips: int) -> tuple[float, ...]:
+        """Of the members that cost no more, the least divergence on the first clip, the first two, up to so many.
+
+        Shorter where none was measured on so many; empty where there are none.
+        """
+        cheaper = [m.divergence for m in self._front if m.objective <= objective]
+        clips = min(clips, max((divergence.clips for divergence in cheaper), default=0))
+        means = [
+            np.cumsum(divergence.nats[:clips]) / np.cumsum(divergence.tokens[:clips])
+            for divergence in cheaper
+            if divergence.clips >= clips
+        ]
+        return tuple(map(float, np.min(means, axis=0))) if means else ()
 
     def rate(self, most: float) -> float:
         """By which power divergence falls as cost rises, along the front up to the divergence `most`."""

@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Propose these genes before the engine's own; genes that were enqueued before are ignored."""
 
     def ask(self) -> Proposal | None:
-        """The next proposal; None when the engine knows of no further one."""
+        """The next proposal; None when the engine knows of no further one, until something more is told."""
 
     def begin(self, proposal: Proposal, recipe: Recipe) -> None:
         """The proposal, which makes this recipe, is about to be scored."""

@@ -80,7 +80,7 @@ class Evolution:
 
     def ask(self) -> Proposal | None:
         """What was in flight when the process died or was enqueued, starting points, single steps around the best of
-        them, then children; in a small space what a proof needs, until it is complete.
+        them once all were judged, then children; in a small space what a proof needs, until it is complete.
         """
         if self._engine.is_waiting:
             return self._engine.ask()
@@ -88,6 +88,8 @@ class Evolution:
             genes = self._starts.pop(0)
             if self._space.decode(genes).id not in self._archive:
                 return self._engine.propose(genes)
+        if self._steps is None and self._archive.expected:
+            return None
         found = self._single_step() or self._next()
         return self._engine.propose(found) if found else None
 

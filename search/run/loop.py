@@ -1,10 +1,9 @@
 """The run loop: ask, score, tell, until the time or the trials are used up."""
 
-from dataclasses import replace
-from time import perf_counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from common.errors import CompressionError, EvaluationError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.engines.archive import Judged
@@ -13,6 +12,7 @@ from search.engines.proof import Proof
 from search.outcome import EndReason, Outcome
 from search.records.ledger import SCORED, Ledger
 from search.run.interrupts import Interruption
+from search.run.measuring import Answer, Executor, Here, Job
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import Candidate, Screening
 from search.run.standstill import Standstill
@@ -41,6 +41,9 @@ class Scorer(Protocol):
     ) -> Trial:
         """The recipe's trial; without a baseline, the first one. `divergence`: as far as it is known."""
 
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        """On the run's clips, or as many as are enough. Raises CompressionError, EvaluationError."""
+
     def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
         """The trial of a recipe that is not worth its transcripts, and why."""
 
@@ -61,12 +64,23 @@ class Watcher(Protocol):
     def finished(self, outcome: Outcome, elapsed_s: float) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pending:
+    """What is being measured. `proposal`: None for a recipe of the user's own; `candidate`: where it was judged before;
+    `repeats`: proposals of the same recipe that came since.
+    """
+
+    proposal: Proposal | None
+    candidate: Candidate | None = None
+    repeats: list[Proposal] = field(default_factory=list)
+
+
 class Run:
     """The search of one run; a new one and its continuations share the engine's store.
 
     It ends when `standstill` is reached. With `screening` a recipe is judged by divergence first, and may wait for its
     WER while others are judged. `own` recipes come right after the original, and have a WER whatever their divergence
-    is. `proof`: the engine's, if it has one.
+    is. `proof`: the engine's, if it has one. `executor`: who measures; None: this process.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run
@@ -83,6 +97,7 @@ class Run:
         standstill: Standstill | None = None,
         own: OwnRecipes | None = None,
         proof: Proof | None = None,
+        executor: Executor | None = None,
         max_unscored: int = MAX_UNSCORED,
     ) -> None:
         self._space = space
@@ -96,17 +111,22 @@ class Run:
         self._standstill = standstill
         self._own = own
         self._proof = proof
+        self._executor = executor or Here(scorer, lambda: self._baseline)
         self._max_unscored = max_unscored
+        self._pending: dict[str, _Pending] = {}
 
     def search(self, budget: TimeBudget) -> EndReason:
         """Try recipes until the budget is used up, nothing new or better comes, or the user interrupts."""
-        unscored, reason = 0, self._reason_to_end(budget)
+        reason = self._reason_to_end(budget)
         with self._interruption.caught():
             while reason is None:
-                brought = self._step()
-                unscored = 0 if brought else unscored + 1
-                is_exhausted = brought is None or unscored >= self._max_unscored
-                reason = self._nothing_left if is_exhausted else self._reason_to_end(budget)
+                self._fill(budget)
+                if self._pending:
+                    self._take()
+                    reason = self._reason_to_end(budget)
+                else:
+                    reason = self._nothing_left
+            self._drain()
             if self._screening:
                 self._close(self._screening)
         return "interrupted" if self._interruption.asked else reason
@@ -121,63 +141,134 @@ class Run:
     def _nothing_left(self) -> EndReason:
         return "proven" if self._proof and self._proof.holds else "exhausted"
 
-    def _step(self) -> bool | None:
-        """One recipe; whether something was measured of it, None when the engine has no further one."""
-        own = self._own.next(self._ledger) if self._own else None
+    # what is begun
+
+    def _fill(self, budget: TimeBudget) -> None:
+        """Begin what there is room for; nothing, where the engine has nothing new."""
+        unscored = 0
+        while self._executor.room and budget.has_trial(len(self._pending)) and unscored < self._max_unscored:
+            begun = self._begin_next()
+            if begun is None or self._interruption.asked:
+                return
+            unscored = 0 if begun else unscored + 1
+            if self._pending and not self._ledger.trials:
+                return  # all others are compared with the original
+
+    def _begin_next(self) -> bool | None:
+        """Whether something came to be measured; None when the engine has no further recipe now."""
+        own = self._own.next(self._ledger, self._pending) if self._own else None
         if self._own and own:
-            return self._try(self._own, own)
+            return self._begin_own(self._own, own)
         due = self._screening.next_to_score() if self._screening else None
         if due:
-            return self._finish(due.proposal, due.recipe, due)
+            return self._score(due)
         proposal = self._engine.ask()
         if proposal is None:
-            last = self._screening.last_to_score(0) if self._screening else None
-            return self._finish(last.proposal, last.recipe, last) if last else None
+            last = self._screening.last_to_score(0) if self._screening and not self._pending else None
+            return self._score(last) if last else None
         recipe = self._space.decode(proposal.genes)
+        if recipe.id in self._pending:
+            self._pending[recipe.id].repeats.append(proposal)
+            return None
         known = self._ledger.find(recipe)
         if known:
             self._engine.drop(proposal, known)
             return False
-        if self._screening and self._ledger.trials and not self._scorer.rejection(recipe):
-            return self._judge(self._screening, proposal, recipe)
-        return self._finish(proposal, recipe)
+        return self._begin(proposal, recipe)
 
-    def _try(self, own: OwnRecipes, recipe: Recipe) -> bool:
-        """Score one of the user's own recipes, in the space or not."""
-        number, deaths = len(self._ledger.trials), own.deaths(recipe)
-        self._watcher.started(number, recipe)
-        own.begin(recipe)
-        try:
-            if deaths >= MAX_DEATHS:
-                scored = self._given_up(number, recipe, deaths)
-            else:
-                scored = self._scorer.score(number, recipe, self._baseline, None)
-        except KeyboardInterrupt:
-            own.put_back(recipe)
-            raise
-        trial = self._engine.add(replace(scored, note="; ".join(filter(None, (scored.note, OWN)))))
-        if self._screening:
-            self._screening.know(recipe, trial.objective, trial.divergence)
-        self._record(trial)
-        return True
-
-    def _judge(self, screening: Screening, proposal: Proposal, recipe: Recipe) -> bool:
-        """Measure the divergence; the recipe then waits for its WER, or is stopped, and so are those that it beats."""
+    def _begin(self, proposal: Proposal, recipe: Recipe) -> bool:
+        """Have a new recipe judged, or scored where nothing judges it; whether it came to that."""
         self._watcher.started(proposal.number, recipe)
         if proposal.deaths >= MAX_DEATHS:
-            return self._finish(proposal, recipe)
-        self._engine.begin(proposal, recipe)
-        started, objective = perf_counter(), self._scorer.objective(recipe)
+            return self._finish(proposal, self._given_up(proposal.number, recipe, proposal.deaths))
+        is_compared = bool(self._ledger.trials)
+        if is_compared and self._scorer.rejection(recipe):
+            return self._finish(proposal, self._scorer.score(proposal.number, recipe, self._baseline))
+        screening = self._screening if is_compared else None
+        enough = screening.begun(recipe, self._scorer.objective(recipe)) if screening else None
+        self._submit(Job(number=proposal.number, recipe=recipe, enough=enough, deaths=proposal.deaths), proposal)
+        return True
+
+    def _score(self, candidate: Candidate) -> bool:
+        """Have a recipe scored that was judged."""
+        proposal, recipe = candidate.proposal, candidate.recipe
+        self._watcher.started(proposal.number, recipe)
+        job = Job(
+            number=proposal.number, recipe=recipe, divergence=candidate.judged.divergence, deaths=proposal.deaths
+        )
+        self._submit(job, proposal, candidate)
+        return True
+
+    def _submit(self, job: Job, proposal: Proposal, candidate: Candidate | None = None) -> None:
+        self._engine.begin(proposal, job.recipe)
+        if not self._executor.is_here:
+            self._engine.pause(proposal)
+        self._pending[job.recipe.id] = _Pending(proposal=proposal, candidate=candidate)
+        self._executor.submit(job)
+
+    def _begin_own(self, own: OwnRecipes, recipe: Recipe) -> bool:
+        """Have one of the user's own recipes scored, in the space or not."""
+        number, deaths = len(self._ledger.trials), own.deaths(recipe.id)
+        self._watcher.started(number, recipe)
+        if deaths >= MAX_DEATHS:
+            self._keep_own(self._given_up(number, recipe, deaths))
+            return True
+        if self._executor.is_here:
+            own.begin(recipe.id)
+        self._pending[recipe.id] = _Pending(proposal=None)
+        self._executor.submit(Job(number=number, recipe=recipe, deaths=deaths))
+        return True
+
+    # what comes of it
+
+    def _take(self) -> None:
+        """Wait for an answer, and take it up. What the user drops is put back, all of it."""
         try:
-            divergence = screening.divergence(recipe, objective)
-        except (CompressionError, EvaluationError) as error:
-            screening.know(recipe, objective, None)
-            return self._keep(proposal, self._scorer.failed(proposal.number, recipe, str(error)))
+            job, answer = self._executor.wait()
         except KeyboardInterrupt:
-            self._engine.put_back(proposal)
+            self._executor.withdraw()
+            for recipe_id in list(self._pending):
+                self._put_back(recipe_id)
             raise
-        judged = Judged(recipe_id=recipe.id, genes=proposal.genes, objective=objective, divergence=divergence)
-        candidate = Candidate(proposal=proposal, recipe=recipe, judged=judged, seconds=perf_counter() - started)
+        pending = self._pending.pop(job.recipe.id)
+        if pending.proposal is None:
+            self._keep_own(answer.trial or self._scorer.failed(job.number, job.recipe, answer.problem))
+        elif answer.divergence and self._screening:
+            self._take_up(self._screening, job.recipe, pending.proposal, answer)
+        else:
+            self._take_trial(job, pending.proposal, pending.candidate, answer)
+        known = self._ledger.find(job.recipe)
+        for proposal in pending.repeats:
+            if known:
+                self._engine.drop(proposal, known)
+            else:
+                self._engine.put_back(proposal)
+
+    def _put_back(self, recipe_id: str) -> None:
+        pending = self._pending.pop(recipe_id)
+        for proposal in filter(None, (pending.proposal, *pending.repeats)):
+            self._engine.put_back(proposal)
+        if self._own and pending.proposal is None and self._executor.is_here:
+            self._own.put_back(recipe_id)
+
+    def _take_trial(self, job: Job, proposal: Proposal, candidate: Candidate | None, answer: Answer) -> None:
+        """Of a recipe that was scored, or could not be judged."""
+        trial = answer.trial or self._scorer.failed(job.number, job.recipe, answer.problem)
+        if candidate:
+            trial = replace(trial, seconds=trial.seconds + candidate.seconds)
+        self._finish(proposal, trial)
+
+    def _take_up(self, screening: Screening, recipe: Recipe, proposal: Proposal, answer: Answer) -> None:
+        """A recipe that was judged waits for its WER, or is stopped, and so are those that it beats."""
+        if answer.divergence is None:
+            raise ValueError(f"recipe {recipe.id} was not judged")
+        judged = Judged(
+            recipe_id=recipe.id,
+            genes=proposal.genes,
+            objective=self._scorer.objective(recipe),
+            divergence=answer.divergence,
+        )
+        candidate = Candidate(proposal=proposal, recipe=recipe, judged=judged, seconds=answer.seconds)
         reason = screening.judge(candidate)
         if reason:
             self._stop(candidate, reason)
@@ -185,23 +276,27 @@ class Run:
             self._engine.pause(proposal)
         for beaten, why in screening.beaten():
             self._stop(beaten, why)
-        return True
 
     def _stop(self, candidate: Candidate, reason: str) -> None:
         trial = self._scorer.stopped(candidate.proposal.number, candidate.recipe, candidate.judged.divergence, reason)
         self._keep(candidate.proposal, replace(trial, seconds=candidate.seconds))
 
-    def _finish(self, proposal: Proposal, recipe: Recipe, candidate: Candidate | None = None) -> bool:
-        """Score the recipe; whether it came to be scored."""
-        trial = self._scored(proposal, recipe, candidate)
-        if self._screening and not candidate:
-            self._screening.know(recipe, trial.objective, trial.divergence)
-        return self._keep(proposal, trial)
+    def _finish(self, proposal: Proposal, trial: Trial) -> bool:
+        """Take up the trial of a recipe that is not to be judged any more; whether it counts as scored."""
+        if self._screening:
+            self._screening.finished(trial)
+        self._keep(proposal, trial)
+        return trial.state in SCORED
 
-    def _keep(self, proposal: Proposal, trial: Trial) -> bool:
+    def _keep(self, proposal: Proposal, trial: Trial) -> None:
         self._engine.tell(proposal, trial)
         self._record(trial)
-        return trial.state in SCORED
+
+    def _keep_own(self, scored: Trial) -> None:
+        trial = self._engine.add(replace(scored, note="; ".join(filter(None, (scored.note, OWN)))))
+        if self._screening:
+            self._screening.finished(trial)
+        self._record(trial)
 
     def _record(self, trial: Trial) -> None:
         """Know a trial that the engine has kept."""
@@ -209,29 +304,23 @@ class Run:
         self._clock.save()
         self._watcher.finished(self._ledger.outcome(), self._clock.elapsed_s)
 
-    def _scored(self, proposal: Proposal, recipe: Recipe, candidate: Candidate | None) -> Trial:
-        """The proposal's trial; one that ended the process too often is not tried again."""
-        self._watcher.started(proposal.number, recipe)
-        if proposal.deaths >= MAX_DEATHS:
-            return self._given_up(proposal.number, recipe, proposal.deaths)
-        self._engine.begin(proposal, recipe)
-        divergence = candidate.judged.divergence if candidate else None
-        try:
-            trial = self._scorer.score(proposal.number, recipe, self._baseline, divergence)
-        except KeyboardInterrupt:
-            self._engine.put_back(proposal)
-            raise
-        return replace(trial, seconds=trial.seconds + candidate.seconds) if candidate else trial
-
     def _given_up(self, number: int, recipe: Recipe, deaths: int) -> Trial:
         note = f"not tried again: it ended the process {deaths} times (out of memory?)"
         return self._scorer.failed(number, recipe, note)
+
+    def _drain(self) -> None:
+        """Take up all that is in flight; what nobody has begun comes again, should the run go on."""
+        for job in self._executor.withdraw():
+            self._put_back(job.recipe.id)
+        while self._pending:
+            self._take()
 
     def _close(self, screening: Screening) -> None:
         """Score what would be the pick; what still waits ends without a WER, unless the user goes on later."""
         scored = 0
         while not self._interruption.asked and (last := screening.last_to_score(scored)):
-            self._finish(last.proposal, last.recipe, last)
+            self._score(last)
+            self._take()
             scored += 1
         if not self._interruption.asked:
             for candidate in screening.rest():

@@ -1,7 +1,7 @@
 """Recipes of the user's own: kept with the run, tried before anything that the engine proposes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from compression.recipe.recipe import Recipe
 from search.records.ledger import Ledger
@@ -22,20 +22,23 @@ class OwnRecipes:
         self._recipes = list(recipes)
         self._store.remember(_RECIPES, json.dumps([recipe.to_json() for recipe in recipes]))
 
-    def next(self, ledger: Ledger) -> Recipe | None:
-        """The first that has no trial; None when all have, or while the original has none to be compared with."""
+    def next(self, ledger: Ledger, pending: Container[str]) -> Recipe | None:
+        """The first that has no trial and is not `pending`, by its id; None when there is none, or while the original
+        has no trial to be compared with.
+        """
         if not ledger.trials:
             return None
-        return next((recipe for recipe in self._recipes if ledger.find(recipe) is None), None)
+        left = (recipe for recipe in self._recipes if ledger.find(recipe) is None and recipe.id not in pending)
+        return next(left, None)
 
-    def deaths(self, recipe: Recipe) -> int:
+    def deaths(self, recipe_id: str) -> int:
         """How often the process ended while the recipe was being scored."""
-        return int(self._store.recall(_BEGUN + recipe.id) or 0)
+        return int(self._store.recall(_BEGUN + recipe_id) or 0)
 
-    def begin(self, recipe: Recipe) -> None:
+    def begin(self, recipe_id: str) -> None:
         """The recipe is about to be scored."""
-        self._store.remember(_BEGUN + recipe.id, str(self.deaths(recipe) + 1))
+        self._store.remember(_BEGUN + recipe_id, str(self.deaths(recipe_id) + 1))
 
-    def put_back(self, recipe: Recipe) -> None:
+    def put_back(self, recipe_id: str) -> None:
         """The user dropped the recipe that was begun: that is no death."""
-        self._store.remember(_BEGUN + recipe.id, str(self.deaths(recipe) - 1))
+        self._store.remember(_BEGUN + recipe_id, str(self.deaths(recipe_id) - 1))

@@ -1,8 +1,9 @@
 """Judging recipes by divergence first: only what nothing cheaper beats comes to have a WER."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
+from statistics import fmean
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
@@ -10,16 +11,14 @@ from search.configuration.knobs import ScreeningKnobs
 from search.engines.archive import Archive, Judged
 from search.engines.base import Proposal
 from search.records.ledger import Ledger
+from search.run.measuring import Enough
 from search.space.space import Space
+from search.trial import Trial
 
 HOPELESS = 4.0
 """A recipe that diverges so many times as much as the budget allows is not scored."""
 HARMLESS = 1 / 8
 """What diverges less than this share of what the budget allows is taken for the original: its WER says nothing new."""
-
-Measure = Callable[[Recipe, Callable[[Divergence], bool]], Divergence]
-"""The divergence of a recipe on the run's clips, or on as many as the rule finds enough. Raises as scoring does."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
@@ -34,12 +33,11 @@ class Candidate:
 class Screening:
     """Decides which recipes are worth their transcripts, and in which order."""
 
-    def __init__(  # noqa: PLR0913 - what it knows and what it asks
+    def __init__(
         self,
         archive: Archive,
         ledger: Ledger,
         space: Space,
-        measure: Measure,
         *,
         confidence: float,
         knobs: ScreeningKnobs | None = None,
@@ -47,10 +45,10 @@ class Screening:
         self.archive = archive
         self._ledger = ledger
         self._space = space
-        self._measure = measure
         self._confidence = confidence
         self._knobs = knobs or ScreeningKnobs()
         self._waiting: dict[str, Candidate] = {}
+        self._scoring: dict[str, Candidate] = {}
         self._scores_front = False
         self._before = max(1, len(ledger.trials))
         for trial in ledger.trials:
@@ -69,22 +67,21 @@ class Screening:
         certainty = self._ledger.certainty
         return certainty.largest_divergence(self._confidence) if certainty else 0.0
 
-    def divergence(self, recipe: Recipe, objective: float) -> Divergence:
-        """Measured on `judged_clips`, unless after some of them another recipe is clearly better.
-
-        By less the more clips there were: what two recipes differ by is an average over them.
-        """
+    def begun(self, recipe: Recipe, objective: float) -> Enough:
+        """A recipe is about to be judged; when its divergence is known well enough."""
+        self.archive.expect(recipe.id)
         knobs = self._knobs
+        return Enough(
+            clips=knobs.judged_clips,
+            first=knobs.first_clips,
+            margin=knobs.margin,
+            better=self.archive.least_within(objective, knobs.judged_clips),
+        )
 
-        def enough(found: Divergence) -> bool:
-            if found.clips >= knobs.judged_clips:
-                return True
-            if found.clips < knobs.first_clips:
-                return False
-            margin = 1 + (knobs.margin - 1) * sqrt(knobs.first_clips / found.clips)
-            return self.archive.better(objective, found, margin=margin) is not None
-
-        return self._measure(recipe, enough)
+    def finished(self, trial: Trial) -> None:
+        """A recipe has its trial: scored, or not to be."""
+        if self._scoring.pop(trial.recipe.id, None) is None:
+            self.know(trial.recipe, trial.objective, trial.divergence)
 
     def judge(self, candidate: Candidate) -> str | None:
         """Take a recipe up; the reason why it need not be scored, or None: then it waits for its WER."""
@@ -116,12 +113,17 @@ class Screening:
         order = (self._in_gap, self._would_be_pick) if self._scores_front else (self._would_be_pick, self._in_gap)
         candidate = next((found for choose in order if (found := choose())), None)
         self._scores_front = not self._scores_front
-        return self._waiting.pop(candidate.recipe.id) if candidate else None
+        return self._taken(candidate)
 
     def last_to_score(self, scored: int) -> Candidate | None:
         """The same when no more proposals come, after so many: only what would be the pick."""
-        candidate = self._would_be_pick() if scored < self._knobs.scored_at_end else None
-        return self._waiting.pop(candidate.recipe.id) if candidate else None
+        return self._taken(self._would_be_pick() if scored < self._knobs.scored_at_end else None)
+
+    def _taken(self, candidate: Candidate | None) -> Candidate | None:
+        """The candidate, from now on being scored."""
+        if candidate:
+            self._scoring[candidate.recipe.id] = self._waiting.pop(candidate.recipe.id)
+        return candidate
 
     def rest(self) -> list[Candidate]:
         """All that still wait, which end without a WER."""
@@ -131,23 +133,31 @@ class Screening:
 
     def bound(self) -> float:
         """The objective of the cheapest recipe that is likely within the budget, scored or waiting for it."""
-        waiting = [c.judged.objective for c in self._waiting.values() if self._probability(c) >= self._confidence]
-        return min([self.cheapest_within(), *waiting])
+        return min([self._cheapest_known(), *(c.judged.objective for c in self._likely(self._waiting))])
+
+    def _cheapest_known(self) -> float:
+        """The same of those that are scored, or being scored."""
+        return min([self.cheapest_within(), *(c.judged.objective for c in self._likely(self._scoring))])
+
+    def _likely(self, candidates: Mapping[str, Candidate]) -> list[Candidate]:
+        return [c for c in candidates.values() if self._probability(c) >= self._confidence]
 
     @property
     def _share_of_scoring(self) -> float:
-        """Of the time of this session's trials, that of those which were scored."""
+        """Of the time of this session's trials, that of those which were scored; one that is being scored takes as
+        long as they did.
+        """
         trials = self._ledger.trials[self._before :]
-        scoring_s = sum(trial.seconds for trial in trials if trial.accuracy)
-        all_s = sum(trial.seconds for trial in trials) + sum(c.seconds for c in self._waiting.values())
+        scored_s = [trial.seconds for trial in trials if trial.accuracy]
+        scoring_s = sum(scored_s) + len(self._scoring) * (fmean(scored_s) if scored_s else 0.0)
+        judging_s = sum(trial.seconds for trial in trials if not trial.accuracy)
+        all_s = scoring_s + judging_s + sum(c.seconds for c in self._waiting.values())
         return scoring_s / all_s if all_s else 0.0
 
     def _would_be_pick(self) -> Candidate | None:
-        """The cheapest that is expected within the budget, if it is cheaper than all that were found to be."""
-        pick = self.cheapest_within()
-        likely = [c for c in self._waiting.values() if self._probability(c) >= self._confidence]
-        cheapest = min(likely, key=lambda c: c.judged.objective, default=None)
-        return cheapest if cheapest and cheapest.judged.objective < pick else None
+        """The cheapest that is expected within the budget, if it is cheaper than all that are known to be."""
+        cheapest = min(self._likely(self._waiting), key=lambda c: c.judged.objective, default=None)
+        return cheapest if cheapest and cheapest.judged.objective < self._cheapest_known() else None
 
     def cheapest_within(self) -> float:
         """The objective of the cheapest scored recipe that is likely within the budget; infinite if none is."""
@@ -165,6 +175,7 @@ class Screening:
         """The one whose divergence is furthest from all that were scored, among those that are worth it."""
         target = self.target()
         scored = [t.divergence.mean for t in self._ledger.trials if t.accuracy and t.divergence]
+        scored += [candidate.judged.divergence.mean for candidate in self._scoring.values()]
 
         def gap(candidate: Candidate) -> float:
             found = candidate.judged.divergence.mean

@@ -72,6 +72,10 @@ class TimeBudget:
         left_s = self.end.seconds - self._kept_s(self.end.seconds) - self.training_s
         return "time" if elapsed_s + next_trial_s > left_s else None
 
+    def has_trial(self, pending: int) -> bool:
+        """Whether the run may have another trial beside so many that are not scored yet."""
+        return self.end.trials is None or len(self.ledger.scored) + pending < self.end.trials
+
     def _kept_s(self, seconds: float) -> float:
         """For confirming and exporting, of the run's whole time."""
         return min(self._confirmation_s + self._export_s, MOST_KEPT * seconds)

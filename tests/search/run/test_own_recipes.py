@@ -84,7 +84,7 @@ def test_what_the_user_drops_comes_again_and_that_is_no_death(tmp_path, world):
     process, _ = open_run(tmp_path, world)
     with pytest.raises(KeyboardInterrupt):
         process.run.search(_budget(process))
-    assert OwnRecipes(store).deaths(OUTSIDE) == 0
+    assert OwnRecipes(store).deaths(OUTSIDE.id) == 0
     process, _ = open_run(tmp_path, world)
     assert process.run.search(_budget(process)) == "trials"
     assert OUTSIDE in {trial.recipe for trial in store.trials()}

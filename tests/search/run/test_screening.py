@@ -83,7 +83,7 @@ class Process:
         self.store = StudyStore(folder / "study.db")
         save_facts(self.store, FACTS)
         self.ledger, self.archive = Ledger(self.store), Archive()
-        self.screening = Screening(self.archive, self.ledger, SPACE, world.divergence, confidence=0.5)
+        self.screening = Screening(self.archive, self.ledger, SPACE, confidence=0.5)
         sampler, target = OptunaEngine(self.store, SPACE, sampler="random", seed=0), self.screening.target
         self.everything = cache(partial(Enumeration.of, SPACE, world))
         self.proof = None
@@ -155,14 +155,10 @@ def test_what_is_worse_by_less_needs_more_clips(tmp_path):
         return Divergence(nats=(mean,) * 32, tokens=(1,) * 32)
 
     def clips_of(mean: float) -> int:
-        def measure(_: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
-            whole = level(mean)
-            return next((part for n in range(1, 32) if enough(part := whole.of_first(n))), whole)
-
         archive = Archive()
         archive.add(Judged(recipe_id="known", genes={}, objective=0.5, divergence=level(1.0)))
-        screening = Screening(archive, Ledger(store), SPACE, measure, confidence=0.5)
-        return screening.divergence(SPACE.original, 0.6).clips
+        enough = Screening(archive, Ledger(store), SPACE, confidence=0.5).begun(SPACE.original, 0.6)
+        return next(n for n in range(1, 32) if enough(level(mean).of_first(n)))
 
     # 1.2 after 4 clips, then 1 + 0.2 sqrt(4 / clips)
     assert [clips_of(mean) for mean in (1.5, 1.2001, 1.15, 1.11, 1.05, 0.9)] == [4, 4, 8, 14, 16, 16]

@@ -1,0 +1,134 @@
+"""What is to be measured of a recipe, what came of it, and who measures: this process, or workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from time import perf_counter
+from typing import Protocol
+
+from common.errors import CompressionError, EvaluationError
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.scorer import Baseline
+from search.trial import RecipeText, Trial
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Enough:
+    """When a recipe's divergence is known well enough: after `clips`, or where another recipe is clearly better.
+
+    `better`: the least divergence, on the first 1, 2, ... clips, of the recipes that cost no more; empty where there
+    are none. Clearly is by `margin` after the `first` clips, by less the more clips there are: what two recipes differ
+    by is an average over them.
+    """
+
+    clips: int
+    first: int
+    margin: float
+    better: tuple[float, ...] = ()
+
+    def __call__(self, found: Divergence) -> bool:
+        if found.clips >= self.clips:
+            return True
+        if not self.first <= found.clips <= len(self.better):
+            return False
+        margin = 1 + (self.margin - 1) * sqrt(self.first / found.clips)
+        return self.better[found.clips - 1] * margin <= found.mean
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One measurement: of the divergence where there is an `enough`, else of the WER and all.
+
+    `number`: the trial's. `divergence`: as far as it is known. `deaths`: processes that ended while they measured it.
+    """
+
+    number: int
+    recipe: RecipeText
+    enough: Enough | None = None
+    divergence: Divergence | None = None
+    deaths: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What came of a job: its trial, its divergence, or the problem that there is neither."""
+
+    seconds: float
+    trial: Trial | None = None
+    divergence: Divergence | None = None
+    problem: str = ""
+
+
+class Measures(Protocol):
+    """What of a scorer (`search.scorer.Scorer`) turns jobs into answers."""
+
+    def score(
+        self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
+    ) -> Trial: ...
+
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence: ...
+
+
+def measure(scorer: Measures, job: Job, baseline: Baseline | None) -> Answer:
+    """Do one job; without a baseline it is the original's own."""
+    started = perf_counter()
+    if job.enough is None:
+        trial = scorer.score(job.number, job.recipe, baseline, job.divergence)
+        return Answer(trial=trial, seconds=trial.seconds)
+    try:
+        divergence = scorer.divergence(job.recipe, job.enough)
+    except (CompressionError, EvaluationError) as error:
+        return Answer(problem=str(error), seconds=perf_counter() - started)
+    return Answer(divergence=divergence, seconds=perf_counter() - started)
+
+
+class Executor(Protocol):
+    """Does jobs, several at a time where there are workers, and hands out answers in the order in which they come.
+
+    `is_here`: whether a job that ends the process which does it ends the run.
+    """
+
+    is_here: bool
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it would take now."""
+
+    def submit(self, job: Job) -> None: ...
+
+    def wait(self) -> tuple[Job, Answer]:
+        """The next answer to a job that was submitted; at least one is out."""
+
+    def withdraw(self) -> list[Job]:
+        """Jobs that nobody has begun, which are then not done."""
+
+
+class Here:
+    """An executor of one job at a time, in this process, when it is waited for."""
+
+    is_here = True
+
+    def __init__(self, scorer: Measures, baseline: Callable[[], Baseline | None]) -> None:
+        self._scorer = scorer
+        self._baseline = baseline
+        self._job: Job | None = None
+
+    @property
+    def room(self) -> int:
+        return 0 if self._job else 1
+
+    def submit(self, job: Job) -> None:
+        self._job = job
+
+    def wait(self) -> tuple[Job, Answer]:
+        job = self._job
+        if job is None:
+            raise ValueError("there is no job to wait for")
+        answer = measure(self._scorer, job, self._baseline())
+        self._job = None
+        return job, answer
+
+    def withdraw(self) -> list[Job]:
+        withdrawn, self._job = [self._job] if self._job else [], None
+        return withdrawn
