@@ -191,6 +191,34 @@ def resume(
 
 
 @app.command()
+def worker(
+    storage: Annotated[str, typer.Option(help="The run's storage, such as postgresql+psycopg://USER@HOST/DATABASE.")],
+    study: Annotated[str, typer.Option(help="The run's study in it.")],
+    model: Annotated[str | None, typer.Option(help="Where this machine has the run's model.")] = None,
+    device: Annotated[str | None, typer.Option(help="Its device profile.")] = None,
+    data: Annotated[Path | None, _speech_option(help="Its evaluation speech.")] = None,
+    calibration: Annotated[Path | None, _speech_option(help="Its calibration speech.")] = None,
+    unlabelled: Annotated[Path | None, _speech_option(help="Its recordings without transcripts.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Its noise.")] = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Measure for a run that another process leads, here or on another machine, until it has ended."""
+    from search.commands.worker import run_worker
+
+    places = {
+        "model": model,
+        "device": device,
+        "data": data,
+        "calibration": calibration,
+        "unlabelled": unlabelled,
+        "noise": noise,
+        "threads": threads,
+    }
+    run_worker(storage, study, places=places, as_json=json)
+
+
+@app.command()
 def recover(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     method: Annotated[str, typer.Option(help="reconstruct, distill or qat; see docs/training.md.")],

@@ -60,7 +60,7 @@ def integers(model: LoadedModel, bits: int, *, group_size: int, activation_bits:
 def pick_of(run: Path, model: LoadedModel) -> Pick:
     """What the run recommends. Raises InputError when it recommends nothing, or searched another model."""
     folder = RunFolder.open(run)
-    store = StudyStore(folder.study_file)
+    store = StudyStore(folder.study)
     recommended = read_outcome(store).recommended
     if recommended is None:
         raise InputError(f"--run {run}: it recommends no recipe; give another run, or none")

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from optuna import load_study
 from scipy.stats import spearmanr
 
 from compression.recipe.recipe import Recipe
@@ -36,7 +35,7 @@ from search.limits.budget import WerBudget, WerLimit
 from search.pricing import rejection, trial_costs
 from search.records.folder import RunFolder
 from search.records.run_records import load_facts
-from search.records.study_store import STUDY_NAME, StudyStore
+from search.records.study_store import StudyStore
 from search.space.space import PRESETS, Genes, Space, with_original
 from search.trial import TrialCosts, UtteranceErrors
 
@@ -281,8 +280,8 @@ class World:
 
 def _of_genes(space: Space, run: Path) -> Space:
     """The space with the genes that the run had: others are younger."""
-    study = load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}")
-    names = {name for trial in study.trials for name in trial.params}
+    trials = StudyStore(run / "study.db").study.get_trials(deepcopy=False)
+    names = {name for trial in trials for name in trial.params}
     return replace(space, choices={name: values for name, values in space.choices.items() if name in names})
 
 

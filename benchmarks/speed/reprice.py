@@ -125,7 +125,7 @@ def synthetic_run(
     profile = load_profile(device)
     folder = RunFolder.create(path, config)
     folder.write_environment({"device_sha256": profile.digest})
-    store = StudyStore(folder.study_file)
+    store = StudyStore(folder.study)
     save_facts(store, _facts(config, profile))
     rng = np.random.default_rng(seed)
     space = made_up_space(profile, rng)

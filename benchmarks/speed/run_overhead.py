@@ -74,7 +74,7 @@ def main() -> None:
 
 def overhead(folder: RunFolder, trials: int, steps: int, sampler: SamplerName) -> Overhead:
     started = perf_counter()
-    store = StudyStore(folder.study_file)
+    store = StudyStore(folder.study)
     ledger = Ledger(store)
     opening_s = perf_counter() - started
     made_up = _MadeUp(folder, ledger)

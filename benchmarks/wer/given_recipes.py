@@ -20,7 +20,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 def given_recipes(options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """The picks of --run, or its --trial, and the recipes of --recipe, by name."""
     for run in options.run:
-        outcome = read_outcome(StudyStore(RunFolder(run).study_file))
+        outcome = read_outcome(StudyStore(RunFolder(run).study))
         wanted: Sequence[str | None] = options.trial or [None]
         for trial in (find_trial(outcome, number) for number in wanted):
             yield f"{run.name}, trial {trial.number}, {trial.costs.size_mb:.1f} MB", trial.recipe

@@ -187,7 +187,7 @@ def flags_of(scenario: Scenario, options: argparse.Namespace) -> dict[str, Any]:
 
 def outcome_of(run: RunFolder, session: Session) -> Outcome:
     """What the run found, at the device's prices of today. Raises InputError for another model or speech."""
-    store, before = StudyStore(run.study_file), run.environment()
+    store, before = StudyStore(run.study), run.environment()
     for name in ("model_sha256", "speech_sha256"):
         if before.get(name) != session.digests[name]:
             raise InputError(f"--search {run.path}: its {name} is not that of --model and --data")

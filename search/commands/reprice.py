@@ -43,7 +43,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     path = out or folder.path / _place(profile, flags)
     _check_free(path)
 
-    store = StudyStore(folder.study_file)
+    store = StudyStore(folder.study)
     facts, trials = load_facts(store), store.trials()
     target = Target(
         profile=profile,
@@ -133,7 +133,7 @@ def _origin(folder: RunFolder, target: Target, path: Path) -> str:
         "run": {
             "folder": Path(os.path.relpath(folder.path, path)).as_posix(),
             "device": target.run_device,
-            "study_sha256": sha256_of_file(folder.study_file),
+            **({"study_sha256": sha256_of_file(file)} if (file := folder.study.file) else {}),
             **digests,
         },
         "device": {

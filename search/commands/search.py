@@ -20,6 +20,7 @@ from search.commands.own_recipes import check_own, read_own
 from search.commands.recovery_phase import check_speech, open_recovery, open_standstill, settled, with_speech
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.start_from import Source, take_over
+from search.commands.workers import check_unused, open_workers
 from search.configuration.config import SearchConfig
 from search.engines.enumeration import Enumeration
 from search.engines.nni_experiment import check_engine
@@ -34,6 +35,7 @@ from search.records.run_records import (
     normaliser_note,
     save_configuration,
     save_facts,
+    save_setting,
 )
 from search.records.study_store import StudyStore, advising
 from search.report.result_files import ResultFiles
@@ -77,6 +79,8 @@ def run_new_search(
     started = monotonic()
     asked = SearchConfig.build(config_file, flags)
     config = settled(asked, tell)
+    if config.storage and not config.study:
+        config = config.model_copy(update={"study": out.absolute().name})
     RunFolder.check_free(out, config)
     check_engine(config)
     source = Source.open(beginning.start_from) if beginning.start_from else None
@@ -90,7 +94,8 @@ def run_new_search(
     session = with_speech(open_session(config, tell, check), tell)
     with RunFolder.begun(out, session.config) as folder:
         folder.write_environment(session.digests)
-        session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study_file)
+        session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study)
+        check_unused(store, out)
         OwnRecipes(store).give(read_own(beginning.own, session.model, folder.recovered))
         if source:
             take_over(source, session, store, tell)
@@ -107,7 +112,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     started = monotonic()
     folder = RunFolder.open_to_write(path)
     with folder.locked():
-        config, store = folder.config(), StudyStore(folder.study_file)
+        config, store = folder.config(), StudyStore(folder.study)
         check_configuration(store, config)
         check_engine(config)
         session = reopen_session(folder, tell)
@@ -151,17 +156,19 @@ def _run(  # noqa: PLR0913 - the parts of a run
     results = ResultFiles(folder.path, session.model.dimensions)
     with (
         Progress(Console(stderr=True), end) as progress,
-        advising(folder.study_file, f"whisperfit resume {folder.path}"),
+        advising(folder.study, f"whisperfit resume {folder.path}"),
         ExitStack() as opened,
     ):
         if note := normaliser_note(store, session.facts):
             progress.say(f"Note: {note}")
         save_configuration(store, session.config)
         save_facts(store, session.facts)
+        save_setting(store, session.config, folder.environment())
         scorer, ledger, interruption = Scorer(session), Ledger(store), Interruption(progress.interrupted)
         recorder = _Recorder(progress, results)
         everything = cache(partial(Enumeration.of, session.space, scorer))
         parts = opened.enter_context(open_engine(folder, session, store, ledger, scorer, everything=everything))
+        executor = opened.enter_context(open_workers(folder, session, store, progress.say))
         engine, screening = parts.engine, parts.screening
         run = Run(
             space=session.space,
@@ -175,6 +182,7 @@ def _run(  # noqa: PLR0913 - the parts of a run
             clock=clock,
             watcher=recorder,
             interruption=interruption,
+            executor=executor,
         )
         budget = TimeBudget(ledger=ledger, end=end, confirm_share=confirm_share(session))
         recovery = open_recovery(

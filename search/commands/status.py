@@ -35,7 +35,7 @@ class Status:
     def of(cls, path: Path) -> "Status":
         """Raises InputError when there is no run."""
         folder = RunFolder.open(path)
-        store, hours = StudyStore(folder.study_file), folder.config().hours
+        store, hours = StudyStore(folder.study), folder.config().hours
         elapsed_s = load_elapsed(store)
         return cls(
             path=path,

@@ -12,10 +12,13 @@ from evaluators.speech.noisy_speech import Mixing
 from search.configuration.command_options import complaint
 from search.configuration.knobs import EvolutionKnobs, ScreeningKnobs
 from search.configuration.name_or_path import NAMES, recorded, settled
-from search.configuration.options import SAMPLERS, SearchOptions, at_most_half
+from search.configuration.options import SAMPLERS, EngineName, SearchOptions, at_most_half
+from search.configuration.study_address import STUDY_NAME, StudyAddress
 from search.limits.budget import CostLimits, Objective, WerBudget
 from search.limits.group_budget import group_wer_budget
 
+CONCURRENT: tuple[EngineName, ...] = ("evolution", "optuna")
+"""Engines of which several proposals may be out at a time."""
 RECOVERS_FROM_HOURS = 2.0
 """What a run has at least that trains without being asked to."""
 RECOVER_SHARE = 0.4
@@ -62,6 +65,7 @@ class SearchConfig(SearchOptions):
         if (config.evolution or config.screening) and config.engine != "evolution":
             raise InputError(f"[evolution], [screening]: the engine {config.engine} has none of these; leave them out")
         config._check_recovery()
+        config._check_workers()
         _ = (config.parsed_wer_budget, config.parsed_group_budget, config.parsed_objective, config.mixing)
         return config
 
@@ -82,6 +86,32 @@ class SearchConfig(SearchOptions):
                 "--recover auto: there is no speech to train on, since calibration hears the search's: "
                 "give --calibration or --unlabelled"
             )
+
+    def _check_workers(self) -> None:
+        """Raise InputError where there is nobody for workers to work for, or a study without its storage."""
+        if self.has_workers and self.engine not in CONCURRENT:
+            raise InputError(
+                f"--workers, --storage: the engine {self.engine} tries one recipe at a time; "
+                f"use {' or '.join(CONCURRENT)}"
+            )
+        if self.study and not self.storage:
+            raise InputError("--study: names a study in a --storage, which is not given")
+        _ = self.study_address
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes measure, here or elsewhere."""
+        return bool(self.workers) or self.storage is not None
+
+    @property
+    def local_workers(self) -> int:
+        """How many processes of this machine measure; one, unless something else is said, where there is a storage."""
+        return (1 if self.storage else 0) if self.workers is None else self.workers
+
+    @property
+    def study_address(self) -> StudyAddress | None:
+        """Of the study in the storage; None where the run keeps it in its folder."""
+        return StudyAddress.of_storage(self.storage, self.study or STUDY_NAME) if self.storage else None
 
     @property
     def _has_other_speech(self) -> bool:

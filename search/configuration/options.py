@@ -29,6 +29,7 @@ Utterances = Annotated[int, Field(ge=1, le=100_000)]
 CALIBRATION_UTTERANCES = 128
 """At most, unless a command says how many: docs/decisions/0028-as-much-calibration-speech-as-there-is.md."""
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
+WorkerCount = Annotated[int, Field(ge=0, le=256)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -166,6 +167,19 @@ class SearchOptions(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of all that is drawn; default 0.")] = 0
     threads: Annotated[
         ThreadCount | None, Field(description="CPU threads; default: one per core that this process may use.")
+    ] = None
+    workers: Annotated[
+        WorkerCount | None,
+        Field(
+            description="Measure in so many processes of this machine, which share its threads; default: in this one."
+        ),
+    ] = None
+    storage: Annotated[
+        str | None,
+        Field(description="Keep the study in a database, such as postgresql+psycopg://USER@HOST/DATABASE."),
+    ] = None
+    study: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="Its name in the storage; default: the folder's.")
     ] = None
     on_end: Annotated[
         str | None, AfterValidator(_as_command), Field(description="A command that gets the summary as JSON on stdin.")

@@ -17,6 +17,7 @@ from common.errors import InputError
 from common.files import write_text_whole
 from common.parsing import parse_json
 from search.configuration.config import SearchConfig
+from search.configuration.study_address import StudyAddress
 
 PACKAGES = ("whisperfit", "torch", "openai-whisper", "onnxruntime", "optuna", "jiwer", "fvcore", "numpy", "pandas")
 DECIDING = {
@@ -49,7 +50,14 @@ class RunFolder:
 
     @property
     def study_file(self) -> Path:
+        """Of a run that names no storage."""
         return self.path / "study.db"
+
+    @property
+    def study(self) -> StudyAddress:
+        """Where the run's study is: its own file, unless its configuration names a storage. Raises InputError."""
+        config = self.config()
+        return config.study_address or StudyAddress.of_file(self.study_file)
 
     @property
     def models(self) -> Path:
@@ -73,7 +81,10 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        return self.config_file.is_file() and self.study_file.is_file()
+        """Whether there is a configuration, and a study of its own unless the configuration names a storage."""
+        if not self.config_file.is_file():
+            return False
+        return self.study_file.is_file() or "\nstorage = " in self.config_file.read_text(encoding="utf-8")
 
     @classmethod
     def check_free(cls, path: Path, config: SearchConfig) -> None:

@@ -22,9 +22,10 @@ from search.trial import Trial, TrialAccuracy
 
 _FACTS, _ELAPSED, _CONFIRMATION, _ARTIFACT = "facts", "elapsed_s", "confirmation/", "artifact/"
 _CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
+_WHOLE_CONFIGURATION, _ENVIRONMENT = "whole_configuration", "environment"
 FREE_KEYS = NAMES.keys() | {
     "hours", "trials", "threads", "snr_db", "nni_port", "recover", "recover_share", "patience",
-    "on_end",
+    "on_end", "workers", "storage", "study",
 }  # fmt: skip
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
@@ -58,6 +59,25 @@ _ARTIFACT_FORMAT = RecordFormat(ArtifactRecord, "record of an artifact")
 def save_configuration(store: StudyStore, config: SearchConfig) -> None:
     """Keep what a run's verdicts depend on."""
     store.remember(_CONFIGURATION, json.dumps(_judging(config), sort_keys=True))
+
+
+def save_setting(store: StudyStore, config: SearchConfig, environment: Mapping[str, str]) -> None:
+    """Keep what a process without the run's folder needs: the whole configuration, versions and digests."""
+    store.remember(_WHOLE_CONFIGURATION, json.dumps(config.model_dump(mode="json", exclude_none=True)))
+    store.remember(_ENVIRONMENT, json.dumps(dict(environment)))
+
+
+def load_whole_configuration(store: StudyStore) -> dict[str, Any]:
+    """Of a run's last session; places are those of its machine. Raises InputError where no search has begun."""
+    values = store.recall_json(_WHOLE_CONFIGURATION)
+    if not isinstance(values, dict):
+        raise InputError(f"{store.address}: no search has begun there yet")
+    return values
+
+
+def load_environment(store: StudyStore) -> dict[str, str]:
+    """Versions and digests, as `environment.json` has them; empty where they were not kept."""
+    return dict(store.recall_json(_ENVIRONMENT) or {})
 
 
 def check_configuration(store: StudyStore, config: SearchConfig) -> None:

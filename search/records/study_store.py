@@ -1,4 +1,4 @@
-"""A run's store: an Optuna study in one SQLite file, which optuna-dashboard opens.
+"""A run's store: an Optuna study in a SQLite file or a database, which optuna-dashboard opens.
 
 Each finished trial carries its whole record as JSON; texts about the run as a whole hang on the study.
 """
@@ -14,14 +14,15 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages._rdb.models import TrialParamModel
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
-from sqlalchemy import URL, insert
+from sqlalchemy import Engine, insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import FULL, InputError
 from common.parsing import parse_json
+from search.configuration.study_address import StudyAddress
+from search.records.patience import be_patient
 from search.trial import Trial
 
-STUDY_NAME = "whisperfit"
 RECORD = "record"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 LOCKED = "database is locked"
@@ -30,23 +31,26 @@ BUSY_S = 300.0
 """How long to wait for another program that has the study's file locked: optuna-dashboard, a copy, a backup."""
 
 
-def _study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+def _study(storage: optuna.storages.RDBStorage, address: StudyAddress, *, create: bool) -> optuna.Study:
     """The storage's study, made if there is none; to look first lets a run be read where nothing can be written."""
     try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        return optuna.load_study(study_name=address.name, storage=storage)
     except KeyError:
-        return optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"])
+        if not create:
+            there = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
+            raise InputError(f"{address}: there is no such study; there are: {there}") from None
+        return optuna.create_study(study_name=address.name, storage=storage, directions=["minimize", "minimize"])
 
 
 @contextmanager
-def advising(file: Path, again: str) -> Iterator[None]:
-    """What the study's file, or a full disk, cannot keep is an InputError that says what to do before `again`."""
+def advising(address: StudyAddress, again: str) -> Iterator[None]:
+    """What the study's database, or a full disk, cannot keep is an InputError that says what to do before `again`."""
     try:
         yield
     except StorageInternalError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(
-            f"{file} cannot be written ({reason}); what it holds is safe: {_remedy(reason)}, then {again}"
+            f"{address} cannot be written ({reason}); what it holds is safe: {_remedy(reason)}, then {again}"
         ) from error
     except OSError as error:
         if error.errno not in FULL:
@@ -63,16 +67,27 @@ def _remedy(reason: str) -> str:
 class StudyStore:
     """Everything that a run found out, on disk."""
 
-    def __init__(self, file: Path) -> None:
-        """Open or create the study. Raises InputError when the file cannot be written or is no study."""
+    def __init__(self, where: StudyAddress | Path, *, create: bool = True) -> None:
+        """Open the study, or make it; `where` may be a run's own file.
+
+        Raises InputError when the database cannot be reached or written, or holds no such study.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._file = file
+        self.address = StudyAddress.of_file(where) if isinstance(where, Path) else where
+        options = {"connect_args": {"timeout": BUSY_S}} if self.address.file else {"pool_pre_ping": True}
         try:
-            url = URL.create("sqlite", database=str(file)).render_as_string()  # a path may hold ?, #, %, { and spaces
-            self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_S}})
-            self.study = _study(self._database)
-        except (SQLAlchemyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{file}: cannot be opened as an Optuna study ({str(error).splitlines()[0]})") from error
+            self._database = optuna.storages.RDBStorage(self.address.storage, engine_kwargs=options)
+            self.study = _study(self._database, self.address, create=create)
+        except (SQLAlchemyError, RuntimeError, ValueError, ImportError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(f"{self.address}: cannot be opened as an Optuna study ({reason})") from error
+        if self.address.file is None:
+            be_patient(self.engine)
+
+    @property
+    def engine(self) -> Engine:
+        """Of the database, for tables of our own beside Optuna's."""
+        return self._database.engine
 
     def create_trial(self, indices: Mapping[str, int], distributions: Mapping[str, BaseDistribution]) -> int:
         """A new running trial with these parameters, in two transactions; its id in the storage.
@@ -107,6 +122,14 @@ class StudyStore:
             if RECORD in frozen_trial.user_attrs
         )
 
+    def first_trial(self) -> Trial:
+        """The original's. Raises InputError where it has no record yet."""
+        with self._reading():
+            frozen = next(iter(self.study.get_trials(deepcopy=False)), None)
+        if frozen is None or RECORD not in frozen.user_attrs:
+            raise InputError(f"{self.address}: the original has no trial yet")
+        return Trial.from_json(frozen.user_attrs[RECORD])
+
     def remember(self, key: str, value: str) -> None:
         """Keep a text with the run."""
         self.study.set_user_attr(key, value)
@@ -121,7 +144,7 @@ class StudyStore:
         try:
             return None if text is None else parse_json(text)
         except ValueError as error:
-            raise InputError(f"{self._file} is damaged ({key}: {error}): put a copy of it back") from error
+            raise InputError(f"{self.address} is damaged ({key}: {error}): put a copy of it back") from error
 
     def texts(self, prefix: str) -> dict[str, str]:
         """All texts whose key begins so, by the rest of the key."""
@@ -140,5 +163,6 @@ class StudyStore:
         except (StorageInternalError, SQLAlchemyError, ValueError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise InputError(
-                f"{self._file} is damaged ({reason}): put a copy of it back; trials.csv beside it has what was measured"
+                f"{self.address} is damaged ({reason}): put a copy of it back; "
+                "the run's trials.csv has what was measured"
             ) from error

@@ -186,16 +186,15 @@ class Run:
             return self._finish(proposal, self._scorer.score(proposal.number, recipe, self._baseline))
         screening = self._screening if is_compared else None
         enough = screening.begun(recipe, self._scorer.objective(recipe)) if screening else None
-        self._submit(Job(number=proposal.number, recipe=recipe, enough=enough, deaths=proposal.deaths), proposal)
+        job = Job(number=proposal.number, recipe=recipe, enough=enough, is_original=not is_compared)
+        self._submit(job, proposal)
         return True
 
     def _score(self, candidate: Candidate) -> bool:
         """Have a recipe scored that was judged."""
         proposal, recipe = candidate.proposal, candidate.recipe
         self._watcher.started(proposal.number, recipe)
-        job = Job(
-            number=proposal.number, recipe=recipe, divergence=candidate.judged.divergence, deaths=proposal.deaths
-        )
+        job = Job(number=proposal.number, recipe=recipe, divergence=candidate.judged.divergence)
         self._submit(job, proposal, candidate)
         return True
 
@@ -216,7 +215,7 @@ class Run:
         if self._executor.is_here:
             own.begin(recipe.id)
         self._pending[recipe.id] = _Pending(proposal=None)
-        self._executor.submit(Job(number=number, recipe=recipe, deaths=deaths))
+        self._executor.submit(Job(number=number, recipe=recipe))
         return True
 
     # what comes of it

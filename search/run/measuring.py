@@ -40,14 +40,15 @@ class Enough:
 class Job:
     """One measurement: of the divergence where there is an `enough`, else of the WER and all.
 
-    `number`: the trial's. `divergence`: as far as it is known. `deaths`: processes that ended while they measured it.
+    `number`: the trial's, as far as it is known before it ends. `divergence`: as far as it is known. `is_original`:
+    whether all others are compared with it.
     """
 
     number: int
     recipe: RecipeText
     enough: Enough | None = None
     divergence: Divergence | None = None
-    deaths: int = 0
+    is_original: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

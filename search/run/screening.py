@@ -20,6 +20,7 @@ HOPELESS = 4.0
 HARMLESS = 1 / 8
 """What diverges less than this share of what the budget allows is taken for the original: its WER says nothing new."""
 
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
     """A recipe on the front of cost and divergence that has no WER yet."""

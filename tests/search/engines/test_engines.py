@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 from common.errors import InputError
 from compression.recipe.recovery_spec import Recovery
 from search.engines.optuna_engine import OptunaEngine
-from search.records.study_store import BUSY_S, RECORD, STUDY_NAME, StudyStore, advising
+from search.configuration.study_address import STUDY_NAME, StudyAddress
+from search.records.study_store import BUSY_S, RECORD, StudyStore, advising
 from search.space.space import Space
 from search.trial import Trial
 from tests.search.answers import answer, go_on, toy_space

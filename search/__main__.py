@@ -1,0 +1,5 @@
+"""`python -m search`: the `whisperfit` command, by the Python that runs."""
+
+from search.cli import main
+
+main()

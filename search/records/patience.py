@@ -1,0 +1,33 @@
+"""Waiting for a database that has gone away: it is asked again, ever more slowly, until it is back."""
+
+from time import sleep
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import Dialect
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from common.terminal import tell
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
+
+
+def be_patient(engine: Engine) -> None:
+    """Let connections of this engine, which was reached before, wait until its database can be reached again."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _: ConnectionPoolEntry, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                connection = dialect.connect(*given, **named)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if wait_s == FIRST_WAIT_S:
+                    reason = (str(error).splitlines() or ["no reason given"])[0]
+                    tell(f"The database cannot be reached ({reason}); asking again until it can")
+                sleep(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            else:
+                if wait_s > FIRST_WAIT_S:
+                    tell("The database can be reached again")
+                return connection

@@ -1,0 +1,1 @@
+"""Processes that measure recipes for a run, on this machine and on others."""

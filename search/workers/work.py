@@ -1,0 +1,151 @@
+"""What a worker does: take a job, measure, answer, until the run has ended."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
+from time import monotonic
+
+from search.records.run_records import load_ended
+from search.records.study_store import StudyStore
+from search.run.interrupts import Interruption
+from search.run.measuring import measure
+from search.scorer import Baseline, Scorer
+from search.workers.job_queue import JobQueue, Lease
+
+BEAT_S = 10.0
+"""Between two signs of life."""
+POLL_S = 0.1
+LOOK_S = 5.0
+"""Between two looks at whether the run has ended, while there is no job."""
+LEAST_DEADLINE_S, TIMES_THE_ORIGINAL = 900.0, 30.0
+"""A job that takes longer than this, and than so many times the original's own, hangs."""
+HUNG_EXIT = 70
+"""Of a process whose job hangs; as sysexits.h has it for an internal error."""
+Say = Callable[[str], None]
+
+
+def worker_name() -> str:
+    """Of this process, over all machines."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Worker:
+    """One process that measures for a run."""
+
+    def __init__(  # noqa: PLR0913 - what it works with
+        self,
+        store: StudyStore,
+        queue: JobQueue,
+        scorer: Scorer,
+        interruption: Interruption,
+        say: Say,
+        *,
+        name: str | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._scorer = scorer
+        self._interruption = interruption
+        self._say = say
+        self._name = name or worker_name()
+        self._poll_s = poll_s
+        self._baseline: Baseline | None = None
+        self._deadline_s = LEAST_DEADLINE_S
+
+    def work(self) -> int:
+        """Do jobs until the run has ended, or the user interrupts; how many were done."""
+        done = 0
+        with self._interruption.caught(), _Pulse(self._queue, self._name) as pulse:
+            looked = monotonic()
+            while not self._interruption.asked:
+                lease = self._queue.take(self._name)
+                if lease:
+                    self._do(lease, pulse)
+                    done += 1
+                    looked = monotonic()
+                elif monotonic() - looked >= LOOK_S:
+                    looked = monotonic()
+                    if self._has_ended():
+                        break
+                else:
+                    pulse.rest(self._poll_s)
+        return done
+
+    def _do(self, lease: Lease, pulse: "_Pulse") -> None:
+        job = lease.job
+        what = "scores" if job.enough is None else "judges"
+        self._say(f"{what} trial {job.number}  {job.recipe.id}  {job.recipe.summary()}")
+        baseline = None if job.is_original else self._known_baseline()
+        try:
+            with pulse.working_on(lease, self._deadline_s):
+                answer = measure(self._scorer, job, baseline)
+        except KeyboardInterrupt:
+            self._queue.give_back(lease, self._name)
+            raise
+        if not self._queue.answer(lease, self._name, answer):
+            self._say(f"trial {job.number} was answered by another worker meanwhile")
+
+    def _known_baseline(self) -> Baseline:
+        if self._baseline is None:
+            original = self._store.first_trial()
+            self._baseline = self._scorer.baseline(original)
+            self._deadline_s = max(LEAST_DEADLINE_S, TIMES_THE_ORIGINAL * original.seconds)
+        return self._baseline
+
+    def _has_ended(self) -> bool:
+        ended = load_ended(self._store)
+        return ended is not None and ended.reason != "interrupted"
+
+
+class _Pulse:
+    """Tells the queue that a worker is alive, and renews the lease of the job that it does; a thread of its own.
+
+    A job that takes longer than its deadline hangs, and nothing in Python can end it but the end of the process.
+    """
+
+    def __init__(self, queue: JobQueue, worker: str) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._lock = Lock()
+        self._ending = Event()
+        self._lease: Lease | None = None
+        self._until = 0.0
+        self._thread = Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "_Pulse":
+        self._queue.greet(self._worker)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._queue.leave(self._worker)
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        self._ending.wait(seconds)
+
+    @contextmanager
+    def working_on(self, lease: Lease, deadline_s: float) -> Iterator[None]:
+        """Renew the lease while the block lasts."""
+        with self._lock:
+            self._lease, self._until = lease, monotonic() + deadline_s
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lease = None
+
+    def _beat(self) -> None:
+        while not self._ending.wait(BEAT_S):
+            self._queue.greet(self._worker)
+            with self._lock:
+                lease, is_late = self._lease, monotonic() > self._until
+            if lease and is_late:
+                os._exit(HUNG_EXIT)
+            if lease:
+                self._queue.renew(lease, self._worker)
