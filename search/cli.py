@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.errors import FULL, INTERRUPTED_EXIT, WhisperfitError
+from common.errors import FULL, INTERRUPTED_EXIT, InputError, WhisperfitError
 from common.signals import handling
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
@@ -252,19 +252,40 @@ def recover(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="The run's folder.")], json: Json = False) -> None:
+def report(
+    run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Instead of a folder: the run's storage.")] = None,
+    study: Annotated[str | None, typer.Option(help="Its study in the storage.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write into, with --storage.")] = None,
+    json: Json = False,
+) -> None:
     """Write a run's CSV files and report again, from what its study holds."""
-    from search.commands.report import write_report_again
+    from search.commands.report import gather, write_report_again
 
-    write_report_again(run, as_json=json)
+    if run is None and storage and study and out:
+        gather(storage, study, out, as_json=json)
+    elif run and not (storage or study or out):
+        write_report_again(run, as_json=json)
+    else:
+        raise InputError("report takes a run's folder, or --storage, --study and --out")
 
 
 @app.command()
-def status(run: Annotated[Path, typer.Argument(help="The run's folder.")], json: Json = False) -> None:
-    """Say where a run stands: whether it goes on, trials an hour, failures, the pick so far, time left."""
-    from search.commands.status import print_status
+def status(
+    run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Instead of a folder: the run's storage.")] = None,
+    study: Annotated[str | None, typer.Option(help="Its study in the storage.")] = None,
+    json: Json = False,
+) -> None:
+    """Say where a run stands: whether it goes on, its workers, trials an hour, failures, the pick so far, time left."""
+    from search.commands.status import Status, print_status
 
-    print_status(run, as_json=json)
+    if run is None and storage and study:
+        print_status(Status.of_storage(storage, study), as_json=json)
+    elif run and not (storage or study):
+        print_status(Status.of_folder(run), as_json=json)
+    else:
+        raise InputError("status takes a run's folder, or --storage and --study")
 
 
 @app.command()

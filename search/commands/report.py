@@ -7,9 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.errors import InputError
+from search.configuration.config import SearchConfig
+from search.configuration.study_address import StudyAddress
 from search.outcome import Outcome
 from search.records.folder import RunFolder
-from search.records.run_records import load_facts, read_outcome
+from search.records.run_records import load_environment, load_facts, load_whole_configuration, read_outcome
 from search.records.study_store import StudyStore
 from search.report.page import write_report
 from search.report.result_files import ResultFiles
@@ -24,6 +27,22 @@ def write_report_again(path: Path, *, as_json: bool) -> None:
     store = StudyStore(folder.study)
     outcome = read_outcome(store)
     write_all(folder, outcome, ResultFiles(path, load_facts(store).dimensions), as_json=as_json)
+
+
+def gather(storage: str, study: str, out: Path, *, as_json: bool) -> None:
+    """Write the results of a run whose study is in a storage into a folder here, which then is the run's too.
+
+    Raises InputError when there is no such study, or the folder holds something else.
+    """
+    store = StudyStore(StudyAddress.of_storage(storage, study), create=False)
+    values = load_whole_configuration(store) | {"storage": storage, "study": study}
+    config = SearchConfig.build(None, values)
+    if not RunFolder(out).holds_run:
+        RunFolder.check_free(out, config)
+        RunFolder.create(out, config).keep_environment(load_environment(store))
+    elif RunFolder(out).study != store.address:
+        raise InputError(f"--out {out}: holds another run; give a new folder")
+    write_report_again(out, as_json=as_json)
 
 
 def write_all(folder: RunFolder, outcome: Outcome, results: ResultFiles, *, as_json: bool) -> Outcome:

@@ -20,7 +20,7 @@ from search.commands.own_recipes import check_own, read_own
 from search.commands.recovery_phase import check_speech, open_recovery, open_standstill, settled, with_speech
 from search.commands.report import NO_RECIPE_EXIT, write_all
 from search.commands.start_from import Source, take_over
-from search.commands.workers import check_unused, open_workers
+from search.commands.workers import check_unused, leading, open_workers
 from search.configuration.config import SearchConfig
 from search.engines.enumeration import Enumeration
 from search.engines.nni_experiment import check_engine
@@ -157,6 +157,7 @@ def _run(  # noqa: PLR0913 - the parts of a run
     with (
         Progress(Console(stderr=True), end) as progress,
         advising(folder.study, f"whisperfit resume {folder.path}"),
+        leading(store),
         ExitStack() as opened,
     ):
         if note := normaliser_note(store, session.facts):

@@ -2,48 +2,73 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from search.configuration.study_address import StudyAddress
 from search.outcome import Outcome
 from search.records.folder import RunFolder
-from search.records.run_records import find_outcome, load_elapsed, load_facts, load_taken_over
+from search.records.run_records import (
+    find_outcome,
+    load_elapsed,
+    load_facts,
+    load_taken_over,
+    load_whole_configuration,
+)
 from search.records.study_store import StudyStore
 from search.report.baseline_vs_pick import percent
 from search.report.ended import ended_sentence
 from search.report.summary import outcome_values
 from search.run.progress import clock_time
 from search.trial import Trial
+from search.workers.job_queue import JobQueue
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """`writer`: the process that writes into the run, for people. `left_s`: None in a run without an end in time.
+    """`place`: the run's `folder`, or its storage and study. `writer`: the process that leads the run, for people.
 
-    `outcome`: None before the original was scored. `taken_over`: of its trials, those that another run measured.
+    `left_s`: None in a run without an end in time. `outcome`: None before the original was scored. `taken_over`: of its
+    trials, those that another run measured. `workers`: names of those that are alive; `late_answers`: of workers whose
+    job another one had answered.
     """
 
-    path: Path
+    place: str
     writer: str | None
     elapsed_s: float
     left_s: float | None
     taken_over: int
     outcome: Outcome | None
+    folder: Path | None = None
+    workers: tuple[str, ...] = ()
+    late_answers: int = 0
 
     @classmethod
-    def of(cls, path: Path) -> "Status":
+    def of_folder(cls, path: Path) -> "Status":
         """Raises InputError when there is no run."""
         folder = RunFolder.open(path)
-        store, hours = StudyStore(folder.study), folder.config().hours
-        elapsed_s = load_elapsed(store)
+        status = cls._of(StudyStore(folder.study), str(path), folder.config().hours, folder.writer)
+        return replace(status, folder=path)
+
+    @classmethod
+    def of_storage(cls, storage: str, study: str) -> "Status":
+        """Raises InputError when there is no such study."""
+        store = StudyStore(StudyAddress.of_storage(storage, study), create=False)
+        return cls._of(store, str(store.address), load_whole_configuration(store).get("hours"), None)
+
+    @classmethod
+    def _of(cls, store: StudyStore, place: str, hours: float | None, writer: str | None) -> "Status":
+        elapsed_s, queue = load_elapsed(store), JobQueue.find(store.engine, store.address.name)
         return cls(
-            path=path,
-            writer=folder.writer,
+            place=place,
+            writer=writer or (queue.leader if queue else None),
             elapsed_s=elapsed_s,
             left_s=None if hours is None else max(0.0, 3600 * hours - elapsed_s),
             taken_over=load_taken_over(store),
             outcome=_outcome(store),
+            workers=tuple(queue.workers()) if queue else (),
+            late_answers=queue.late_answers if queue else 0,
         )
 
     @property
@@ -72,17 +97,16 @@ class Status:
         if self.writer:
             return f"Running ({self.writer})."
         sentence = ended_sentence(self.outcome) if self.outcome else ""
-        return sentence or f"Nobody works on it; go on with: whisperfit resume {self.path}"
+        return sentence or f"Nobody leads it; go on with: whisperfit resume {self.folder or 'its folder'}"
 
 
-def print_status(path: Path, *, as_json: bool) -> None:
+def print_status(status: Status, *, as_json: bool) -> None:
     """On stdout, as lines or as one JSON object."""
-    status = Status.of(path)
     print(json.dumps(_values(status)) if as_json else "\n".join(_lines(status)))
 
 
 def _values(status: Status) -> dict[str, Any]:
-    outcome = outcome_values(status.outcome, status.path) if status.outcome else {"run": str(status.path)}
+    outcome = outcome_values(status.outcome, Path(status.place)) if status.outcome else {"run": status.place}
     return outcome | {
         "writer": status.writer,
         "elapsed_s": status.elapsed_s,
@@ -92,12 +116,16 @@ def _values(status: Status) -> dict[str, Any]:
         "trials_per_hour": status.per_hour,
         "states": status.states,
         "failures": status.failures,
+        "workers": status.workers,
+        "late_answers": status.late_answers,
     }
 
 
 def _lines(status: Status) -> list[str]:
     left = "" if status.left_s is None else f", {clock_time(status.left_s)} left"
-    lines = [f"{status.path}: {status.stands}", f"Time: {clock_time(status.elapsed_s)} taken{left}"]
+    lines = [f"{status.place}: {status.stands}", f"Time: {clock_time(status.elapsed_s)} taken{left}"]
+    if status.workers:
+        lines.append(f"Workers: {len(status.workers)} ({', '.join(status.workers)})")
     if status.outcome is None:
         return [*lines, "Trials: none yet"]
     states = ", ".join(f"{count} {state}" for state, count in status.states.items())

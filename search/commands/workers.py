@@ -1,10 +1,13 @@
 """The workers that a configuration asks for."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError
+from common.terminal import tell
 from devices.profiler.board.inspect_machine import memory_mb
 from runtime.measure import peak_rss_bytes
 from search.loading import Say
@@ -15,12 +18,40 @@ from search.session import Session
 from search.workers.executor import Workers
 from search.workers.job_queue import JobQueue
 from search.workers.local import LocalWorkers, check_memory, threads_of_each
+from search.workers.presence import beating
+from search.workers.work import worker_name
 
 
 def check_unused(store: StudyStore, out: Path) -> None:
     """Raise InputError where another run has its study in the storage that a new run is to begin in."""
     if store.trials() or store.texts(""):
         raise InputError(f"{store.address} holds a run: give another --study or --out than {out.name}")
+
+
+@contextmanager
+def leading(store: StudyStore) -> Iterator[None]:
+    """Be the one process that leads a run whose study others reach, while the block lasts.
+
+    Raises InputError that names the other process. A study in the run's folder is guarded by the folder's lock.
+    """
+    if store.address.file:
+        yield
+        return
+    queue, me = JobQueue(store.engine, store.address.name), worker_name()
+    if not queue.lead(me):
+        raise InputError(f"{store.address} is led by {queue.leader}: wait for it, or end it")
+    try:
+        with beating(lambda: _keep_leading(queue, me)):
+            yield
+    finally:
+        queue.follow(me)
+
+
+def _keep_leading(queue: JobQueue, me: str) -> None:
+    """Where another process has taken the lead, because this one was not heard of for long, this one ends."""
+    if not queue.lead(me):
+        tell(f"Another process leads this run now ({queue.leader}): this one ends")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

@@ -219,7 +219,7 @@ class RunFolder:
             "processor": processor(),
             **digests,
         }
-        self._write_environment(environment)
+        self.keep_environment(environment)
 
     def version_changes(self) -> list[str]:
         """One line for each package that has another version than when the run last went on."""
@@ -234,7 +234,7 @@ class RunFolder:
             known = environment.get(LATER.format(name))
             environment[LATER.format(name)] = f"{known}, {version(name)}" if known else version(name)
         if environment != self.environment():
-            self._write_environment(environment)
+            self.keep_environment(environment)
 
     def _other_versions(self) -> dict[str, str]:
         """The latest version that the run knew of each package that is another one today."""
@@ -246,7 +246,8 @@ class RunFolder:
         }
         return {name: before for name, before in latest.items() if before != version(name)}
 
-    def _write_environment(self, environment: Mapping[str, str]) -> None:
+    def keep_environment(self, environment: Mapping[str, str]) -> None:
+        """In place of what was kept before."""
         write_text_whole(self.environment_file, json.dumps(environment, indent=2) + "\n")
 
     def environment(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ does not renew, because it died or was cut off, another one takes. Of several an
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from sqlalchemy import (
     Column,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    inspect,
     literal_column,
     or_,
     select,
@@ -61,6 +63,13 @@ _WORKERS = Table(
     Column("worker", String(200), primary_key=True),
     Column("seen", Float, nullable=False),
 )
+_LEADERS = Table(
+    "whisperfit_leaders",
+    _METADATA,
+    Column("study", String(200), primary_key=True),
+    Column("process", String(200), nullable=False),
+    Column("seen", Float, nullable=False),
+)
 _JOB_FORMAT = RecordFormat(Job, "job")
 _ANSWER_FORMAT = RecordFormat(Answer, "answer of a worker")
 
@@ -81,6 +90,11 @@ class JobQueue:
         self._study = study
         self._now = _clock(engine)
         _METADATA.create_all(engine)
+
+    @classmethod
+    def find(cls, engine: Engine, study: str) -> Self | None:
+        """For who only looks: None where the database has no jobs."""
+        return cls(engine, study) if inspect(engine).has_table(_JOBS.name) else None
 
     # of those who ask
 
@@ -120,6 +134,31 @@ class JobQueue:
         alive = select(_WORKERS.c.worker).where(_WORKERS.c.study == self._study, _WORKERS.c.seen > self._now - ALIVE_S)
         with self._engine.connect() as connection:
             return list(connection.scalars(alive.order_by(_WORKERS.c.worker)))
+
+    def lead(self, process: str) -> bool:
+        """Whether this process now leads the run, for ALIVE_S; another one leads until it has not been seen so long."""
+        free = or_(_LEADERS.c.process == process, _LEADERS.c.seen <= self._now - ALIVE_S)
+        mine = {"process": process, "seen": self._now}
+        with self._engine.begin() as connection:
+            taken = update(_LEADERS).where(_LEADERS.c.study == self._study, free).values(**mine)
+            if connection.execute(taken).rowcount:
+                return True
+            if connection.scalar(select(_LEADERS.c.process).filter_by(study=self._study)):
+                return False
+            connection.execute(insert(_LEADERS).values(study=self._study, **mine))
+        return True
+
+    def follow(self, process: str) -> None:
+        """The process leads no longer."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(_LEADERS).filter_by(study=self._study, process=process))
+
+    @property
+    def leader(self) -> str | None:
+        """The process that leads the run; None where there is none."""
+        alive = select(_LEADERS.c.process).where(_LEADERS.c.study == self._study, _LEADERS.c.seen > self._now - ALIVE_S)
+        with self._engine.connect() as connection:
+            return connection.scalar(alive)
 
     @property
     def late_answers(self) -> int:

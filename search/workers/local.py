@@ -1,5 +1,6 @@
 """Workers on this machine: processes of this program, started, watched and ended by the run."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from common.errors import InputError
 from runtime.cores import usable_cores
 from search.configuration.study_address import StudyAddress
+from search.workers.presence import PARENT
 
 MOST_RESTARTS = 20
 """Of one worker, after which something is wrong that another start does not put right."""
@@ -71,7 +73,12 @@ class LocalWorkers:
         self._starts[index] += 1
         with self._log(index).open("ab") as log:  # a session of its own: Ctrl-C is for the run to answer
             self._processes[index] = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, PARENT: str(os.getpid())},
             )
 
     def _log(self, index: int) -> Path:

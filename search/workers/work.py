@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Lock, Thread
+from threading import Lock
 from time import monotonic
 
 from search.records.run_records import load_ended
@@ -13,9 +13,8 @@ from search.run.interrupts import Interruption
 from search.run.measuring import measure
 from search.scorer import Baseline, Scorer
 from search.workers.job_queue import JobQueue, Lease
+from search.workers.presence import beating, end_with_parent
 
-BEAT_S = 10.0
-"""Between two signs of life."""
 POLL_S = 0.1
 LOOK_S = 5.0
 """Between two looks at whether the run has ended, while there is no job."""
@@ -57,21 +56,22 @@ class Worker:
 
     def work(self) -> int:
         """Do jobs until the run has ended, or the user interrupts; how many were done."""
-        done = 0
-        with self._interruption.caught(), _Pulse(self._queue, self._name) as pulse:
-            looked = monotonic()
-            while not self._interruption.asked:
-                lease = self._queue.take(self._name)
-                if lease:
-                    self._do(lease, pulse)
-                    done += 1
-                    looked = monotonic()
-                elif monotonic() - looked >= LOOK_S:
-                    looked = monotonic()
-                    if self._has_ended():
+        done, looked, pulse = 0, monotonic(), _Pulse(self._queue, self._name)
+        with self._interruption.caught(), beating(pulse.beat) as ending:
+            try:
+                while not self._interruption.asked:
+                    lease = self._queue.take(self._name)
+                    if lease:
+                        self._do(lease, pulse)
+                        done, looked = done + 1, monotonic()
+                    elif monotonic() - looked < LOOK_S:
+                        ending.wait(self._poll_s)
+                    elif self._has_ended():
                         break
-                else:
-                    pulse.rest(self._poll_s)
+                    else:
+                        looked = monotonic()
+            finally:
+                self._queue.leave(self._name)
         return done
 
     def _do(self, lease: Lease, pulse: "_Pulse") -> None:
@@ -101,7 +101,7 @@ class Worker:
 
 
 class _Pulse:
-    """Tells the queue that a worker is alive, and renews the lease of the job that it does; a thread of its own.
+    """Says that a worker is alive, and renews the lease of the job that it does.
 
     A job that takes longer than its deadline hangs, and nothing in Python can end it but the end of the process.
     """
@@ -110,24 +110,19 @@ class _Pulse:
         self._queue = queue
         self._worker = worker
         self._lock = Lock()
-        self._ending = Event()
         self._lease: Lease | None = None
         self._until = 0.0
-        self._thread = Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> "_Pulse":
+    def beat(self) -> None:
+        """Once; see `search.workers.presence`."""
+        end_with_parent()
         self._queue.greet(self._worker)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-        self._queue.leave(self._worker)
-
-    def rest(self, seconds: float) -> None:
-        """Do nothing for so long."""
-        self._ending.wait(seconds)
+        with self._lock:
+            lease, is_late = self._lease, monotonic() > self._until
+        if lease and is_late:
+            os._exit(HUNG_EXIT)
+        if lease:
+            self._queue.renew(lease, self._worker)
 
     @contextmanager
     def working_on(self, lease: Lease, deadline_s: float) -> Iterator[None]:
@@ -139,13 +134,3 @@ class _Pulse:
         finally:
             with self._lock:
                 self._lease = None
-
-    def _beat(self) -> None:
-        while not self._ending.wait(BEAT_S):
-            self._queue.greet(self._worker)
-            with self._lock:
-                lease, is_late = self._lease, monotonic() > self._until
-            if lease and is_late:
-                os._exit(HUNG_EXIT)
-            if lease:
-                self._queue.renew(lease, self._worker)

@@ -82,7 +82,7 @@ def test_a_run_that_goes_on_names_its_process(files, tmp_path, whisperfit):
         process.kill()
     assert shown.out.splitlines()[0] == f"{out}: Running (process {process.pid})."
     assert whisperfit("status", out).out.splitlines()[0] == (
-        f"{out}: Nobody works on it; go on with: whisperfit resume {out}"
+        f"{out}: Nobody leads it; go on with: whisperfit resume {out}"
     )
 
 

@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 
 from common.errors import InputError
 from compression.recipe.recovery_spec import Recovery
+from search.configuration.study_address import STUDY_NAME
 from search.engines.optuna_engine import OptunaEngine
-from search.configuration.study_address import STUDY_NAME, StudyAddress
 from search.records.study_store import BUSY_S, RECORD, StudyStore, advising
 from search.space.space import Space
 from search.trial import Trial

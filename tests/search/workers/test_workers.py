@@ -1,0 +1,227 @@
+"""A run whose recipes workers measure, with made-up answers, in threads of the test."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from compression.recipe.recipe import Recipe
+from evaluators.accuracy.divergence import Divergence
+from search.engines.archive import Archive
+from search.engines.evolution import Evolution
+from search.engines.optuna_engine import OptunaEngine
+from search.engines.proposals import starting_genes
+from search.outcome import ArtifactFigures
+from search.records.ledger import Ledger
+from search.records.run_records import read_outcome, save_facts
+from search.records.study_store import StudyStore
+from search.run.interrupts import Interruption
+from search.run.loop import Run
+from search.run.own_recipes import OwnRecipes
+from search.run.screening import Screening
+from search.run.time_budget import End, RunClock, TimeBudget
+from search.trial import Trial
+from search.workers import job_queue, presence, work
+from search.workers.executor import Workers
+from search.workers.job_queue import JobQueue
+from search.workers.work import Worker
+from tests.search.answers import toy_space
+from tests.search.run.test_loop import FACTS
+from tests.search.run.test_screening import Listener
+
+SPACE = toy_space()
+
+
+class Died(BaseException):
+    """Ends a thread as the kernel ends a process."""
+
+
+class Asked:
+    """An interruption that no signal brings: threads have none."""
+
+    asked = False
+    caught = staticmethod(nullcontext)
+
+
+class Leader:
+    """The process that leads the run, and the workers' scorer."""
+
+    def __init__(self, folder: Path, world: Listener, *, engine: str = "evolution") -> None:
+        self.store = StudyStore(folder / "study.db")
+        save_facts(self.store, FACTS)
+        self.world, self.queue = world, JobQueue(self.store.engine, "whisperfit")
+        self.ledger = Ledger(self.store)
+        archive = Archive()
+        sampler = OptunaEngine(self.store, SPACE, sampler="random", seed=0)
+        for genes in starting_genes(SPACE) if engine == "optuna" else ():
+            sampler.enqueue(genes)
+        screening = Screening(archive, self.ledger, SPACE, confidence=0.5) if engine == "evolution" else None
+        self.said: list[str] = []
+        self.interruption = Interruption(world.interrupted)
+        self.executor = Workers(self.queue, self.said.append, poll_s=0.01)
+        self.run = Run(
+            space=SPACE,
+            engine=Evolution(sampler, SPACE, archive, world, target=screening.target, seed=0) if screening else sampler,
+            scorer=world,
+            ledger=self.ledger,
+            clock=RunClock(self.store, time.monotonic, started=time.monotonic()),
+            watcher=world,
+            interruption=self.interruption,
+            screening=screening,
+            own=OwnRecipes(self.store),
+            executor=self.executor,
+        )
+
+    def search(self, trials: int) -> str:
+        end = End(seconds=None, trials=trials)
+        return self.run.search(TimeBudget(ledger=self.ledger, end=end, confirm_share=0.0))
+
+    @contextmanager
+    def workers(self, count: int) -> Iterator[None]:
+        asked = [Asked() for _ in range(count)]
+        threads = [Thread(target=self._work, args=(f"worker {index}", one)) for index, one in enumerate(asked)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for one in asked:
+                one.asked = True
+            for thread in threads:
+                thread.join()
+
+    def _work(self, name: str, asked: Asked) -> None:
+        store = StudyStore(self.store.address)
+        queue = JobQueue(store.engine, "whisperfit")
+        with suppress(Died):
+            Worker(store, queue, self.world, asked, self.said.append, name=name, poll_s=0.01).work()
+
+
+@pytest.fixture
+def world(artifact_figures: ArtifactFigures) -> Listener:
+    return Listener(artifact_figures)
+
+
+@pytest.mark.parametrize("engine", ["evolution", "optuna"])
+def test_each_recipe_is_measured_once_by_one_of_the_workers(engine, tmp_path, world):
+    leader = Leader(tmp_path, world, engine=engine)
+    with leader.workers(4):
+        assert leader.search(40) == "trials"
+    trials = leader.store.trials()
+    assert len({trial.recipe for trial in trials}) == len(trials) >= 40
+    assert max(Counter(world.scored).values()) == max(Counter(world.judged).values(), default=1) == 1
+    assert trials[0].recipe == SPACE.original
+    assert {trial.state.name for trial in leader.store.study.get_trials()} <= {"COMPLETE", "PRUNED"}
+    assert leader.queue.workers() == []
+
+
+def test_several_workers_find_as_good_a_pick_as_this_process(tmp_path, world, artifact_figures):
+    (tmp_path / "one").mkdir()
+    alone = Leader(tmp_path / "one", Listener(artifact_figures))
+    with alone.workers(1):
+        alone.search(90)
+    together = Leader(tmp_path, world)
+    with together.workers(4):
+        together.search(90)
+    picks = [read_outcome(leader.store).recommended for leader in (alone, together)]
+    assert all(picks)
+    assert picks[1].objective <= 1.05 * picks[0].objective
+
+
+def test_starting_points_are_all_judged_before_single_steps_begin(tmp_path, world):
+    leader = Leader(tmp_path, world)
+    original = world.divergence
+    order: list[Recipe] = []
+
+    def divergence(recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        order.append(recipe)
+        return original(recipe, enough)
+
+    world.divergence = divergence  # type: ignore[method-assign]
+    with leader.workers(3):
+        leader.search(30)
+    numbers = {trial.recipe: trial.number for trial in leader.store.trials()}
+    found = [numbers[recipe] for recipe in order]
+    starts = max(i for i, number in enumerate(found) if number <= 7)
+    assert min(found[starts + 1 :]) > 7
+
+
+def test_a_recipe_that_ends_its_workers_is_a_failed_trial_and_the_run_goes_on(tmp_path, world, monkeypatch):
+    monkeypatch.setattr(job_queue, "LEASE_S", 0.3)
+    leader, deaths = Leader(tmp_path, world), []
+    deadly = SPACE.decode({**SPACE.default_genes, "decoder.heads_removed": 2})
+    OwnRecipes(leader.store).give([deadly])
+    leader = Leader(tmp_path, world)
+    score = world.score
+
+    def deadly_score(number: int, recipe: Recipe, *others: object) -> Trial:
+        if recipe == deadly:
+            deaths.append(number)
+            raise Died
+        return score(number, recipe, *others)
+
+    monkeypatch.setattr(world, "score", deadly_score)
+    with leader.workers(4):
+        assert leader.search(20) == "trials"
+    assert len(deaths) == 2
+    [failed] = [trial for trial in leader.store.trials() if trial.state == "failed"]
+    assert failed.recipe == deadly
+    assert "it ended 2 workers" in failed.note
+
+
+def test_an_interrupted_leader_waits_for_what_was_taken_and_the_next_one_goes_on(tmp_path, world, monkeypatch):
+    leader, judge = Leader(tmp_path, world), world.divergence
+
+    def slow(recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+        time.sleep(0.05)
+        if len(world.judged) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return judge(recipe, enough)
+
+    monkeypatch.setattr(world, "divergence", slow)
+    with leader.workers(2):
+        assert leader.search(500) == "interrupted"
+    before = [trial.recipe for trial in leader.store.trials()]
+    again = Leader(tmp_path, world)
+    with again.workers(2):
+        again.search(len(before) + 20)
+    assert max(Counter(world.judged).values()) == 1
+
+
+def test_the_user_is_told_once_where_no_worker_comes(tmp_path, world, monkeypatch):
+    monkeypatch.setattr("search.workers.executor.ALONE_S", 0.1)
+    leader = Leader(tmp_path, world)
+
+    def come_later() -> None:
+        time.sleep(0.6)
+        with leader.workers(1):
+            while len(leader.ledger.trials) < 3:
+                time.sleep(0.02)
+
+    late = Thread(target=come_later)
+    late.start()
+    leader.search(3)
+    late.join()
+    assert [line for line in leader.said if "No worker" in line] == [
+        "No worker is there: the run waits for one (whisperfit worker)"
+    ]
+
+
+def test_a_job_that_hangs_ends_its_worker(tmp_path, world, monkeypatch):
+    """Where nothing in Python could end it: the whole process goes, which here only says so."""
+    gone: list[int] = []
+    monkeypatch.setattr(presence, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "LEAST_DEADLINE_S", 0.2)
+    monkeypatch.setattr(work.os, "_exit", gone.append)
+    leader = Leader(tmp_path, world)
+    score = world.score
+    world.score = lambda *given: (time.sleep(0.6), score(*given))[1]  # type: ignore[method-assign]
+    with leader.workers(1):
+        leader.search(1)
+    assert set(gone) == {work.HUNG_EXIT}
