@@ -1,5 +1,6 @@
 """What a run knows, in memory once: its trials, what was found out about some of them, and what follows."""
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -84,7 +85,7 @@ class Ledger:
         if trial.state in SCORED:
             self._scored.append(trial)
         if trial.state == "complete" or len(self._trials) == 1:
-            self._complete.append(trial)
+            insort(self._complete, trial, key=lambda one: one.number)  # as whoever reads the store has them
             self._front = self._certainty = None
 
     def confirmation(self, trial: Trial) -> Confirmation | None:
