@@ -15,13 +15,27 @@ from common.errors import FULL, INTERRUPTED_EXIT, InputError, WhisperfitError
 from common.signals import handling
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
+from search.configuration.flags import (
+    Data,
+    Json,
+    Language,
+    Model,
+    Noise,
+    Normaliser,
+    OtherStorage,
+    OtherStudy,
+    SkipBroken,
+    SnrDb,
+    Threads,
+    read_speech_path,
+    speech_option,
+)
 from search.configuration.options import (
     CALIBRATION_UTTERANCES,
     Hours,
     Minutes,
     Repeats,
     SearchOptions,
-    ThreadCount,
     Trials,
     Utterances,
 )
@@ -32,29 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-def _speech_path(given: str | Path) -> Path:
-    from search.configuration.name_or_path import speech_path
-
-    return speech_path(given)
-
-
-def _speech_option(*, help: str) -> Any:  # noqa: A002 - as typer has it
-    return typer.Option(help=help, parser=_speech_path, metavar="<path>")
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
-Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
-Data = Annotated[Path, _speech_option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
-Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
-Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]
-Normaliser = Annotated[str, typer.Option(help="whisper, basic, none or no-diacritics: what is done to texts first.")]
-SnrDb = Annotated[str | None, typer.Option(help="Signal-to-noise ratio; several, such as 20,10,clean, are shared out.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without the speech set's broken lines.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="CPU threads; default: one per core that this process may use.", callback=checked(ThreadCount)),
-]
 
 COST_LIMITS = (
     "max_size_mb", "max_latency_ms", "max_rtf", "max_memory_mb", "max_occupancy", "latency_confidence",
@@ -118,7 +109,7 @@ def baseline(
     model: Model = "tiny.en",
     data: Data = Path("sample"),
     recipe: Annotated[Path | None, typer.Option(help="Score this recipe (JSON) instead of the original model.")] = None,
-    calibration: Annotated[Path | None, _speech_option(help="Speech to choose pruned units by.")] = None,
+    calibration: Annotated[Path | None, speech_option(help="Speech to choose pruned units by.")] = None,
     calibration_utterances: Annotated[int, typer.Option(callback=checked(Utterances))] = CALIBRATION_UTTERANCES,
     normaliser: Normaliser = "whisper",
     transcripts: Annotated[
@@ -196,9 +187,9 @@ def worker(
     study: Annotated[str, typer.Option(help="The run's study in it.")],
     model: Annotated[str | None, typer.Option(help="Where this machine has the run's model.")] = None,
     device: Annotated[str | None, typer.Option(help="Its device profile.")] = None,
-    data: Annotated[Path | None, _speech_option(help="Its evaluation speech.")] = None,
-    calibration: Annotated[Path | None, _speech_option(help="Its calibration speech.")] = None,
-    unlabelled: Annotated[Path | None, _speech_option(help="Its recordings without transcripts.")] = None,
+    data: Annotated[Path | None, speech_option(help="Its evaluation speech.")] = None,
+    calibration: Annotated[Path | None, speech_option(help="Its calibration speech.")] = None,
+    unlabelled: Annotated[Path | None, speech_option(help="Its recordings without transcripts.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Its noise.")] = None,
     threads: Threads = None,
     json: Json = False,
@@ -230,7 +221,7 @@ def recover(
     ] = None,
     speech: Annotated[
         Path | None,
-        _speech_option(help="To train on; default: the run's calibration speech."),
+        speech_option(help="To train on; default: the run's calibration speech."),
     ] = None,
     training: Annotated[Path | None, typer.Option(help="TOML file with the training's settings.")] = None,
     torch_device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
@@ -254,8 +245,8 @@ def recover(
 @app.command()
 def report(
     run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Instead of a folder: the run's storage.")] = None,
-    study: Annotated[str | None, typer.Option(help="Its study in the storage.")] = None,
+    storage: OtherStorage = None,
+    study: OtherStudy = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write into, with --storage.")] = None,
     json: Json = False,
 ) -> None:
@@ -273,8 +264,8 @@ def report(
 @app.command()
 def status(
     run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
-    storage: Annotated[str | None, typer.Option(help="Instead of a folder: the run's storage.")] = None,
-    study: Annotated[str | None, typer.Option(help="Its study in the storage.")] = None,
+    storage: OtherStorage = None,
+    study: OtherStudy = None,
     json: Json = False,
 ) -> None:
     """Say where a run stands: whether it goes on, its workers, trials an hour, failures, the pick so far, time left."""
@@ -320,7 +311,7 @@ def export(
     model: Annotated[str | None, typer.Option(help="The model to compress by --recipe.")] = None,
     calibration: Annotated[
         Path | None,
-        _speech_option(help="Speech to choose pruned units by, with --recipe."),
+        speech_option(help="Speech to choose pruned units by, with --recipe."),
     ] = None,
     calibration_utterances: Annotated[
         int | None, typer.Option(help="At most so many of them; default 128.", callback=checked(Utterances))
@@ -355,7 +346,7 @@ def verify(
         Path | None,
         typer.Option(
             help="The speech that it was calibrated on; default: what the artifact names.",
-            parser=_speech_path,
+            parser=read_speech_path,
             metavar="<path>",
         ),
     ] = None,

@@ -35,7 +35,7 @@ from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.screening import Screening
-from search.run.time_budget import RunClock, TimeBudget
+from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Baseline
 from search.trial import Trial, TrialAccuracy, TrialState
 
@@ -47,6 +47,7 @@ JUDGE_S = {False: 2.0, True: 6.9}
 """32 clips, compressing included, by whether the encoder is a new one; twice the medians of 16 in results/seventh."""
 ENCODERS_KEPT = 28
 """Of which the outputs for 16 clips fit the meter's cache of 512 MB."""
+NO_END = End(seconds=None, trials=None)
 CONFIDENCE = 0.5
 """As peers have it: what is expected to be just within the budget will do."""
 REFERENCE = (1.0, 0.4)
@@ -344,6 +345,6 @@ def ours(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
             interruption=Interruption(lambda: None),
             screening=screening,
         )
-        with patch("search.run.loop.perf_counter", clock):
-            run.search(_Until(ledger=ledger, end=None, confirm_share=0.0, limit_s=limit_s))  # type: ignore[arg-type]
+        with patch("search.run.measuring.perf_counter", clock):
+            run.search(_Until(ledger=ledger, end=NO_END, confirm_share=0.0, limit_s=limit_s))
     return trace

@@ -83,7 +83,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
             "instead of the run"
         )
     folder = RunFolder.open(run)
-    recipe = find_trial(read_outcome(StudyStore(folder.study)), options.trial).recipe
+    recipe = find_trial(read_outcome(StudyStore(folder.study, create=False)), options.trial).recipe
     session = reopen_session(folder, tell)
     return _Material(
         model=session.model,

@@ -87,7 +87,7 @@ def _recover(work: "_Work", options: RecoverOptions, *, as_json: bool) -> None:
 
 def _opened(options: RecoverOptions, settings: TrainingSettings, folder: RunFolder) -> "_Work":
     """Raises InputError for whatever is wrong with the options, before anything that takes long."""
-    store = StudyStore(folder.study)
+    store = StudyStore(folder.study, create=False)
     ledger = Ledger(store)
     trial = find_trial(ledger.outcome(), options.trial)
     check_configuration(store, folder.config())

@@ -24,7 +24,7 @@ NO_RECIPE_EXIT = 3
 def write_report_again(path: Path, *, as_json: bool) -> None:
     """Rewrite a run's results and print its summary."""
     folder = RunFolder.open_to_write(path)
-    store = StudyStore(folder.study)
+    store = StudyStore(folder.study, create=False)
     outcome = read_outcome(store)
     write_all(folder, outcome, ResultFiles(path, load_facts(store).dimensions), as_json=as_json)
 

@@ -43,7 +43,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     path = out or folder.path / _place(profile, flags)
     _check_free(path)
 
-    store = StudyStore(folder.study)
+    store = StudyStore(folder.study, create=False)
     facts, trials = load_facts(store), store.trials()
     target = Target(
         profile=profile,

@@ -112,7 +112,8 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     started = monotonic()
     folder = RunFolder.open_to_write(path)
     with folder.locked():
-        config, store = folder.config(), StudyStore(folder.study)
+        config, address = folder.config(), folder.study
+        store = StudyStore(address, create=address.file is not None)  # one that was killed before it made its study
         check_configuration(store, config)
         check_engine(config)
         session = reopen_session(folder, tell)
@@ -169,7 +170,7 @@ def _run(  # noqa: PLR0913 - the parts of a run
         recorder = _Recorder(progress, results)
         everything = cache(partial(Enumeration.of, session.space, scorer))
         parts = opened.enter_context(open_engine(folder, session, store, ledger, scorer, everything=everything))
-        executor = opened.enter_context(open_workers(folder, session, store, progress.say))
+        executor = opened.enter_context(open_workers(folder, session, store, interruption, progress.say))
         engine, screening = parts.engine, parts.screening
         run = Run(
             space=session.space,

@@ -42,7 +42,7 @@ class Source:
     def open(cls, path: Path) -> "Source":
         """Raises InputError where there is no run, or one without a baseline."""
         folder = RunFolder.open(path)
-        store = StudyStore(folder.study)
+        store = StudyStore(folder.study, create=False)
         trials = store.trials()
         if not trials or trials[0].state != "complete":
             raise InputError(f"--start-from {path}: the original has no WER there, so nothing can be compared with it")

@@ -48,7 +48,7 @@ class Status:
     def of_folder(cls, path: Path) -> "Status":
         """Raises InputError when there is no run."""
         folder = RunFolder.open(path)
-        status = cls._of(StudyStore(folder.study), str(path), folder.config().hours, folder.writer)
+        status = cls._of(StudyStore(folder.study, create=False), str(path), folder.config().hours, folder.writer)
         return replace(status, folder=path)
 
     @classmethod

@@ -13,6 +13,7 @@ from runtime.measure import peak_rss_bytes
 from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.study_store import StudyStore
+from search.run.interrupts import Interruption
 from search.run.measuring import Executor
 from search.session import Session
 from search.workers.executor import Workers
@@ -55,7 +56,9 @@ def _keep_leading(queue: JobQueue, me: str) -> None:
 
 
 @contextmanager
-def open_workers(folder: RunFolder, session: Session, store: StudyStore, say: Say) -> Iterator[Executor | None]:
+def open_workers(
+    folder: RunFolder, session: Session, store: StudyStore, interruption: Interruption, say: Say
+) -> Iterator[Executor | None]:
     """Who measures; None: this process. Processes of this machine end with the block."""
     config = session.config
     if not config.has_workers:
@@ -63,10 +66,10 @@ def open_workers(folder: RunFolder, session: Session, store: StudyStore, say: Sa
         return
     queue, count = JobQueue(store.engine, store.address.name), config.local_workers
     if not count:
-        yield Workers(queue, say)
+        yield Workers(queue, say, lambda: interruption.asked)
         return
     check_memory(count, peak_rss_bytes() / 1e6, memory_mb(Path("/"), "MemAvailable"))
     threads = threads_of_each(config.threads, count)
     local = LocalWorkers(store.address, count, threads=threads, folder=folder.path / "workers", say=say)
     with local.running():
-        yield Workers(queue, say, look_after=local.look_after)
+        yield Workers(queue, say, lambda: interruption.asked, look_after=local.look_after)

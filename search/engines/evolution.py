@@ -28,6 +28,8 @@ NEARLY = 1.5
 """How many times the budget's divergence the starting point may have around which every gene is tried."""
 RANGE = 8.0
 """What diverges at most so many times as much as the budget allows is what the model is fitted to."""
+OUT_FOR_A_SIBLING = 4
+"""For so many recipes that are being judged, one more of the same children: that many workers never wait for one."""
 ATTEMPTS = 20
 """Rounds of children without one that is new and within the limits, after which all neighbours are looked through."""
 
@@ -70,6 +72,7 @@ class Evolution:
         self._steps: list[Genes] | None = None
         self._model = AdditiveModel(self._choices)
         self._fitted = 0
+        self._siblings: list[Genes] = []
         self.enqueue: Callable[[Genes], None] = engine.enqueue
         self.begin = engine.begin
         self.pause = engine.pause
@@ -117,14 +120,20 @@ class Evolution:
         return near[0] if near else self._archive.front[-1]
 
     def _child(self) -> Genes | None:
+        """The best of many children; while many recipes are out, the best few of them, one after the other."""
+        while self._siblings:
+            genes = self._siblings.pop(0)
+            if self._space.decode(genes).id not in self._archive:
+                return genes
         self._fit()
         for _ in range(ATTEMPTS):
-            parent = self._parent()
-            children = self._children(parent)
+            children = self._children(self._parent())
             if children:
                 rate = self._archive.rate(RANGE * self._target())
                 merits = [self._merit(genes, objective, rate) for genes, objective in children]
-                return children[int(np.argmin(merits))][0]
+                few = 1 + len(self._archive.expected) // OUT_FOR_A_SIBLING
+                best, *self._siblings = [children[i][0] for i in np.argsort(merits)[:few]]
+                return best
         return None
 
     def _parent(self) -> Judged:

@@ -223,12 +223,15 @@ class Run:
     def _take(self) -> None:
         """Wait for an answer, and take it up. What the user drops is put back, all of it."""
         try:
-            job, answer = self._executor.wait()
+            found = self._executor.wait()
         except KeyboardInterrupt:
             self._executor.withdraw()
             for recipe_id in list(self._pending):
                 self._put_back(recipe_id)
             raise
+        if found is None:
+            return
+        job, answer = found
         pending = self._pending.pop(job.recipe.id)
         if pending.proposal is None:
             self._keep_own(answer.trial or self._scorer.failed(job.number, job.recipe, answer.problem))
@@ -308,18 +311,20 @@ class Run:
         return self._scorer.failed(number, recipe, note)
 
     def _drain(self) -> None:
-        """Take up all that is in flight; what nobody has begun comes again, should the run go on."""
-        for job in self._executor.withdraw():
-            self._put_back(job.recipe.id)
+        """Take up all that is in flight; what nobody has begun when the user interrupts comes again later."""
         while self._pending:
-            self._take()
+            if self._interruption.asked:
+                for job in self._executor.withdraw():
+                    self._put_back(job.recipe.id)
+            if self._pending:
+                self._take()
 
     def _close(self, screening: Screening) -> None:
         """Score what would be the pick; what still waits ends without a WER, unless the user goes on later."""
         scored = 0
         while not self._interruption.asked and (last := screening.last_to_score(scored)):
             self._score(last)
-            self._take()
+            self._drain()
             scored += 1
         if not self._interruption.asked:
             for candidate in screening.rest():

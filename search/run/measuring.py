@@ -98,8 +98,8 @@ class Executor(Protocol):
 
     def submit(self, job: Job) -> None: ...
 
-    def wait(self) -> tuple[Job, Answer]:
-        """The next answer to a job that was submitted; at least one is out."""
+    def wait(self) -> tuple[Job, Answer] | None:
+        """The next answer to a job that was submitted; None where the user interrupts and nobody does one."""
 
     def withdraw(self) -> list[Job]:
         """Jobs that nobody has begun, which are then not done."""

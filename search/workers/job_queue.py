@@ -4,7 +4,7 @@ A worker that takes a job has a lease of it, which it renews while it works; the
 does not renew, because it died or was cut off, another one takes. Of several answers to one job the first counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    case,
     delete,
     func,
     insert,
@@ -47,6 +48,7 @@ _JOBS = Table(
     Column("study", String(200), nullable=False),
     Column("recipe", String(64), nullable=False),
     Column("kind", String(8), nullable=False),
+    Column("encoder", String(64), nullable=False),
     Column("job", Text, nullable=False),
     Column("worker", String(200)),
     Column("expires", Float),
@@ -105,7 +107,7 @@ class JobQueue:
         with self._engine.begin() as connection:
             found = connection.scalar(select(_JOBS.c.id).filter_by(**key))
             if found is None:
-                row = insert(_JOBS).values(**key, job=_JOB_FORMAT.write(job))
+                row = insert(_JOBS).values(**key, encoder=job.recipe.encoder_key, job=_JOB_FORMAT.write(job))
                 found = connection.scalar(row.returning(_JOBS.c.id))
         return int(found or 0)
 
@@ -168,10 +170,14 @@ class JobQueue:
 
     # of workers
 
-    def take(self, worker: str) -> Lease | None:
-        """The oldest job that is free, from now on leased to this worker; None where there is none."""
+    def take(self, worker: str, encoders: Collection[str] = ()) -> Lease | None:
+        """The oldest job that is free, from now on leased to this worker; None where there is none.
+
+        One with any of these encoders goes before: the worker has their outputs at hand.
+        """
         oldest = select(_JOBS.c.id).where(self._mine(_JOBS.c.answer.is_(None), self._is_free()))
-        oldest = oldest.order_by(_JOBS.c.id).limit(1).with_for_update(skip_locked=True)
+        order = case((_JOBS.c.encoder.in_(list(encoders)), 0), else_=1)
+        oldest = oldest.order_by(order, _JOBS.c.id).limit(1).with_for_update(skip_locked=True)
         lease = {"worker": worker, "expires": self._now + LEASE_S, "leases": _JOBS.c.leases + 1}
         taking = update(_JOBS).where(_JOBS.c.id == oldest.scalar_subquery()).values(**lease)
         with self._engine.begin() as connection:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -18,6 +19,8 @@ from search.workers.presence import beating, end_with_parent
 POLL_S = 0.1
 LOOK_S = 5.0
 """Between two looks at whether the run has ended, while there is no job."""
+ENCODERS = 16
+"""As many as a worker is likely to have the outputs of at hand (`evaluators.accuracy.divergence_meter`)."""
 LEAST_DEADLINE_S, TIMES_THE_ORIGINAL = 900.0, 30.0
 """A job that takes longer than this, and than so many times the original's own, hangs."""
 HUNG_EXIT = 70
@@ -52,6 +55,7 @@ class Worker:
         self._name = name or worker_name()
         self._poll_s = poll_s
         self._baseline: Baseline | None = None
+        self._encoders: deque[str] = deque(maxlen=ENCODERS)
         self._deadline_s = LEAST_DEADLINE_S
 
     def work(self) -> int:
@@ -60,7 +64,7 @@ class Worker:
         with self._interruption.caught(), beating(pulse.beat) as ending:
             try:
                 while not self._interruption.asked:
-                    lease = self._queue.take(self._name)
+                    lease = self._queue.take(self._name, self._encoders)
                     if lease:
                         self._do(lease, pulse)
                         done, looked = done + 1, monotonic()
@@ -85,6 +89,7 @@ class Worker:
         except KeyboardInterrupt:
             self._queue.give_back(lease, self._name)
             raise
+        self._encoders.append(job.recipe.encoder_key)
         if not self._queue.answer(lease, self._name, answer):
             self._say(f"trial {job.number} was answered by another worker meanwhile")
 

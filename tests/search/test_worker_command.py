@@ -126,12 +126,8 @@ def test_a_run_in_a_database_is_measured_by_workers_elsewhere_and_gathered_anywh
     assert log.read_text(encoding="utf-8").splitlines()[-1].endswith("jobs done")
     found = whisperfit("report", "--storage", postgres.storage, "--study", "night", "--out", gathered)
     assert found.code == 0, found.err
-    for name in ("trials.csv", "pareto.csv"):
-        assert not [
-            set(a.items()) ^ set(b.items())
-            for a, b in zip(rows(gathered / name), rows(out / name), strict=True)
-            if a != b
-        ]
+    for name in ("trials.csv", "pareto.csv"):  # the sounds that notes name are fewer in this process
+        assert [row | {"note": ""} for row in rows(gathered / name)] == [row | {"note": ""} for row in rows(out / name)]
     assert not (out / "study.db").exists()
     texts = [file for folder in (out, gathered, log.parent) for file in folder.rglob("*") if file.is_file()]
     assert not [file for file in texts if PASSWORD.encode() in file.read_bytes()]

@@ -73,6 +73,14 @@ def test_jobs_are_taken_in_order_each_by_one_worker(queue):
     assert all(numbers == sorted(numbers) for numbers in taken)
 
 
+def test_a_job_whose_encoder_is_at_hand_goes_before(queue):
+    put = jobs(4)  # another window, another encoder
+    for job in put:
+        queue.put(job)
+    assert queue.take("one", [put[2].recipe.encoder_key]).job == put[2]
+    assert queue.take("one", [put[2].recipe.encoder_key]).job == put[0]
+
+
 def test_what_a_dead_worker_had_is_taken_by_another_and_its_late_answer_is_counted(queue, monkeypatch):
     monkeypatch.setattr(job_queue, "LEASE_S", 0.2)
     [job] = jobs(1)

@@ -64,7 +64,7 @@ class Leader:
         screening = Screening(archive, self.ledger, SPACE, confidence=0.5) if engine == "evolution" else None
         self.said: list[str] = []
         self.interruption = Interruption(world.interrupted)
-        self.executor = Workers(self.queue, self.said.append, poll_s=0.01)
+        self.executor = Workers(self.queue, self.said.append, lambda: self.interruption.asked, poll_s=0.01)
         self.run = Run(
             space=SPACE,
             engine=Evolution(sampler, SPACE, archive, world, target=screening.target, seed=0) if screening else sampler,
@@ -191,6 +191,20 @@ def test_an_interrupted_leader_waits_for_what_was_taken_and_the_next_one_goes_on
     again = Leader(tmp_path, world)
     with again.workers(2):
         again.search(len(before) + 20)
+    assert max(Counter(world.judged).values()) == 1
+
+
+def test_an_interrupted_leader_without_workers_ends_and_loses_nothing(tmp_path, world):
+    leader = Leader(tmp_path, world)
+    with leader.workers(1):
+        leader.search(3)
+    known = len(leader.ledger.trials)
+    alone = Leader(tmp_path, world)
+    Thread(target=lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGINT))).start()
+    assert alone.search(500) == "interrupted"
+    again = Leader(tmp_path, world)
+    with again.workers(2):
+        assert again.search(known + 10) == "trials"
     assert max(Counter(world.judged).values()) == 1
 
 
