@@ -1,15 +1,36 @@
 """Waiting for a database that has gone away: it is asked again, ever more slowly, until it is back."""
 
+from collections.abc import Callable
+from functools import wraps
 from time import sleep
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from common.terminal import tell
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+def persistent(transaction: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Do a transaction again whose connection broke in the middle. Doing it twice must be as good as once."""
+
+    @wraps(transaction)
+    def done(*given: Given.args, **named: Given.kwargs) -> Found:
+        while True:
+            try:
+                return transaction(*given, **named)
+            except OperationalError as error:
+                if not error.connection_invalidated:
+                    raise
+                sleep(FIRST_WAIT_S)
+
+    return done
 
 
 def be_patient(engine: Engine) -> None:

@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from search.record_json import RecordFormat
+from search.records.patience import persistent
 from search.run.loop import MAX_DEATHS
 from search.run.measuring import Answer, Job
 
@@ -85,7 +86,7 @@ class Lease:
 
 
 class JobQueue:
-    """The jobs of one study. All methods are transactions of their own."""
+    """The jobs of one study. All methods are transactions of their own, and done again where the connection breaks."""
 
     def __init__(self, engine: Engine, study: str) -> None:
         self._engine = engine
@@ -100,6 +101,7 @@ class JobQueue:
 
     # of those who ask
 
+    @persistent
     def put(self, job: Job) -> int:
         """Its id; a job that is there, from an earlier session, stays as it is, with its lease and its answer."""
         kind = "score" if job.enough is None else "judge"
@@ -111,6 +113,7 @@ class JobQueue:
                 found = connection.scalar(row.returning(_JOBS.c.id))
         return int(found or 0)
 
+    @persistent
     def answers(self, ids: Iterable[int]) -> list[tuple[int, Answer]]:
         """Those that there are by now, in the order of the jobs; given up jobs have a problem."""
         chosen = self._mine(_JOBS.c.id.in_(list(ids)))
@@ -125,18 +128,21 @@ class JobQueue:
             (row.id, _given_up(row.leases)) for row in given_up
         ]
 
+    @persistent
     def withdraw(self, ids: Iterable[int]) -> list[int]:
         """Take back those that nobody has taken; their ids."""
         free = self._mine(_JOBS.c.id.in_(list(ids)), _JOBS.c.answer.is_(None), ~self._is_held())
         with self._engine.begin() as connection:
             return list(connection.scalars(delete(_JOBS).where(free).returning(_JOBS.c.id)))
 
+    @persistent
     def workers(self) -> list[str]:
         """Names of those that are alive."""
         alive = select(_WORKERS.c.worker).where(_WORKERS.c.study == self._study, _WORKERS.c.seen > self._now - ALIVE_S)
         with self._engine.connect() as connection:
             return list(connection.scalars(alive.order_by(_WORKERS.c.worker)))
 
+    @persistent
     def lead(self, process: str) -> bool:
         """Whether this process now leads the run, for ALIVE_S; another one leads until it has not been seen so long."""
         free = or_(_LEADERS.c.process == process, _LEADERS.c.seen <= self._now - ALIVE_S)
@@ -150,12 +156,14 @@ class JobQueue:
             connection.execute(insert(_LEADERS).values(study=self._study, **mine))
         return True
 
+    @persistent
     def follow(self, process: str) -> None:
         """The process leads no longer."""
         with self._engine.begin() as connection:
             connection.execute(delete(_LEADERS).filter_by(study=self._study, process=process))
 
     @property
+    @persistent
     def leader(self) -> str | None:
         """The process that leads the run; None where there is none."""
         alive = select(_LEADERS.c.process).where(_LEADERS.c.study == self._study, _LEADERS.c.seen > self._now - ALIVE_S)
@@ -163,6 +171,7 @@ class JobQueue:
             return connection.scalar(alive)
 
     @property
+    @persistent
     def late_answers(self) -> int:
         """Answers to jobs that another worker had answered."""
         with self._engine.connect() as connection:
@@ -170,6 +179,7 @@ class JobQueue:
 
     # of workers
 
+    @persistent
     def take(self, worker: str, encoders: Collection[str] = ()) -> Lease | None:
         """The oldest job that is free, from now on leased to this worker; None where there is none.
 
@@ -184,12 +194,14 @@ class JobQueue:
             row = connection.execute(taking.returning(_JOBS.c.id, _JOBS.c.job)).one_or_none()
         return None if row is None else Lease(id=row.id, job=_JOB_FORMAT.read(row.job))
 
+    @persistent
     def renew(self, lease: Lease, worker: str) -> bool:
         """Whether the lease is still this worker's, which then has it for longer."""
         renewal = update(_JOBS).where(_JOBS.c.id == lease.id, _JOBS.c.worker == worker)
         with self._engine.begin() as connection:
             return connection.execute(renewal.values(expires=self._now + LEASE_S)).rowcount == 1
 
+    @persistent
     def answer(self, lease: Lease, worker: str, answer: Answer) -> bool:
         """Whether it is the first answer to the job; another one is counted."""
         row = _JOBS.c.id == lease.id
@@ -197,15 +209,19 @@ class JobQueue:
         with self._engine.begin() as connection:
             if connection.execute(update(_JOBS).where(row, _JOBS.c.answer.is_(None)).values(**first)).rowcount:
                 return True
+            if connection.scalar(select(_JOBS.c.answered_by).where(row)) == worker:
+                return True
             connection.execute(update(_JOBS).where(row).values(late_answers=_JOBS.c.late_answers + 1))
         return False
 
+    @persistent
     def give_back(self, lease: Lease, worker: str) -> None:
         """The worker ends and leaves the job to others, which is no death."""
         back = {"worker": None, "expires": None, "leases": _JOBS.c.leases - 1}
         with self._engine.begin() as connection:
             connection.execute(update(_JOBS).where(_JOBS.c.id == lease.id, _JOBS.c.worker == worker).values(**back))
 
+    @persistent
     def greet(self, worker: str) -> None:
         """The worker is alive."""
         key = {"study": self._study, "worker": worker}
@@ -213,6 +229,7 @@ class JobQueue:
             if not connection.execute(update(_WORKERS).filter_by(**key).values(seen=self._now)).rowcount:
                 connection.execute(insert(_WORKERS).values(**key, seen=self._now))
 
+    @persistent
     def leave(self, worker: str) -> None:
         """The worker ends."""
         with self._engine.begin() as connection:

@@ -15,7 +15,7 @@ from evaluators.accuracy.divergence import Divergence
 from search.run.loop import MAX_DEATHS
 from search.run.measuring import Answer, Enough, Job
 from search.workers import job_queue
-from search.workers.job_queue import JobQueue
+from search.workers.job_queue import JobQueue, Lease
 from tests.postgres import postgres
 from tests.search.answers import answer, toy_space
 
@@ -188,3 +188,23 @@ def test_who_only_looks_makes_no_tables(tmp_path):
     JobQueue(engine, "run")
     assert JobQueue.find(engine, "run").workers() == []
     engine.dispose()
+
+
+def test_a_connection_that_breaks_in_the_middle_is_no_error(postgres):
+    engine = create_engine(postgres.storage, pool_pre_ping=False)
+    queue = JobQueue(engine, uuid4().hex)
+    number = queue.put(*jobs(1))
+    with engine.connect() as connection:  # goes back into the pool, and is what comes out of it next
+        mine = connection.exec_driver_sql("select pg_backend_pid()").scalar()
+    with create_engine(postgres.storage).connect() as other:
+        other.exec_driver_sql(f"select pg_terminate_backend({mine})")
+        other.engine.dispose()
+    assert queue.take("one").id == number
+    assert queue.answer(queue_lease(number), "one", JUDGED)
+    assert queue.answer(queue_lease(number), "one", JUDGED)  # as after a break between its commit and its end
+    assert queue.late_answers == 0
+    engine.dispose()
+
+
+def queue_lease(number: int) -> Lease:
+    return Lease(id=number, job=jobs(1)[0])
