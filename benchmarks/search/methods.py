@@ -34,6 +34,7 @@ from search.records.run_records import save_facts
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
+from search.run.measuring import Executor
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.scorer import Baseline
@@ -317,34 +318,53 @@ class _Until(TimeBudget):
         return "time" if elapsed_s > self.limit_s else None
 
 
+def search_of(  # noqa: PLR0913 - the parts of a search
+    world: World,
+    store: StudyStore,
+    trace: Trace,
+    *,
+    clock: Callable[[], float],
+    scorer: _Simulated,
+    seed: int,
+    engine: type[Evolution] = Evolution,
+    executor: Callable[[Callable[[], Baseline | None]], Executor] | None = None,
+) -> Callable[[float], Ledger]:
+    """The run loop, the engine, screening and the records as they are, without files of results.
+
+    To be called with the seconds that the search may take. `executor`: made of what gives the baseline.
+    """
+    save_facts(store, replace(world.facts, confidence=CONFIDENCE))
+    ledger, archive = Ledger(store), Archive()
+    screening = Screening(archive, ledger, world.space, confidence=CONFIDENCE)
+    sampler = OptunaEngine(store, world.space, sampler="random", seed=seed)
+    run = Run(
+        space=world.space,
+        engine=engine(sampler, world.space, archive, world, target=screening.target, seed=seed),
+        scorer=scorer,
+        ledger=ledger,
+        clock=RunClock(store, clock, started=0.0),
+        watcher=_Watcher(world, trace, clock),  # type: ignore[arg-type]
+        interruption=Interruption(lambda: None),
+        screening=screening,
+        executor=executor and executor(lambda: scorer.baseline(ledger.trials[0]) if ledger.trials else None),
+    )
+
+    def search(seconds: float) -> Ledger:
+        run.search(_Until(ledger=ledger, end=NO_END, confirm_share=0.0, limit_s=seconds))
+        return ledger
+
+    return search
+
+
 def ours(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
-    """The run loop, the engine, screening, the race and the records as they are, without files of results."""
+    """A search of ours, with the race or without, with the model of divergence or without."""
     trace = Trace()
     clock = _Clock(trace)
     scorer = _Simulated(world, trace, clock, races="no race" not in method)
+    engine = _NoModel if "no model" in method else Evolution
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         store = StudyStore(Path(folder) / "study.db")
-        save_facts(store, replace(world.facts, confidence=CONFIDENCE))
-        ledger, archive = Ledger(store), Archive()
-        screening = Screening(archive, ledger, world.space, confidence=CONFIDENCE)
-        engine = (_NoModel if "no model" in method else Evolution)(
-            OptunaEngine(store, world.space, sampler="random", seed=seed),
-            world.space,
-            archive,
-            world,
-            target=screening.target,
-            seed=seed,
-        )
-        run = Run(
-            space=world.space,
-            engine=engine,
-            scorer=scorer,
-            ledger=ledger,
-            clock=RunClock(store, clock, started=0.0),
-            watcher=_Watcher(world, trace, clock),
-            interruption=Interruption(lambda: None),
-            screening=screening,
-        )
+        search = search_of(world, store, trace, clock=clock, scorer=scorer, seed=seed, engine=engine)
         with patch("search.run.measuring.perf_counter", clock):
-            run.search(_Until(ledger=ledger, end=NO_END, confirm_share=0.0, limit_s=limit_s))
+            search(limit_s)
     return trace

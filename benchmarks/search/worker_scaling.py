@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -28,23 +28,14 @@ from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-from methods import CONFIDENCE, NO_END, Trace, _Clock, _Simulated, _Until, _Watcher
+from methods import Trace, _Clock, _Simulated, search_of
 from search_efficiency import OPTIMUM, first_found, optimum, read
 from search_efficiency import Row as Search
 from world import World
 
 from search.configuration.study_address import StudyAddress
-from search.engines.archive import Archive
-from search.engines.evolution import Evolution
-from search.engines.optuna_engine import OptunaEngine
-from search.records.ledger import Ledger
-from search.records.run_records import save_facts
 from search.records.study_store import StudyStore
-from search.run.interrupts import Interruption
-from search.run.loop import Run
-from search.run.measuring import Answer, Executor, Job, measure
-from search.run.screening import Screening
-from search.run.time_budget import RunClock
+from search.run.measuring import Answer, Job, measure
 from search.scorer import Baseline
 from search.workers.executor import Workers
 from search.workers.job_queue import JobQueue
@@ -153,32 +144,9 @@ class SimulatedWorkers:
         return withdrawn
 
 
-@contextmanager
-def _run(  # noqa: PLR0913, PLR0917 - the parts of a search
-    world: World, store: StudyStore, clock: _Clock, trace: Trace, seed: int, executor: Callable[[Run], Executor]
-) -> Iterator[Callable[[float], Ledger]]:
-    """A search of the world; called with the seconds that it may take."""
-    save_facts(store, replace(world.facts, confidence=CONFIDENCE))
-    ledger, archive = Ledger(store), Archive()
-    screening = Screening(archive, ledger, world.space, confidence=CONFIDENCE)
-    sampler = OptunaEngine(store, world.space, sampler="random", seed=seed)
-    run = Run(
-        space=world.space,
-        engine=Evolution(sampler, world.space, archive, world, target=screening.target, seed=seed),
-        scorer=_Simulated(world, Trace(), _Meter(), races=True),  # type: ignore[arg-type]
-        ledger=ledger,
-        clock=RunClock(store, clock, started=0.0),
-        watcher=_Watcher(world, trace, clock),
-        interruption=Interruption(lambda: None),
-        screening=screening,
-    )
-    run._executor = executor(run)
-
-    def search(seconds: float) -> Ledger:
-        run.search(_Until(ledger=ledger, end=NO_END, confirm_share=0.0, limit_s=seconds))
-        return ledger
-
-    yield search
+def _priced(world: World) -> _Simulated:
+    """What the leading process asks for costs and the baseline; it measures nothing."""
+    return _Simulated(world, Trace(), _Meter(), races=True)  # type: ignore[arg-type]
 
 
 def simulated(world: World, best: float, options: argparse.Namespace) -> Iterator[str]:
@@ -210,11 +178,11 @@ def _simulated_search(world: World, count: int, seed: int, worker_hours: float) 
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         store = StudyStore(Path(folder) / "study.db")
 
-        def executor(run: Run) -> Executor:
-            return SimulatedWorkers(world, trace, clock, count, lambda: run._baseline)
+        def executor(baseline: Callable[[], Baseline | None]) -> SimulatedWorkers:
+            return SimulatedWorkers(world, trace, clock, count, baseline)
 
-        with _run(world, store, clock, trace, seed, executor) as search:
-            ledger = search(worker_hours * 3600 / count)
+        search = search_of(world, store, trace, clock=clock, scorer=_priced(world), seed=seed, executor=executor)
+        ledger = search(worker_hours * 3600 / count)
     return Search(
         method=f"{count} workers", seed=seed, recipes=len(ledger.trials), spent=trace.spent, events=trace.events
     )
@@ -316,11 +284,13 @@ def _real_search(world: World, count: int, options: argparse.Namespace) -> tuple
     processes = [context.Process(target=_work, args=(world, address, share, ended, results)) for share in shares]
     for process in processes:
         process.start()
-    trace = Trace()
     clock = _Wall()
-    with _run(world, store, clock, trace, 0, lambda _: Workers(queue, lambda _: None, lambda: False)) as search:  # type: ignore[arg-type]
-        ledger = search(options.seconds)
-        lasted_s = clock()
+
+    def executor(_: Callable[[], Baseline | None]) -> Workers:
+        return Workers(queue, lambda _: None, lambda: False)
+
+    search = search_of(world, store, Trace(), clock=clock, scorer=_priced(world), seed=0, executor=executor)
+    ledger, lasted_s = search(options.seconds), clock()
     ended.set()
     told = [results.get() for _ in names]
     for process in processes:

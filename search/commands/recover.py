@@ -120,7 +120,7 @@ class _Work:
     def _advising_again(self) -> AbstractContextManager[None]:
         """For what the same command makes anew or goes on with."""
         again = f"whisperfit recover {self.folder.path} --trial {self.trial.number} --method {self.recovery.method}"
-        return advising(self.folder.study, f"{again} again, with the other options as they were")
+        return advising(self.store.address, f"{again} again, with the other options as they were")
 
     def improved(self, seconds: float | None) -> Recovered | None:
         """Better weights for the trial's recipe; None when interrupted."""
@@ -140,7 +140,7 @@ class _Work:
             engine = OptunaEngine(self.store, self.session.space, sampler=config.sampler, seed=config.seed)
             better = add_trial(self.session, engine, self.ledger, self.trial, self.recovery, recovered, self._say)
             self.forget()
-        with advising(self.folder.study, f"whisperfit resume {self.folder.path}"):
+        with advising(self.store.address, f"whisperfit resume {self.folder.path}"):
             self._finish()
         return better
 

@@ -36,6 +36,7 @@ def gather(storage: str, study: str, out: Path, *, as_json: bool) -> None:
     """
     store = StudyStore(StudyAddress.of_storage(storage, study), create=False)
     values = load_whole_configuration(store) | {"storage": storage, "study": study}
+    values.pop("on_end", None)  # a command of the machine that led, which this one need not have
     config = SearchConfig.build(None, values)
     if not RunFolder(out).holds_run:
         RunFolder.check_free(out, config)

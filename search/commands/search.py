@@ -157,7 +157,7 @@ def _run(  # noqa: PLR0913 - the parts of a run
     results = ResultFiles(folder.path, session.model.dimensions)
     with (
         Progress(Console(stderr=True), end) as progress,
-        advising(folder.study, f"whisperfit resume {folder.path}"),
+        advising(store.address, f"whisperfit resume {folder.path}"),
         leading(store),
         ExitStack() as opened,
     ):

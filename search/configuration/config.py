@@ -96,7 +96,8 @@ class SearchConfig(SearchOptions):
             )
         if self.study and not self.storage:
             raise InputError("--study: names a study in a --storage, which is not given")
-        _ = self.study_address
+        if self.storage:
+            StudyAddress.of_storage(self.storage, self.study or STUDY_NAME)
 
     @property
     def has_workers(self) -> bool:
@@ -107,11 +108,6 @@ class SearchConfig(SearchOptions):
     def local_workers(self) -> int:
         """How many processes of this machine measure; one, unless something else is said, where there is a storage."""
         return (1 if self.storage else 0) if self.workers is None else self.workers
-
-    @property
-    def study_address(self) -> StudyAddress | None:
-        """Of the study in the storage; None where the run keeps it in its folder."""
-        return StudyAddress.of_storage(self.storage, self.study or STUDY_NAME) if self.storage else None
 
     @property
     def _has_other_speech(self) -> bool:

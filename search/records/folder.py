@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 
 from common.errors import InputError
 from common.files import write_text_whole
-from common.parsing import parse_json
+from common.parsing import parse_json, parse_toml
 from search.configuration.config import SearchConfig
-from search.configuration.study_address import StudyAddress
+from search.configuration.study_address import STUDY_NAME, StudyAddress
 
 PACKAGES = ("whisperfit", "torch", "openai-whisper", "onnxruntime", "optuna", "jiwer", "fvcore", "numpy", "pandas")
 DECIDING = {
@@ -56,8 +56,17 @@ class RunFolder:
     @property
     def study(self) -> StudyAddress:
         """Where the run's study is: its own file, unless its configuration names a storage. Raises InputError."""
-        config = self.config()
-        return config.study_address or StudyAddress.of_file(self.study_file)
+        storage, study = self._storage
+        return StudyAddress.of_storage(storage, study) if storage else StudyAddress.of_file(self.study_file)
+
+    @property
+    def _storage(self) -> tuple[str | None, str]:
+        """As the configuration names it, and the study in it, without what else it must be to be a configuration."""
+        try:
+            values = parse_toml(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # whoever needs the configuration says what is wrong with it
+            values = {}
+        return values.get("storage"), values.get("study", STUDY_NAME)
 
     @property
     def models(self) -> Path:
@@ -82,9 +91,7 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether there is a configuration, and a study of its own unless the configuration names a storage."""
-        if not self.config_file.is_file():
-            return False
-        return self.study_file.is_file() or "\nstorage = " in self.config_file.read_text(encoding="utf-8")
+        return self.config_file.is_file() and (self.study_file.is_file() or self._storage[0] is not None)
 
     @classmethod
     def check_free(cls, path: Path, config: SearchConfig) -> None:
