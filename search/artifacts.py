@@ -20,10 +20,10 @@ from evaluators.flops_check import Flops, count_flops
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from runtime.measure import Plan
+from search.heard import group_errors
 from search.loading import load_speech
 from search.memory_errors import MemoryShortageError, telling_memory_shortage
 from search.outcome import ArtifactFigures, ArtifactRecord
-from search.scorer import group_errors
 from search.session import Session
 
 TARGET = "onnxruntime"

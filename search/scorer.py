@@ -6,12 +6,12 @@ from time import perf_counter
 
 from common.errors import CompressionError, EvaluationError, InputError
 from compression.recipe.recipe import Recipe
+from compression.techniques.compressed import Compressed
 from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import ErrorRate
-from evaluators.accuracy.evaluator import Evaluation
-from evaluators.accuracy.groups import GroupAccuracy
+from evaluators.accuracy.evaluator import Drafts
 from evaluators.accuracy.scripts import script_note
-from evaluators.accuracy.word_errors import ErrorCounts
+from search.heard import accuracy_of, heard_of
 from search.limits.budget import WerLimit
 from search.limits.group_budget import GroupLimits, find_group_limits, surely_over_group_budget
 from search.limits.stopping import surely_over_budget
@@ -19,7 +19,7 @@ from search.limits.verdict import Judge
 from search.memory_errors import telling_memory_shortage
 from search.pricing import mark_unscored, rejection, trial_costs
 from search.session import Session
-from search.trial import GroupErrors, Transcripts, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
+from search.trial import Heard, Trial, TrialAccuracy, TrialCosts, TrialState, UtteranceErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,9 @@ class Scorer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._drafts: Evaluation | None = None
-        self._confirm_drafts: Evaluation | None = None
+        self._drafts: dict[str, tuple[int, ...]] = {}
+        self._confirm_drafts: Drafts = {}
+        self._compressed: tuple[Recipe, Compressed] | None = None
         self._priced: tuple[Recipe, TrialCosts] | None = None
         self._original_costs = self.costs(session.original)
         self._members = {group.key: group.utterances for group in session.evaluator.groups}
@@ -113,7 +114,7 @@ class Scorer:
             return known
         with telling_memory_shortage():
             found = meter.measure(
-                self._session.network(recipe),
+                self._network(recipe),
                 window_s=recipe.window_s,
                 encoder_key=recipe.encoder_key,
                 enough=enough,
@@ -121,6 +122,16 @@ class Scorer:
             )
         measured.keep(recipe.id, found)
         return found
+
+    @property
+    def blocks(self) -> int:
+        """Into how many the speech set is dealt; one after the other is scored."""
+        return self._session.evaluator.blocks
+
+    @property
+    def clips(self) -> int:
+        """On how many the divergence of what has a WER is measured; 0 where the run does not judge by it."""
+        return self._session.meter.clips if self._session.meter else 0
 
     def score(
         self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
@@ -130,19 +141,70 @@ class Scorer:
         `divergence`: what was measured of it before; where the run judges by it, of what has a WER it is measured on
         all clips.
         """
-        started, meter = perf_counter(), self._session.meter
-        costs = self.costs(recipe)
-        violations = self._session.limits.violations(costs)
-        state, accuracy, note = self._measure(recipe, violations, baseline)
-        if accuracy and meter and (divergence is None or divergence.clips < meter.clips):
-            divergence = self.divergence(recipe, never)
-        if accuracy:
-            judge = (baseline or self._baseline_of(accuracy)).judge
-            violations |= judge.violations(accuracy, state)
-            if recipe.window_s < self._session.original.window_s:
-                finding = judge.window(accuracy, seed=self._session.config.seed)
-                violations |= finding.violations
-                note = "; ".join(filter(None, (note, finding.note)))
+        started, stopped = perf_counter(), None
+        heard: list[Heard] = []
+        violations = self._session.limits.violations(self.costs(recipe))
+        if baseline and (reason := self._rejection(recipe, violations)):
+            return self._unscored(number, recipe, "rejected", reason)
+        try:
+            for block in range(self.blocks):
+                if baseline and heard and (stopped := self.over(heard, baseline)):
+                    break
+                heard.append(self.hear(recipe, block))
+            if clips_of(divergence) < self.clips:
+                divergence = self.divergence(recipe, never)
+        except (CompressionError, EvaluationError) as error:
+            failed = self.failed(number, recipe, str(error))
+            return replace(failed, seconds=perf_counter() - started)
+        trial = self.assembled(number, recipe, heard, baseline=baseline, divergence=divergence, stopped=stopped)
+        return replace(trial, seconds=perf_counter() - started)
+
+    def hear(self, recipe: Recipe, block: int) -> Heard:
+        """What it makes of one block of the speech set. Raises CompressionError, EvaluationError."""
+        with telling_memory_shortage():
+            found = self._session.evaluator.score_block(
+                self._network(recipe),
+                block,
+                window_s=recipe.window_s,
+                encoder_key=recipe.encoder_key,
+                drafts=self._drafts,
+            )
+        for scored in found.scored:
+            self._drafts.setdefault(scored.counts.utterance_id, scored.hypothesis.tokens)
+        return heard_of(found.scored)
+
+    def over(self, heard: Sequence[Heard], baseline: Baseline) -> str | None:
+        """Why a recipe is surely over a budget by what the first blocks brought, or None."""
+        scored = [utterance for block in heard for utterance in block.utterances]
+        if not any(utterance.words for utterance in scored):
+            return None
+        reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit)
+        if reason or baseline.group_limits is None:
+            return reason
+        return surely_over_group_budget(scored, self._members, baseline.group_limits)
+
+    def assembled(  # noqa: PLR0913 - what is known of a recipe
+        self,
+        number: int,
+        recipe: Recipe,
+        heard: Sequence[Heard],
+        *,
+        baseline: Baseline | None,
+        divergence: Divergence | None,
+        stopped: str | None = None,
+    ) -> Trial:
+        """The trial of what was heard, by anybody. `stopped`: why that is not the whole set."""
+        session, costs = self._session, self.costs(recipe)
+        violations = session.limits.violations(costs)
+        accuracy = accuracy_of(session.evaluator, heard)
+        state: TrialState = "stopped" if stopped else "complete"
+        judge = (baseline or self._baseline_of(accuracy)).judge
+        violations |= judge.violations(accuracy, state)
+        note = stopped or ("" if baseline else script_note(session.evaluator.pairs(accuracy.heard or {})))
+        if recipe.window_s < session.original.window_s:
+            finding = judge.window(accuracy, seed=session.config.seed)
+            violations |= finding.violations
+            note = "; ".join(filter(None, (note, finding.note)))
         mark_unscored(violations, state)
         return Trial(
             number=number,
@@ -152,58 +214,27 @@ class Scorer:
             costs=costs,
             accuracy=accuracy,
             violations=violations,
-            seconds=perf_counter() - started,
+            seconds=0.0,
             note=note,
             divergence=divergence,
         )
 
-    def _measure(
-        self, recipe: Recipe, violations: dict[str, float], baseline: Baseline | None
-    ) -> tuple[TrialState, TrialAccuracy | None, str]:
-        """State, accuracy and note of a recipe with these violations of the cost limits."""
-        reason = self._rejection(recipe, violations) if baseline else None
-        if reason:
-            return "rejected", None, reason
-        try:
-            with telling_memory_shortage():
-                evaluation = self._evaluate(recipe, baseline)
-        except (CompressionError, EvaluationError) as error:
-            return "failed", None, str(error)
-        note = evaluation.stopped or (
-            script_note(self._session.evaluator.pairs(evaluation)) if baseline is None else ""
-        )
-        return "stopped" if evaluation.stopped else "complete", trial_accuracy(evaluation), note
-
-    def _evaluate(self, recipe: Recipe, baseline: Baseline | None) -> Evaluation:
-        def should_stop(counts: Sequence[ErrorCounts]) -> str | None:
-            if baseline is None:
-                return None
-            scored = [utterance_errors(utterance_counts) for utterance_counts in counts]
-            reason = surely_over_budget(scored, baseline.errors, wer_limit=baseline.wer_limit)
-            if reason or baseline.group_limits is None:
-                return reason
-            return surely_over_group_budget(scored, self._members, baseline.group_limits)
-
-        evaluation = self._session.evaluator.evaluate(
-            self._session.network(recipe),
-            window_s=recipe.window_s,
-            encoder_key=recipe.encoder_key,
-            drafts=self._drafts,
-            should_stop=should_stop,
-        )
-        if self._drafts is None and evaluation.stopped is None:
-            self._drafts = evaluation
-        return evaluation
+    def _network(self, recipe: Recipe) -> Compressed:
+        """The last recipe's network is kept: its blocks and its divergence come one after the other."""
+        if self._compressed is None or self._compressed[0] != recipe:
+            self._compressed = None  # before the next one is made: they may be large
+            self._compressed = recipe, self._session.network(recipe)
+        return self._compressed[1]
 
     def confirm(self, recipe: Recipe) -> TrialAccuracy:
         """The accuracy of a recipe on the confirm set. Raises EvaluationError."""
         if self._session.confirm is None:
             raise InputError("this run has no confirm set")
         with telling_memory_shortage():
-            network = self._session.network(recipe)
+            network = self._network(recipe)
             evaluation = self._session.confirm.evaluate(network, window_s=recipe.window_s, drafts=self._confirm_drafts)
-        self._confirm_drafts = self._confirm_drafts or evaluation
-        return trial_accuracy(evaluation)
+        self._confirm_drafts = self._confirm_drafts or evaluation.drafts
+        return accuracy_of(self._session.confirm, [heard_of(evaluation.utterances)])
 
     def baseline(self, trial: Trial) -> Baseline:
         """The baseline that the run's first trial measured. Raises EvaluationError when that trial failed."""
@@ -225,38 +256,11 @@ class Scorer:
         return find_group_limits(self._session.config.group_budget, baseline.groups)
 
 
+def clips_of(divergence: Divergence | None) -> int:
+    """On how many it was measured."""
+    return divergence.clips if divergence else 0
+
+
 def never(_: Divergence) -> bool:
     """No clips but all are enough."""
     return False
-
-
-def trial_accuracy(evaluation: Evaluation) -> TrialAccuracy:
-    """What a trial keeps of an evaluation."""
-    return TrialAccuracy(
-        rate=evaluation.accuracy.rate,
-        utterances=tuple(
-            replace(utterance_errors(utterance.counts), ran_on=utterance.hypothesis.ending != "complete")
-            for utterance in evaluation.utterances
-        ),
-        groups=group_errors(evaluation.groups),
-        transcripts=Transcripts.of(utterance.hypothesis.text for utterance in evaluation.utterances),
-    )
-
-
-def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
-    """What a run keeps of the accuracies of groups."""
-    return tuple(
-        GroupErrors(key=group.key, rate=group.accuracy.rate, utterances=group.accuracy.utterances) for group in groups
-    )
-
-
-def utterance_errors(counts: ErrorCounts) -> UtteranceErrors:
-    """What a trial keeps of an utterance's errors."""
-    return UtteranceErrors(
-        id=counts.utterance_id,
-        insertions=counts.insertions,
-        deletions=counts.deletions,
-        substitutions=counts.substitutions,
-        words=counts.words,
-        speaker=counts.speaker,
-    )

@@ -137,6 +137,14 @@ class TrialAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """What a recipe made of some utterances: their errors, and what was heard in each, in the same order."""
+
+    utterances: tuple[UtteranceErrors, ...]
+    transcripts: Transcripts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
     """One row of `trials.csv`, and the truth that the study's storage keeps."""
 

@@ -83,7 +83,8 @@ def measured(model: LoadedModel, speech: SpeechSet, bits: int) -> tuple[list[Run
     candidate_loop, texts = whisper_loop(f"whisper.decode, {bits} bits", candidate.network, speech, features)
 
     def evaluated(window_s: float) -> Evaluation:
-        return evaluator.evaluate(candidate, window_s=window_s, encoder_key=f"{window_s}", drafts=baseline)
+        drafts = baseline.drafts
+        return evaluator.evaluate(candidate, window_s=window_s, encoder_key=f"{window_s}", drafts=drafts)
 
     return [
         loop,

@@ -74,7 +74,8 @@ class Comparison:
 
     def evaluate(self, network: Compressed, recipe: Recipe, *, encoder_key: str | None = None) -> Evaluation:
         """A network of this recipe on the speech."""
-        return self.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=encoder_key, drafts=self.baseline)
+        drafts = self.baseline.drafts
+        return self.evaluator.evaluate(network, window_s=recipe.window_s, encoder_key=encoder_key, drafts=drafts)
 
     def figures(self, evaluation: Evaluation) -> dict[str, float]:
         """WER and how much more than the original's it is, paired; fractions, with 95 % intervals."""

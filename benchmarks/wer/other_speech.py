@@ -48,7 +48,7 @@ def main() -> None:
         before += original.counts
         print(f"| {speech} | original | {_wer(original)} | |", flush=True)
         for name, (recipe, network) in networks.items():
-            found = evaluator.evaluate(network, window_s=recipe.window_s, drafts=original)
+            found = evaluator.evaluate(network, window_s=recipe.window_s, drafts=original.drafts)
             after[name] += found.counts
             print(f"| | {name} | {_wer(found)} | {_ratio(original.counts, found.counts)} |", flush=True)
     for name, counts in after.items():

@@ -31,7 +31,7 @@ from compression.training.run import Limits, WhisperTraining, recovered_recipe
 from compression.training.settings import TrainingSettings
 from compression.training.subject import Subject
 from compression.whisper.load import LoadedModel, load_model
-from evaluators.accuracy.evaluator import Evaluation, Evaluator
+from evaluators.accuracy.evaluator import Drafts, Evaluator
 from evaluators.learning.calibration import calibrate, calibration_samples
 from evaluators.learning.training_speech import TrainingSpeech
 from evaluators.speech.features import CachedFeatures
@@ -81,11 +81,11 @@ class Scoring:
         speech = load_speech_set(data, language="en")
         speech = replace(speech, utterances=speech.utterances[:limit])
         self._evaluator = Evaluator(speech, dimensions=model.dimensions, features=features)
-        self._drafts: Evaluation | None = None
+        self._drafts: Drafts | None = None
 
     def wer(self, network: Compressed, window_s: float) -> float:
         evaluation = self._evaluator.evaluate(network, window_s=window_s, drafts=self._drafts)
-        self._drafts = self._drafts or evaluation
+        self._drafts = self._drafts or evaluation.drafts
         return evaluation.accuracy.wer
 
 

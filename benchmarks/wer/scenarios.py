@@ -29,7 +29,7 @@ from common.files import write_text_whole
 from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import RECIPE_FILE, load_recovered, save_recovered
 from evaluators.accuracy.error_rate import ErrorRate
-from evaluators.accuracy.evaluator import Evaluation, Evaluator
+from evaluators.accuracy.evaluator import Drafts, Evaluator
 from search.artifacts import make_artifact
 from search.commands.baseline import read_recipe
 from search.commands.search import resume_search, run_new_search
@@ -112,7 +112,7 @@ class Bench:
         """`models`: where artifacts are written."""
         self._models = models
         self._measured: dict[str, Measured] = {}
-        self._drafts: dict[str, Evaluation] = {}
+        self._drafts: dict[str, Drafts] = {}
 
     def figures(self, session: Session, recipe: Recipe) -> Figures:
         """A recipe on the session's device."""
@@ -127,7 +127,7 @@ class Bench:
         def wer(evaluator: Evaluator) -> Wer:
             speech = evaluator.speech.digest
             evaluation = evaluator.evaluate(network, window_s=recipe.window_s, drafts=self._drafts.get(speech))
-            self._drafts.setdefault(speech, evaluation)
+            self._drafts.setdefault(speech, evaluation.drafts)
             return Wer.of(evaluation.accuracy.rate)
 
         record = make_artifact(session, recipe, self._models / recipe.id)

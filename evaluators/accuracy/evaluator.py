@@ -1,7 +1,7 @@
 """Scoring a network, compressed or not, on a speech set."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
@@ -46,10 +46,10 @@ SPARE_TOKENS = 16
 _EncoderEntry = tuple[str | None, int, str, int]
 """The encoder's key, the window in frames, the utterance, the sample that it is heard from."""
 
+Drafts = Mapping[str, tuple[int, ...]]
+"""By utterance, the tokens of a similar network's transcript; they make decoding faster and change nothing else."""
 Transcribe = Callable[[Utterance, int], Hypothesis]
 """What a recogniser says to an utterance, in at most so many tokens."""
-StopRule = Callable[[Sequence[ErrorCounts]], str | None]
-"""Sees the errors of the utterances scored so far; the reason to stop, or None to go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,7 @@ class ScoredUtterance:
 class Evaluation:
     """What one network did on a speech set.
 
-    `utterances`: in the order of the speech set; only those scored before the evaluation `stopped` (the reason
-    given by the rule; None when all were scored). `encoder_s`, `decoder_s`: wall-clock seconds; features and
+    `utterances`: in the order of the speech set. `encoder_s`, `decoder_s`: wall-clock seconds; features and
     encoder outputs that were cached cost the encoder next to nothing. `groups`: the same errors by group.
     """
 
@@ -73,7 +72,6 @@ class Evaluation:
     utterances: tuple[ScoredUtterance, ...]
     encoder_s: float
     decoder_s: float
-    stopped: str | None
     groups: tuple[GroupAccuracy, ...] = ()
 
     @property
@@ -84,6 +82,20 @@ class Evaluation:
     def texts(self) -> dict[str, str]:
         """The transcripts by utterance."""
         return {scored.counts.utterance_id: scored.hypothesis.text for scored in self.utterances}
+
+    @property
+    def drafts(self) -> Drafts:
+        """The transcripts' tokens by utterance."""
+        return {scored.counts.utterance_id: scored.hypothesis.tokens for scored in self.utterances}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredBlock:
+    """The utterances that were decoded together, and the wall-clock seconds of encoder and decoder."""
+
+    scored: tuple[ScoredUtterance, ...]
+    encoder_s: float
+    decoder_s: float
 
 
 class Evaluator:
@@ -126,30 +138,39 @@ class Evaluator:
         *,
         window_s: float,
         encoder_key: str | None = None,
-        drafts: Evaluation | None = None,
-        should_stop: StopRule | None = None,
+        drafts: Drafts | None = None,
     ) -> Evaluation:
-        """Transcribe and score the set, or as much of it as `should_stop` lets pass.
+        """Transcribe and score the set, block by block.
 
         `window_s`: the recipe's. `encoder_key`: names everything that decides the encoder's output besides clip and
-        window; outputs of recent keys are used again. None: never. `drafts`: an evaluation of a similar network,
-        usually the baseline's; its transcripts make decoding faster and change nothing else.
+        window; outputs of recent keys are used again. None: never.
         Raises EvaluationError when the network's logits are not finite.
         """
-        done: list[_Block] = []
-        stopped = None
-        for block in self._blocks:
-            if done and should_stop and (stopped := self._stop_reason(done, should_stop)):
-                break
-            done.append(self._block(compressed, block, _Encoding(window_s=window_s, key=encoder_key), drafts))
-        return self._evaluation(done, stopped)
+        return self._evaluation(
+            self.score_block(compressed, number, window_s=window_s, encoder_key=encoder_key, drafts=drafts)
+            for number in range(self.blocks)
+        )
 
-    def _block(
-        self, compressed: Compressed, block: list[Utterance], encoding: "_Encoding", drafts: Evaluation | None
-    ) -> "_Block":
-        """Decode the utterances together, then again what their texts do not cover (`runtime.unheard`)."""
-        draft_of = {s.counts.utterance_id: s.hypothesis.tokens for s in drafts.utterances} if drafts else {}
-        hearings = [Hearing(u, self._max_tokens[u.id], draft_of.get(u.id, ())) for u in block]
+    @property
+    def blocks(self) -> int:
+        """Into how many the set is dealt."""
+        return len(self._blocks)
+
+    def score_block(
+        self,
+        compressed: Compressed,
+        number: int,
+        *,
+        window_s: float,
+        encoder_key: str | None = None,
+        drafts: Drafts | None = None,
+    ) -> ScoredBlock:
+        """The utterances of one block, decoded together, then again what their texts do not cover (`runtime.unheard`).
+
+        As `evaluate`, which scores one after the other.
+        """
+        encoding, drafts = _Encoding(window_s=window_s, key=encoder_key), drafts or {}
+        hearings = [Hearing(u, self._max_tokens[u.id], drafts.get(u.id, ())) for u in self._blocks[number]]
         waiting, encoder_s, decoder_s = hearings, 0.0, 0.0
         while waiting:
             started = perf_counter()
@@ -162,7 +183,7 @@ class Evaluator:
             decoder_s += perf_counter() - encoded
             waiting = [hearing for hearing in waiting if not hearing.is_whole]
         scored = tuple(self._score(hearing.utterance, joined(hearing.parts)) for hearing in hearings)
-        return _Block(scored=scored, encoder_s=encoder_s, decoder_s=decoder_s)
+        return ScoredBlock(scored=scored, encoder_s=encoder_s, decoder_s=decoder_s)
 
     def _energy(self, utterance: Utterance) -> Floats:
         if utterance.id not in self._energies:
@@ -174,13 +195,17 @@ class Evaluator:
         scored, started = [], perf_counter()
         for utterance in self.speech.utterances:
             scored.append(self._score(utterance, transcribe(utterance, self._max_tokens[utterance.id])))
-        done = _Block(scored=tuple(scored), encoder_s=0.0, decoder_s=perf_counter() - started)
-        return self._evaluation([done], stopped=None)
+        done = ScoredBlock(scored=tuple(scored), encoder_s=0.0, decoder_s=perf_counter() - started)
+        return self._evaluation([done])
 
-    def pairs(self, evaluation: Evaluation) -> list[tuple[str, str]]:
-        """Reference and transcript of each utterance that was scored."""
-        references = {utterance.id: utterance.text for utterance in self.speech.utterances}
-        return [(references[scored.counts.utterance_id], scored.hypothesis.text) for scored in evaluation.utterances]
+    def pairs(self, texts: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Reference and transcript of each utterance that has one in `texts`."""
+        return [(u.text, texts[u.id]) for u in self.speech.utterances if u.id in texts]
+
+    def accuracies(self, counts: Sequence[ErrorCounts]) -> tuple[Accuracy, tuple[GroupAccuracy, ...]]:
+        """The pooled errors of utterances of the set, and those of its groups."""
+        pooled = pooled_accuracy(counts, normaliser=self.normaliser, seed=self._seed)
+        return pooled, group_accuracies(self.groups, counts, seed=self._seed)
 
     def _score(self, utterance: Utterance, hypothesis: Hypothesis) -> ScoredUtterance:
         counts = count_errors(
@@ -205,21 +230,17 @@ class Evaluator:
                 self._encoder_outputs[entry] = output
         return output
 
-    def _stop_reason(self, done: list["_Block"], should_stop: StopRule) -> str | None:
-        counts = [scored.counts for block in done for scored in block.scored]
-        return should_stop(counts) if any(c.words for c in counts) else None
-
-    def _evaluation(self, done: list["_Block"], stopped: str | None) -> Evaluation:
+    def _evaluation(self, blocks: Iterable[ScoredBlock]) -> Evaluation:
+        done = list(blocks)
         by_id = {scored.counts.utterance_id: scored for block in done for scored in block.scored}
-        utterances = tuple(by_id[u.id] for u in self.speech.utterances if u.id in by_id)
-        counts = [scored.counts for scored in utterances]
+        utterances = tuple(by_id[u.id] for u in self.speech.utterances)
+        accuracy, groups = self.accuracies([scored.counts for scored in utterances])
         return Evaluation(
-            accuracy=pooled_accuracy(counts, normaliser=self.normaliser, seed=self._seed),
+            accuracy=accuracy,
             utterances=utterances,
             encoder_s=sum(block.encoder_s for block in done),
             decoder_s=sum(block.decoder_s for block in done),
-            stopped=stopped,
-            groups=group_accuracies(self.groups, counts, seed=self._seed),
+            groups=groups,
         )
 
 
@@ -229,13 +250,6 @@ class _Encoding:
 
     window_s: float
     key: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    scored: tuple[ScoredUtterance, ...]
-    encoder_s: float
-    decoder_s: float
 
 
 def _bytes(tensor: Tensor) -> int:

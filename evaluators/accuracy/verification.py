@@ -154,7 +154,7 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
     recogniser = ArtifactRecogniser(folder, threads=plan.threads, ids=compressed.vocabulary.ids.tolist())
     evaluation = evaluator.evaluate_transcripts(recogniser)
     if heard is None:
-        heard = evaluator.evaluate(compressed, window_s=window_s, drafts=evaluation).texts
+        heard = evaluator.evaluate(compressed, window_s=window_s, drafts=evaluation.drafts).texts
     sounds = {name: recogniser.transcribe(sound()) for name, sound in BATTERY.items()}
     return Verification(
         accuracy=evaluation.accuracy,

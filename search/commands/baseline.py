@@ -72,7 +72,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     evaluator = Evaluator(speech, dimensions=model.dimensions, features=features, normaliser=normaliser)
     network = compress(model, recipe, calibration, load_recovered(recipe, recovered))
     evaluation = evaluator.evaluate(network, window_s=recipe.window_s)
-    accuracy, note = evaluation.accuracy, script_note(evaluator.pairs(evaluation))
+    accuracy, note = evaluation.accuracy, script_note(evaluator.pairs(evaluation.texts))
     if options.transcripts:
         write_transcripts(options.transcripts, speech, evaluation, normaliser)
     if note:

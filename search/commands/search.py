@@ -170,7 +170,16 @@ def _run(  # noqa: PLR0913 - the parts of a run
         recorder = _Recorder(progress, results)
         everything = cache(partial(Enumeration.of, session.space, scorer))
         parts = opened.enter_context(open_engine(folder, session, store, ledger, scorer, everything=everything))
-        executor = opened.enter_context(open_workers(folder, session, store, interruption, progress.say))
+        workers = open_workers(
+            folder=folder,
+            session=session,
+            store=store,
+            scorer=scorer,
+            ledger=ledger,
+            interruption=interruption,
+            say=progress.say,
+        )
+        executor = opened.enter_context(workers)
         engine, screening = parts.engine, parts.screening
         run = Run(
             space=session.space,

@@ -12,9 +12,11 @@ from devices.profiler.board.inspect_machine import memory_mb
 from runtime.measure import peak_rss_bytes
 from search.loading import Say
 from search.records.folder import RunFolder
+from search.records.ledger import Ledger
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.measuring import Executor
+from search.scorer import Baseline, Scorer
 from search.session import Session
 from search.workers.executor import Workers
 from search.workers.job_queue import JobQueue
@@ -56,20 +58,31 @@ def _keep_leading(queue: JobQueue, me: str) -> None:
 
 
 @contextmanager
-def open_workers(
-    folder: RunFolder, session: Session, store: StudyStore, interruption: Interruption, say: Say
+def open_workers(  # noqa: PLR0913 - the parts of a run
+    *,
+    folder: RunFolder,
+    session: Session,
+    store: StudyStore,
+    scorer: Scorer,
+    ledger: Ledger,
+    interruption: Interruption,
+    say: Say,
 ) -> Iterator[Executor | None]:
     """Who measures; None: this process. Processes of this machine end with the block."""
     config = session.config
     if not config.has_workers:
         yield None
         return
+
+    def baseline() -> Baseline | None:
+        return scorer.baseline(ledger.trials[0]) if ledger.trials else None
+
     queue, count = JobQueue(store.engine, store.address.name), config.local_workers
     if not count:
-        yield Workers(queue, say, lambda: interruption.asked)
+        yield Workers(queue, scorer, baseline, say, lambda: interruption.asked)
         return
     check_memory(count, peak_rss_bytes() / 1e6, memory_mb(Path("/"), "MemAvailable"))
     threads = threads_of_each(config.threads, count)
     local = LocalWorkers(store.address, count, threads=threads, folder=folder.path / "workers", say=say)
     with local.running():
-        yield Workers(queue, say, lambda: interruption.asked, look_after=local.look_after)
+        yield Workers(queue, scorer, baseline, say, lambda: interruption.asked, look_after=local.look_after)

@@ -122,12 +122,12 @@ class StudyStore:
             if RECORD in frozen_trial.user_attrs
         )
 
-    def first_trial(self) -> Trial:
-        """The original's. Raises InputError where it has no record yet."""
+    def first_trial(self) -> Trial | None:
+        """The original's; None before it was scored."""
         with self._reading():
             frozen = next(iter(self.study.get_trials(deepcopy=False)), None)
         if frozen is None or RECORD not in frozen.user_attrs:
-            raise InputError(f"{self.address}: the original has no trial yet")
+            return None
         return Trial.from_json(frozen.user_attrs[RECORD])
 
     def remember(self, key: str, value: str) -> None:

@@ -186,7 +186,7 @@ class Run:
             return self._finish(proposal, self._scorer.score(proposal.number, recipe, self._baseline))
         screening = self._screening if is_compared else None
         enough = screening.begun(recipe, self._scorer.objective(recipe)) if screening else None
-        job = Job(number=proposal.number, recipe=recipe, enough=enough, is_original=not is_compared)
+        job = Job(number=proposal.number, recipe=recipe, enough=enough)
         self._submit(job, proposal)
         return True
 

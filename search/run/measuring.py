@@ -10,7 +10,7 @@ from common.errors import CompressionError, EvaluationError
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.scorer import Baseline
-from search.trial import RecipeText, Trial
+from search.trial import Heard, RecipeText, Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,35 +40,40 @@ class Enough:
 class Job:
     """One measurement: of the divergence where there is an `enough`, else of the WER and all.
 
-    `number`: the trial's, as far as it is known before it ends. `divergence`: as far as it is known. `is_original`:
-    whether all others are compared with it.
+    `number`: the trial's, as far as it is known before it ends. `divergence`: as far as it is known. `block`: of the
+    speech set, where only that is to be scored.
     """
 
     number: int
     recipe: RecipeText
     enough: Enough | None = None
     divergence: Divergence | None = None
-    is_original: bool = False
+    block: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What came of a job: its trial, its divergence, or the problem that there is neither."""
+    """What came of a job: its trial, its divergence, what was heard in its block, or the problem that there is none."""
 
     seconds: float
     trial: Trial | None = None
+    heard: Heard | None = None
     divergence: Divergence | None = None
     problem: str = ""
 
 
-class Measures(Protocol):
-    """What of a scorer (`search.scorer.Scorer`) turns jobs into answers."""
+class Judges(Protocol):
+    """What of a scorer (`search.scorer.Scorer`) measures divergence."""
+
+    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence: ...
+
+
+class Measures(Judges, Protocol):
+    """What of it turns whole jobs into answers."""
 
     def score(
         self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
     ) -> Trial: ...
-
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence: ...
 
 
 def measure(scorer: Measures, job: Job, baseline: Baseline | None) -> Answer:

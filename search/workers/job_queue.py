@@ -48,7 +48,7 @@ _JOBS = Table(
     Column("id", Integer, primary_key=True),
     Column("study", String(200), nullable=False),
     Column("recipe", String(64), nullable=False),
-    Column("kind", String(8), nullable=False),
+    Column("kind", String(16), nullable=False),
     Column("encoder", String(64), nullable=False),
     Column("job", Text, nullable=False),
     Column("worker", String(200)),
@@ -104,8 +104,7 @@ class JobQueue:
     @persistent
     def put(self, job: Job) -> int:
         """Its id; a job that is there, from an earlier session, stays as it is, with its lease and its answer."""
-        kind = "score" if job.enough is None else "judge"
-        key = {"study": self._study, "recipe": job.recipe.id, "kind": kind}
+        key = {"study": self._study, "recipe": job.recipe.id, "kind": _kind(job)}
         with self._engine.begin() as connection:
             found = connection.scalar(select(_JOBS.c.id).filter_by(**key))
             if found is None:
@@ -215,6 +214,13 @@ class JobQueue:
         return False
 
     @persistent
+    def drop(self, lease: Lease, worker: str) -> None:
+        """The worker cannot do it, and it is free again, which counts as a death."""
+        with self._engine.begin() as connection:
+            mine = update(_JOBS).where(_JOBS.c.id == lease.id, _JOBS.c.worker == worker)
+            connection.execute(mine.values(worker=None, expires=None))
+
+    @persistent
     def give_back(self, lease: Lease, worker: str) -> None:
         """The worker ends and leaves the job to others, which is no death."""
         back = {"worker": None, "expires": None, "leases": _JOBS.c.leases - 1}
@@ -247,6 +253,11 @@ class JobQueue:
     def _is_free(self) -> ColumnElement[bool]:
         """Not held, and it has not ended too many workers."""
         return and_(or_(_JOBS.c.worker.is_(None), _JOBS.c.expires <= self._now), _JOBS.c.leases < MAX_DEATHS)
+
+
+def _kind(job: Job) -> str:
+    """What is measured of the recipe: no recipe has the same job twice."""
+    return f"clips {job.enough.clips}" if job.enough else f"block {job.block}"
 
 
 def _clock(engine: Engine) -> ColumnElement[float]:

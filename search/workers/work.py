@@ -5,15 +5,17 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from threading import Lock
 from time import monotonic
 
+from search.memory_errors import MemoryShortageError
 from search.records.run_records import load_ended
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
-from search.run.measuring import measure
-from search.scorer import Baseline, Scorer
+from search.trial import Trial
 from search.workers.job_queue import JobQueue, Lease
+from search.workers.parts import ScoresBlocks, do_part
 from search.workers.presence import beating, end_with_parent
 
 POLL_S = 0.1
@@ -40,7 +42,7 @@ class Worker:
         self,
         store: StudyStore,
         queue: JobQueue,
-        scorer: Scorer,
+        scorer: ScoresBlocks,
         interruption: Interruption,
         say: Say,
         *,
@@ -54,9 +56,8 @@ class Worker:
         self._say = say
         self._name = name or worker_name()
         self._poll_s = poll_s
-        self._baseline: Baseline | None = None
+        self._original: Trial | None = None
         self._encoders: deque[str] = deque(maxlen=ENCODERS)
-        self._deadline_s = LEAST_DEADLINE_S
 
     def work(self) -> int:
         """Do jobs until the run has ended, or the user interrupts; how many were done."""
@@ -80,25 +81,26 @@ class Worker:
 
     def _do(self, lease: Lease, pulse: "_Pulse") -> None:
         job = lease.job
-        what = "scores" if job.enough is None else "judges"
+        what = "judges" if job.enough else f"scores block {job.block} of"
         self._say(f"{what} trial {job.number}  {job.recipe.id}  {job.recipe.summary()}")
-        baseline = None if job.is_original else self._known_baseline()
         try:
             with pulse.working_on(lease, self._deadline_s):
-                answer = measure(self._scorer, job, baseline)
+                answer = do_part(self._scorer, job)
         except KeyboardInterrupt:
             self._queue.give_back(lease, self._name)
+            raise
+        except MemoryShortageError:
+            self._queue.drop(lease, self._name)
             raise
         self._encoders.append(job.recipe.encoder_key)
         if not self._queue.answer(lease, self._name, answer):
             self._say(f"trial {job.number} was answered by another worker meanwhile")
 
-    def _known_baseline(self) -> Baseline:
-        if self._baseline is None:
-            original = self._store.first_trial()
-            self._baseline = self._scorer.baseline(original)
-            self._deadline_s = max(LEAST_DEADLINE_S, TIMES_THE_ORIGINAL * original.seconds)
-        return self._baseline
+    @property
+    def _deadline_s(self) -> float:
+        """None is set before the original was scored."""
+        self._original = self._original or self._store.first_trial()
+        return max(LEAST_DEADLINE_S, TIMES_THE_ORIGINAL * self._original.seconds) if self._original else inf
 
     def _has_ended(self) -> bool:
         ended = load_ended(self._store)

@@ -1,7 +1,6 @@
 """Scoring a network on sample speech: pooling, blocks, early stop, reuse, drafts."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from evaluators.accuracy import hearing
 from evaluators.accuracy.blocks import dealt
 from evaluators.accuracy.evaluator import Evaluation, Evaluator, max_tokens
 from evaluators.accuracy.normalisers import plain
-from evaluators.accuracy.word_errors import ErrorCounts
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import known_languages
 from evaluators.speech.speech_set import SpeechSet
@@ -72,7 +70,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def results(evaluation: Evaluation) -> tuple[object, ...]:
-    return evaluation.accuracy, evaluation.utterances, evaluation.stopped
+    return evaluation.accuracy, evaluation.utterances
 
 
 def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Compressed, sample: SpeechSet) -> None:
@@ -90,7 +88,7 @@ def test_the_wer_is_that_of_jiwer_on_all_texts(evaluator: Evaluator, pruned: Com
     assert [utterance_counts.utterance_id for utterance_counts in evaluation.counts] == [
         utterance.id for utterance in sample.utterances
     ]
-    assert (evaluation.stopped, accuracy.normaliser) == (None, "whisper-english-20250625.1")
+    assert accuracy.normaliser == "whisper-english-20250625.1"
 
 
 @pytest.mark.usefixtures("heard_once")
@@ -102,29 +100,18 @@ def test_every_clip_is_encoded_alone_at_its_window(
 
 
 @pytest.mark.usefixtures("heard_once")
-def test_a_rule_may_stop_after_any_block_but_the_last(
+def test_blocks_are_scored_alone_as_with_the_set(
     evaluator: Evaluator, pruned: Compressed, sample: SpeechSet, encoded: list[int]
 ) -> None:
-    seen: list[int] = []
-
-    def after_two_blocks(counts: Sequence[ErrorCounts]) -> str | None:
-        seen.append(len(counts))
-        return "enough" if len(counts) >= 4 else None
-
-    def never(counts: Sequence[ErrorCounts]) -> str | None:
-        seen.append(len(counts))
-        return None
-
-    whole = evaluator.evaluate(pruned, window_s=5, should_stop=never)
-    assert seen == [2, 4]
-    seen.clear()
+    whole = evaluator.evaluate(pruned, window_s=5)
     encoded.clear()
-    partial = evaluator.evaluate(pruned, window_s=5, should_stop=after_two_blocks)
-    assert (seen, len(encoded), partial.stopped) == ([2, 4], 4, "enough")
-    assert partial.accuracy.utterances == len(partial.utterances) == 4
-    assert set(partial.utterances) < set(whole.utterances)
-    first, second, _ = dealt(sample.utterances, 2, random.Random(0))
-    assert {utterance_counts.utterance_id for utterance_counts in partial.counts} == {one.id for one in first + second}
+    blocks = [evaluator.score_block(pruned, number, window_s=5).scored for number in range(evaluator.blocks)]
+    assert (len(encoded), [len(block) for block in blocks]) == (5, [2, 2, 1])
+    dealt_ids = [[utterance.id for utterance in block] for block in dealt(sample.utterances, 2, random.Random(0))]
+    assert [[scored.counts.utterance_id for scored in block] for block in blocks] == dealt_ids
+    assert {scored.counts.utterance_id: scored for block in blocks for scored in block} == {
+        scored.counts.utterance_id: scored for scored in whole.utterances
+    }
 
 
 @pytest.mark.usefixtures("heard_once")
@@ -161,7 +148,7 @@ def test_drafts_change_nothing(evaluator: Evaluator, pruned: Compressed) -> None
     plain = evaluator.evaluate(pruned, window_s=5)
     other = evaluator.evaluate(pruned, window_s=12)
     for drafts in (plain, other):
-        assert results(evaluator.evaluate(pruned, window_s=5, drafts=drafts)) == results(plain)
+        assert results(evaluator.evaluate(pruned, window_s=5, drafts=drafts.drafts)) == results(plain)
 
 
 def test_block_size_and_seed_change_no_transcript(

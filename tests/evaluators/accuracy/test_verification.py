@@ -101,7 +101,7 @@ def test_an_artifact_of_a_shorter_vocabulary_is_verified(evaluator, tiny_en, tmp
     assert [utterance.hypothesis for utterance in heard.utterances] == [
         utterance.hypothesis for utterance in in_torch.utterances
     ]
-    again = evaluator.evaluate(network, window_s=recipe.window_s, drafts=heard)
+    again = evaluator.evaluate(network, window_s=recipe.window_s, drafts=heard.drafts)
     assert again.utterances == in_torch.utterances
     assert artifact_bytes(tmp_path / "a") == pytest.approx(stored_bytes(tiny_en.dimensions, recipe), rel=0.03)
 

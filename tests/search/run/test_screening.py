@@ -44,7 +44,7 @@ class Listener(World):
     def __init__(self, figures: ArtifactFigures) -> None:
         super().__init__(figures)
         self.judged: list[Recipe] = []
-        self.clips: list[int] = []
+        self.clips_heard: list[int] = []
         self.breaks_on: Recipe | None = None
         self.interrupt_judging_at = 0
 
@@ -72,9 +72,9 @@ class Listener(World):
         whole = Divergence(nats=(90 * mean, 110 * mean) * 4, tokens=(100,) * 8)
         for clips in range(1, 9):
             if enough(whole.of_first(clips)):
-                self.clips.append(clips)
+                self.clips_heard.append(clips)
                 return whole.of_first(clips)
-        self.clips.append(8)
+        self.clips_heard.append(8)
         return whole
 
 
@@ -144,7 +144,7 @@ def test_a_search_that_stands_still_ends_and_leaves_nothing_waiting(tmp_path, wo
 
 def test_few_clips_are_enough_where_another_recipe_is_clearly_better(tmp_path, world):
     Process(tmp_path, world).search(60)
-    assert {4, 8} <= set(world.clips) <= {4, 5, 6, 7, 8}
+    assert {4, 8} <= set(world.clips_heard) <= {4, 5, 6, 7, 8}
 
 
 def test_what_is_worse_by_less_needs_more_clips(tmp_path):

@@ -14,10 +14,11 @@ from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
 from search.run.loop import MAX_DEATHS
 from search.run.measuring import Answer, Enough, Job
+from search.trial import Heard, Transcripts, UtteranceErrors
 from search.workers import job_queue
 from search.workers.job_queue import JobQueue, Lease
 from tests.postgres import postgres
-from tests.search.answers import answer, toy_space
+from tests.search.answers import toy_space
 
 __all__ = ["postgres"]
 
@@ -45,13 +46,16 @@ def jobs(count: int) -> list[Job]:
 
 
 def test_a_job_and_its_answer_come_through_as_they_were(queue):
-    scored = Job(number=7, recipe=toy_space().original, divergence=JUDGED.divergence)
-    for job in (*jobs(1), scored):
+    original = toy_space().original
+    block = Job(number=7, recipe=original, divergence=JUDGED.divergence, block=3)
+    utterance = UtteranceErrors(id="a", insertions=1, deletions=0, substitutions=2, words=9, speaker="s", ran_on=True)
+    heard = Answer(heard=Heard(utterances=(utterance,), transcripts=Transcripts.of(["Grüße"])), seconds=2.0)
+    for job in (*jobs(1), block):
         number = queue.put(job)
         lease = queue.take("one")
         assert lease.job == job
         assert queue.answers([number]) == []
-        told = Answer(trial=answer(7, job.recipe), seconds=2.0) if job.enough is None else JUDGED
+        told = JUDGED if job.enough else heard
         assert queue.answer(lease, "one", told)
         assert queue.answers([number]) == [(number, told)]
 
@@ -119,6 +123,23 @@ def test_what_ends_its_workers_is_given_up(queue, monkeypatch):
     [(found, told)] = queue.answers([number])
     assert found == number
     assert "ended 2 workers" in told.problem
+
+
+def test_what_its_workers_cannot_do_is_given_up_at_once(queue):
+    number = queue.put(*jobs(1))
+    for death in range(MAX_DEATHS):
+        queue.drop(queue.take(f"worker {death}"), f"worker {death}")
+    [(found, told)] = queue.answers([number])
+    assert (found, queue.take("another")) == (number, None)
+    assert "ended 2 workers" in told.problem
+
+
+def test_one_recipe_has_several_jobs(queue):
+    [judged] = jobs(1)
+    blocks = [replace(judged, enough=None, block=number) for number in range(3)]
+    numbers = [queue.put(job) for job in (judged, *blocks, replace(judged, enough=replace(ENOUGH, clips=32)))]
+    assert len(set(numbers)) == 5
+    assert queue.put(blocks[1]) == numbers[2]
 
 
 def test_a_worker_that_gives_back_has_not_died(queue):

@@ -4,10 +4,11 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 
@@ -17,6 +18,7 @@ from search.engines.archive import Archive
 from search.engines.evolution import Evolution
 from search.engines.optuna_engine import OptunaEngine
 from search.engines.proposals import starting_genes
+from search.memory_errors import MemoryShortageError
 from search.outcome import ArtifactFigures
 from search.records.ledger import Ledger
 from search.records.run_records import read_outcome, save_facts
@@ -26,12 +28,13 @@ from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
-from search.trial import Trial
+from search.scorer import Baseline
+from search.trial import Heard, Transcripts, Trial
 from search.workers import job_queue, presence, work
 from search.workers.executor import Workers
 from search.workers.job_queue import JobQueue
 from search.workers.work import Worker
-from tests.search.answers import toy_space
+from tests.search.answers import answer, toy_space
 from tests.search.run.test_loop import FACTS
 from tests.search.run.test_screening import Listener
 
@@ -40,6 +43,49 @@ SPACE = toy_space()
 
 class Died(BaseException):
     """Ends a thread as the kernel ends a process."""
+
+
+class Divided(Listener):
+    """Scores in two blocks; what is heard names the recipe."""
+
+    blocks, clips = 2, 8
+
+    def __init__(self, figures: ArtifactFigures) -> None:
+        super().__init__(figures)
+        self.heard: list[tuple[Recipe, int]] = []
+
+    def hear(self, recipe: Recipe, block: int) -> Heard:
+        self.heard.append((recipe, block))
+        accuracy = answer(0, recipe).accuracy
+        assert accuracy
+        utterances = accuracy.utterances[:2] if block == 0 else accuracy.utterances[2:]
+        return Heard(utterances=utterances, transcripts=Transcripts.of([recipe.id] * len(utterances)))
+
+    def over(self, heard: Sequence[Heard], _: Baseline) -> str | None:
+        [of_first] = heard
+        names = {recipe.id: recipe for recipe, block in self.heard if block == 0}
+        return "over" if answer(0, names[of_first.transcripts.texts[0]]).state == "stopped" else None
+
+    def assembled(
+        self,
+        number: int,
+        recipe: Recipe,
+        heard: Sequence[Heard],
+        *,
+        baseline: Baseline | None,
+        divergence: Divergence | None,
+        stopped: str | None = None,
+    ) -> Trial:
+        trial = answer(number, recipe)
+        assert trial.accuracy
+        assert (baseline is None) == (number == 0)
+        assert divergence
+        assert divergence.clips == self.clips
+        assert {text for block in heard for text in block.transcripts.texts} == {recipe.id}
+        whole = trial.accuracy.utterances
+        assert tuple(one for block in heard for one in block.utterances) == (whole[:2] if stopped else whole)
+        assert (stopped == "over") == (trial.state == "stopped")
+        return replace(trial, divergence=divergence)
 
 
 class Asked:
@@ -52,7 +98,7 @@ class Asked:
 class Leader:
     """The process that leads the run, and the workers' scorer."""
 
-    def __init__(self, folder: Path, world: Listener, *, engine: str = "evolution") -> None:
+    def __init__(self, folder: Path, world: Divided, *, engine: str = "evolution") -> None:
         self.store = StudyStore(folder / "study.db")
         save_facts(self.store, FACTS)
         self.world, self.queue = world, JobQueue(self.store.engine, "whisperfit")
@@ -64,7 +110,9 @@ class Leader:
         screening = Screening(archive, self.ledger, SPACE, confidence=0.5) if engine == "evolution" else None
         self.said: list[str] = []
         self.interruption = Interruption(world.interrupted)
-        self.executor = Workers(self.queue, self.said.append, lambda: self.interruption.asked, poll_s=0.01)
+        self.executor = Workers(
+            self.queue, world, self.baseline, self.said.append, lambda: self.interruption.asked, poll_s=0.01
+        )
         self.run = Run(
             space=SPACE,
             engine=Evolution(sampler, SPACE, archive, world, target=screening.target, seed=0) if screening else sampler,
@@ -77,6 +125,9 @@ class Leader:
             own=OwnRecipes(self.store),
             executor=self.executor,
         )
+
+    def baseline(self) -> Baseline | None:
+        return self.world.baseline(self.ledger.trials[0]) if self.ledger.trials else None
 
     def search(self, trials: int) -> str:
         end = End(seconds=None, trials=trials)
@@ -99,13 +150,13 @@ class Leader:
     def _work(self, name: str, asked: Asked) -> None:
         store = StudyStore(self.store.address)
         queue = JobQueue(store.engine, "whisperfit")
-        with suppress(Died):
+        with suppress(Died, MemoryShortageError):
             Worker(store, queue, self.world, asked, self.said.append, name=name, poll_s=0.01).work()
 
 
 @pytest.fixture
-def world(artifact_figures: ArtifactFigures) -> Listener:
-    return Listener(artifact_figures)
+def world(artifact_figures: ArtifactFigures) -> Divided:
+    return Divided(artifact_figures)
 
 
 @pytest.mark.parametrize("engine", ["evolution", "optuna"])
@@ -115,7 +166,7 @@ def test_each_recipe_is_measured_once_by_one_of_the_workers(engine, tmp_path, wo
         assert leader.search(40) == "trials"
     trials = leader.store.trials()
     assert len({trial.recipe for trial in trials}) == len(trials) >= 40
-    assert max(Counter(world.scored).values()) == max(Counter(world.judged).values(), default=1) == 1
+    assert max(Counter(world.heard).values()) == max(Counter(world.judged).values()) == 1
     assert trials[0].recipe == SPACE.original
     assert {trial.state.name for trial in leader.store.study.get_trials()} <= {"COMPLETE", "PRUNED"}
     assert leader.queue.workers() == []
@@ -123,7 +174,7 @@ def test_each_recipe_is_measured_once_by_one_of_the_workers(engine, tmp_path, wo
 
 def test_several_workers_find_as_good_a_pick_as_this_process(tmp_path, world, artifact_figures):
     (tmp_path / "one").mkdir()
-    alone = Leader(tmp_path / "one", Listener(artifact_figures))
+    alone = Leader(tmp_path / "one", Divided(artifact_figures))
     with alone.workers(1):
         alone.search(90)
     together = Leader(tmp_path, world)
@@ -158,15 +209,15 @@ def test_a_recipe_that_ends_its_workers_is_a_failed_trial_and_the_run_goes_on(tm
     deadly = SPACE.decode({**SPACE.default_genes, "decoder.heads_removed": 2})
     OwnRecipes(leader.store).give([deadly])
     leader = Leader(tmp_path, world)
-    score = world.score
+    hear = world.hear
 
-    def deadly_score(number: int, recipe: Recipe, *others: object) -> Trial:
-        if recipe == deadly:
-            deaths.append(number)
+    def deadly_hearing(recipe: Recipe, block: int) -> Heard:
+        if recipe == deadly and block == 1:
+            deaths.append(block)
             raise Died
-        return score(number, recipe, *others)
+        return hear(recipe, block)
 
-    monkeypatch.setattr(world, "score", deadly_score)
+    monkeypatch.setattr(world, "hear", deadly_hearing)
     with leader.workers(4):
         assert leader.search(20) == "trials"
     assert len(deaths) == 2
@@ -234,8 +285,56 @@ def test_a_job_that_hangs_ends_its_worker(tmp_path, world, monkeypatch):
     monkeypatch.setattr(work, "LEAST_DEADLINE_S", 0.2)
     monkeypatch.setattr(work.os, "_exit", gone.append)
     leader = Leader(tmp_path, world)
-    score = world.score
-    world.score = lambda *given: (time.sleep(0.6), score(*given))[1]  # type: ignore[method-assign]
     with leader.workers(1):
         leader.search(1)
+        assert not gone  # what the original needs is what hanging is told by
+        hear = world.hear
+        world.hear = lambda *given: (time.sleep(0.6), hear(*given))[1]  # type: ignore[method-assign]
+        monkeypatch.setattr(work, "TIMES_THE_ORIGINAL", 0.001)
+        leader.search(8)
     assert set(gone) == {work.HUNG_EXIT}
+
+
+def test_a_worker_that_lacks_memory_ends_and_another_one_does_its_job(tmp_path, world, monkeypatch):
+    hear, short = world.hear, []
+
+    def short_once(recipe: Recipe, block: int) -> Heard:
+        if not short:
+            short.append((recipe, block))
+            raise MemoryShortageError("not enough memory")
+        return hear(recipe, block)
+
+    monkeypatch.setattr(world, "hear", short_once)
+    leader = Leader(tmp_path, world)
+    with leader.workers(2):
+        assert leader.search(10) == "trials"
+        assert len(leader.queue.workers()) == 1
+    assert short[0] in world.heard
+    assert not [trial for trial in leader.store.trials() if trial.state == "failed"]
+
+
+def test_the_blocks_of_one_recipe_are_scored_by_several_workers_at_a_time(tmp_path, world):
+    """The second block of the original begins before its first one ends."""
+    both, hear = Barrier(2, timeout=30), world.hear
+
+    def together(recipe: Recipe, block: int) -> Heard:
+        if recipe == SPACE.original:
+            both.wait()
+        return hear(recipe, block)
+
+    world.hear = together
+    leader = Leader(tmp_path, world)
+    with leader.workers(2):
+        assert leader.search(1) == "trials"
+    assert sorted(block for recipe, block in world.heard if recipe == SPACE.original) == [0, 1]
+
+
+def test_what_is_surely_over_leaves_the_rest_of_its_blocks_alone(tmp_path, world):
+    bits = {"encoder.ffn_bits": 4, "decoder.ffn_bits": 4}
+    over = SPACE.decode({**SPACE.default_genes, "decoder.heads_removed": 3, **bits})
+    assert answer(1, over).state == "stopped"
+    OwnRecipes(Leader(tmp_path, world).store).give([over])
+    leader = Leader(tmp_path, world)
+    with leader.workers(1):
+        leader.search(2)
+    assert [block for recipe, block in world.heard if recipe == over] == [0]
