@@ -143,20 +143,34 @@ def _reference_once(transcriber: Transcriber, samples: Floats, tokens: int) -> f
     return perf_counter() - started
 
 
-def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int:
+STATUS = Path("/proc/self/status")
+
+
+def resident_bytes(status: Path = STATUS) -> int:
+    """Memory that this process holds now, as Linux counts it; elsewhere the most that it held."""
+    found = _of_status(status, "VmRSS")
+    return peak_rss_bytes(status) if found is None else found
+
+
+def peak_rss_bytes(status: Path = STATUS) -> int:
     """Most memory that this process held, as Linux counts it, elsewhere as `getrusage` does.
 
     On Linux not `getrusage`: its maximum begins with what the parent held when it started this process.
     """
+    found = _of_status(status, "VmHWM")
+    if found is not None:
+        return found
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _of_status(status: Path, name: str) -> int | None:
+    """In bytes."""
     try:
         lines = status.read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ from search.configuration.flags import (
 from search.configuration.options import (
     CALIBRATION_UTTERANCES,
     Hours,
+    LogFormat,
     Minutes,
     Repeats,
     SearchOptions,
@@ -192,6 +193,7 @@ def worker(
     unlabelled: Annotated[Path | None, speech_option(help="Its recordings without transcripts.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Its noise.")] = None,
     threads: Threads = None,
+    log_format: Annotated[str, typer.Option(help="text or json.", callback=checked(LogFormat))] = "text",
     json: Json = False,
 ) -> None:
     """Measure for a run that another process leads, here or on another machine, until it has ended."""
@@ -206,7 +208,7 @@ def worker(
         "noise": noise,
         "threads": threads,
     }
-    run_worker(storage, study, places=places, as_json=json)
+    run_worker(storage, study, places=places, log_format=log_format, as_json=json)
 
 
 @app.command()
@@ -411,15 +413,21 @@ def main() -> None:
         with handling(signal.default_int_handler):
             app()
     except (WhisperfitError, TranscribeError) as error:
-        typer.echo(f"whisperfit: {error}", err=True)
+        _tell(error)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL | FORBIDDEN:
             raise
         reason = "the disk is full" if error.errno in FULL else "a file may not be read or written"
-        typer.echo(f"whisperfit: {reason} ({error})", err=True)
+        _tell(f"{reason} ({error})")
         sys.exit(2)
     except SystemExit as ended:
         if isinstance(ended.__context__, typer.Exit) and ended.code == INTERRUPTED_EXIT:  # typer's way with Ctrl-C
-            typer.echo("whisperfit: interrupted", err=True)
+            _tell("interrupted")
         raise
+
+
+def _tell(problem: object) -> None:
+    from common.log import tell
+
+    tell(f"whisperfit: {problem}")

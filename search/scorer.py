@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from common.errors import CompressionError, EvaluationError, InputError
+from common.stages import spend, stage
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from evaluators.accuracy.divergence import Divergence
@@ -113,13 +114,15 @@ class Scorer:
         if known and (known.clips >= meter.clips or enough(known)):
             return known
         with telling_memory_shortage():
-            found = meter.measure(
-                self._network(recipe),
-                window_s=recipe.window_s,
-                encoder_key=recipe.encoder_key,
-                enough=enough,
-                known=known,
-            )
+            network = self._network(recipe)
+            with stage("divergence"):
+                found = meter.measure(
+                    network,
+                    window_s=recipe.window_s,
+                    encoder_key=recipe.encoder_key,
+                    enough=enough,
+                    known=known,
+                )
         measured.keep(recipe.id, found)
         return found
 
@@ -169,6 +172,8 @@ class Scorer:
                 encoder_key=recipe.encoder_key,
                 drafts=self._drafts,
             )
+        spend("encode", found.encoder_s)
+        spend("decode", found.decoder_s)
         for scored in found.scored:
             self._drafts.setdefault(scored.counts.utterance_id, scored.hypothesis.tokens)
         return heard_of(found.scored)
@@ -223,7 +228,8 @@ class Scorer:
         """The last recipe's network is kept: its blocks and its divergence come one after the other."""
         if self._compressed is None or self._compressed[0] != recipe:
             self._compressed = None  # before the next one is made: they may be large
-            self._compressed = recipe, self._session.network(recipe)
+            with stage("compress"):
+                self._compressed = recipe, self._session.network(recipe)
         return self._compressed[1]
 
     def confirm(self, recipe: Recipe) -> TrialAccuracy:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
-from common.terminal import tell
+from common.log import tell
 from compression.recipe.recovery_spec import RECOVERY_METHODS, RecoveryMethod
 from compression.training.run import Limits
 from compression.training.settings import TrainingSettings

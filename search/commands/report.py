@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from common.errors import InputError
+from common.log import note, writes_json
 from search.configuration.config import SearchConfig
 from search.configuration.study_address import StudyAddress
 from search.outcome import Outcome
@@ -66,6 +67,9 @@ def write_outcome(
         dimensions=results.dimensions,
         generated=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    print_summary(outcome, Console(stderr=True), folder=results.folder)
+    if writes_json():
+        note("results", **outcome_values(outcome, results.folder))
+    else:
+        print_summary(outcome, Console(stderr=True), folder=results.folder)
     if as_json:
         print(json.dumps(outcome_values(outcome, results.folder)))

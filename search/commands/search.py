@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
-from common.terminal import tell
+from common.log import tell, write_log, writes_json
 from search.commands.ending import Ending, confirm_share
 from search.commands.engine import open_engine
 from search.commands.on_end import run_on_end, telling_errors
@@ -44,6 +44,7 @@ from search.run.interrupts import Interruption
 from search.run.loop import Run
 from search.run.own_recipes import OwnRecipes
 from search.run.progress import Progress
+from search.run.progress_events import ProgressEvents
 from search.run.recovery import search_and_recover
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.run.unjudged import how_it_ended
@@ -78,6 +79,7 @@ def run_new_search(
     """Start a run in a new folder and see it through."""
     started = monotonic()
     asked = SearchConfig.build(config_file, flags)
+    _open_log(asked)
     config = settled(asked, tell)
     if config.storage and not config.study:
         config = config.model_copy(update={"study": out.absolute().name})
@@ -113,6 +115,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
     folder = RunFolder.open_to_write(path)
     with folder.locked():
         config, address = folder.config(), folder.study
+        _open_log(config)
         store = StudyStore(address, create=address.file is not None)  # one that was killed before it made its study
         check_configuration(store, config)
         check_engine(config)
@@ -122,6 +125,11 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
         if hours is not None or trials is not None:
             end = End(seconds=None if hours is None else load_elapsed(store) + hours * 3600, trials=trials)
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
+
+
+def _open_log(config: SearchConfig) -> None:
+    as_json = config.log_format == "json"
+    write_log(as_json=as_json, details=as_json)
 
 
 def _end(config: SearchConfig, store: StudyStore) -> End:
@@ -143,7 +151,7 @@ def _run_to_end(  # noqa: PLR0913 - the parts of a run
         outcome, finished = _run(folder, session, store, end, started=started, as_json=as_json)
     run_on_end(on_end, outcome_values(outcome, folder.path) | {"interrupted": not finished}, tell)
     if not finished:
-        sys.stderr.write(f"Interrupted; go on with: whisperfit resume {folder.path}\n")
+        tell(f"Interrupted; go on with: whisperfit resume {folder.path}")
         sys.exit(INTERRUPTED_EXIT)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
@@ -154,9 +162,10 @@ def _run(  # noqa: PLR0913 - the parts of a run
 ) -> tuple[Outcome, bool]:
     """What was found, and whether it came to its end."""
     clock = RunClock(store, monotonic, started=started)
+    shown = ProgressEvents if writes_json() else Progress
     results = ResultFiles(folder.path, session.model.dimensions)
     with (
-        Progress(Console(stderr=True), end) as progress,
+        shown(Console(stderr=True), end) as progress,
         advising(store.address, f"whisperfit resume {folder.path}"),
         leading(store),
         ExitStack() as opened,

@@ -7,7 +7,7 @@ from pathlib import Path
 from whisper.model import Whisper
 
 from common.errors import InputError
-from common.terminal import tell
+from common.log import tell
 from compression.export.manifest import Origin, read_origin
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.evaluator import Evaluator

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import InputError
-from common.terminal import tell
+from common.log import tell, write_log
 from search.configuration.config import SearchConfig
 from search.configuration.study_address import StudyAddress
 from search.records.run_records import load_environment, load_whole_configuration
@@ -26,8 +26,9 @@ OPTIONS = {
 """By digest, what names it."""
 
 
-def run_worker(storage: str, study: str, *, places: Mapping[str, Any], as_json: bool) -> None:
+def run_worker(storage: str, study: str, *, places: Mapping[str, Any], log_format: str, as_json: bool) -> None:
     """Do the run's jobs until it has ended. `places`: where this machine has model and speech; else as the run does."""
+    write_log(as_json=log_format == "json", details=True)
     address = StudyAddress.of_storage(storage, study)
     store = StudyStore(address, create=False)
     session = open_session(_configuration(store, places), tell)
@@ -44,7 +45,7 @@ def run_worker(storage: str, study: str, *, places: Mapping[str, Any], as_json: 
 def _configuration(store: StudyStore, places: Mapping[str, Any]) -> SearchConfig:
     """The run's, with what this machine has elsewhere, and without what only the run itself does."""
     values = load_whole_configuration(store)
-    apart = ("confirm", "recover", "recover_share", "workers", "storage", "study", "on_end", "threads")
+    apart = ("confirm", "recover", "recover_share", "workers", "storage", "study", "on_end", "threads", "log_format")
     kept = {name: value for name, value in values.items() if name not in apart}
     return SearchConfig.build(None, kept | {name: value for name, value in places.items() if value is not None})
 

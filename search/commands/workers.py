@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError
-from common.terminal import tell
+from common.log import tell
 from devices.profiler.board.inspect_machine import memory_mb
 from runtime.measure import peak_rss_bytes
 from search.loading import Say
@@ -83,6 +83,7 @@ def open_workers(  # noqa: PLR0913 - the parts of a run
         return
     check_memory(count, peak_rss_bytes() / 1e6, memory_mb(Path("/"), "MemAvailable"))
     threads = threads_of_each(config.threads, count)
-    local = LocalWorkers(store.address, count, threads=threads, folder=folder.path / "workers", say=say)
+    logs, form = folder.path / "workers", config.log_format
+    local = LocalWorkers(store.address, count, threads=threads, log_format=form, folder=logs, say=say)
     with local.running():
         yield Workers(queue, scorer, baseline, say, lambda: interruption.asked, look_after=local.look_after)

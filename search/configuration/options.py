@@ -30,6 +30,7 @@ CALIBRATION_UTTERANCES = 128
 """At most, unless a command says how many: docs/decisions/0028-as-much-calibration-speech-as-there-is.md."""
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 WorkerCount = Annotated[int, Field(ge=0, le=256)]
+LogFormat = Literal["text", "json"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -181,6 +182,9 @@ class SearchOptions(BaseModel):
     study: Annotated[
         str | None, Field(min_length=1, max_length=200, description="Its name in the storage; default: the folder's.")
     ] = None
+    log_format: Annotated[
+        LogFormat, Field(description="text or json: of what is told on stderr, and of the workers' logs.")
+    ] = "text"
     on_end: Annotated[
         str | None, AfterValidator(_as_command), Field(description="A command that gets the summary as JSON on stdin.")
     ] = None

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from common.terminal import tell
+from common.log import tell
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 Given = ParamSpec("Given")

@@ -25,7 +25,7 @@ _CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
 _WHOLE_CONFIGURATION, _ENVIRONMENT = "whole_configuration", "environment"
 FREE_KEYS = NAMES.keys() | {
     "hours", "trials", "threads", "snr_db", "nni_port", "recover", "recover_share", "patience",
-    "on_end", "workers", "storage", "study",
+    "on_end", "workers", "storage", "study", "log_format",
 }  # fmt: skip
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 

@@ -1,14 +1,18 @@
 """What is to be measured of a recipe, what came of it, and who measures: this process, or workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from time import perf_counter
 from typing import Protocol
 
 from common.errors import CompressionError, EvaluationError
+from common.log import note
+from common.stages import collecting
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from runtime.measure import resident_bytes
 from search.scorer import Baseline
 from search.trial import Heard, RecipeText, Trial
 
@@ -50,6 +54,13 @@ class Job:
     divergence: Divergence | None = None
     block: int | None = None
 
+    @property
+    def kind(self) -> str:
+        """What is measured, in a word or two; no recipe has two jobs of one kind."""
+        if self.enough:
+            return f"clips {self.enough.clips}"
+        return "all" if self.block is None else f"block {self.block}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -60,6 +71,19 @@ class Answer:
     heard: Heard | None = None
     divergence: Divergence | None = None
     problem: str = ""
+
+    @property
+    def shown(self) -> dict[str, object]:
+        """Its figures, as a log has them."""
+        values: dict[str, object] = {"problem": self.problem} if self.problem else {}
+        if self.trial:
+            wer = self.trial.accuracy.wer if self.trial.accuracy else None
+            values |= {"state": self.trial.state, "wer": wer}
+        if self.divergence:
+            values |= {"divergence": self.divergence.mean, "clips": self.divergence.clips}
+        if self.heard:
+            values |= {"errors": sum(utterance.errors for utterance in self.heard.utterances)}
+        return values
 
 
 class Judges(Protocol):
@@ -87,6 +111,22 @@ def measure(scorer: Measures, job: Job, baseline: Baseline | None) -> Answer:
     except (CompressionError, EvaluationError) as error:
         return Answer(problem=str(error), seconds=perf_counter() - started)
     return Answer(divergence=divergence, seconds=perf_counter() - started)
+
+
+@contextmanager
+def noting(job: Job) -> Iterator[Callable[[Answer], Answer]]:
+    """Write to the log that a job begins and, when its answer is told, its figures and its seconds by stage."""
+    what = {"trial": job.number, "recipe": job.recipe.id, "job": job.kind}
+    note("begins", **what, summary=job.recipe.summary())
+    with collecting() as spent:
+
+        def told(answer: Answer) -> Answer:
+            stages = {f"{stage}_s": round(seconds, 3) for stage, seconds in spent.items()}
+            memory_mb = round(resident_bytes() / 1e6)
+            note("ends", **what, **answer.shown, seconds=round(answer.seconds, 3), **stages, memory_mb=memory_mb)
+            return answer
+
+        yield told
 
 
 class Executor(Protocol):
@@ -131,7 +171,8 @@ class Here:
         job = self._job
         if job is None:
             raise ValueError("there is no job to wait for")
-        answer = measure(self._scorer, job, self._baseline())
+        with noting(job) as told:
+            answer = told(measure(self._scorer, job, self._baseline()))
         self._job = None
         return job, answer
 

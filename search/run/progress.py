@@ -60,11 +60,16 @@ class Progress:
             self.say(f"  {self._line}")
         self._status.update(self._line)
 
+    def left_s(self, elapsed_s: float) -> float | None:
+        """Seconds until the run's time is over; None where it has no such end."""
+        return None if self._end.seconds is None else round(max(0.0, self._end.seconds - elapsed_s), 3)
+
     def _headline(self, outcome: Outcome, elapsed_s: float) -> str:
         scored = sum(trial.state in SCORED for trial in outcome.trials)
         busy_s = sum(trial.seconds for trial in outcome.trials)  # the rate of trials is without any set-up
         rate = 3600 * scored / busy_s if busy_s else 0.0
-        remaining = [] if self._end.seconds is None else [f"{clock_time(max(0.0, self._end.seconds - elapsed_s))} left"]
+        left_s = self.left_s(elapsed_s)
+        remaining = [] if left_s is None else [f"{clock_time(left_s)} left"]
         if self._end.trials is not None:
             remaining.append(f"{max(0, self._end.trials - scored)} trials left")
         best = min((trial.objective for trial in outcome.front), default=None)

@@ -30,8 +30,8 @@ class Workers:
     """Jobs go into a queue, answers come out of it; those to jobs of an earlier session too.
 
     A recipe that is to have a WER goes into the queue in parts: one after the other, since it may turn out to be over
-    the budget, several at a time where workers would wait. `baseline`: the run's, now. `is_interrupted`: whether the user wants it
-    to end. `look_after`: called while it waits, to keep processes of this machine alive.
+    the budget, several at a time where workers would wait. `baseline`: the run's, now. `is_interrupted`: whether the
+    user wants it to end. `look_after`: called while it waits, to keep processes of this machine alive.
     """
 
     is_here = False

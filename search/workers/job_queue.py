@@ -104,7 +104,7 @@ class JobQueue:
     @persistent
     def put(self, job: Job) -> int:
         """Its id; a job that is there, from an earlier session, stays as it is, with its lease and its answer."""
-        key = {"study": self._study, "recipe": job.recipe.id, "kind": _kind(job)}
+        key = {"study": self._study, "recipe": job.recipe.id, "kind": job.kind}
         with self._engine.begin() as connection:
             found = connection.scalar(select(_JOBS.c.id).filter_by(**key))
             if found is None:
@@ -253,11 +253,6 @@ class JobQueue:
     def _is_free(self) -> ColumnElement[bool]:
         """Not held, and it has not ended too many workers."""
         return and_(or_(_JOBS.c.worker.is_(None), _JOBS.c.expires <= self._now), _JOBS.c.leases < MAX_DEATHS)
-
-
-def _kind(job: Job) -> str:
-    """What is measured of the recipe: no recipe has the same job twice."""
-    return f"clips {job.enough.clips}" if job.enough else f"block {job.block}"
 
 
 def _clock(engine: Engine) -> ColumnElement[float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from runtime.cores import usable_cores
+from search.configuration.options import LogFormat
 from search.configuration.study_address import StudyAddress
 from search.workers.presence import PARENT
 
@@ -37,10 +38,13 @@ def check_memory(workers: int, each_mb: float, available_mb: float | None) -> No
 class LocalWorkers:
     """So many worker processes of one study; each writes a log of its own into the folder."""
 
-    def __init__(self, address: StudyAddress, count: int, *, threads: int, folder: Path, say: Say) -> None:
+    def __init__(  # noqa: PLR0913 - what they are started with
+        self, address: StudyAddress, count: int, *, threads: int, log_format: LogFormat, folder: Path, say: Say
+    ) -> None:
         self._command = [
             *(sys.executable, "-m", "search", "worker"),
             *("--storage", address.storage, "--study", address.name, "--threads", str(threads)),
+            *("--log-format", log_format),
         ]
         self._folder = folder
         self._say = say

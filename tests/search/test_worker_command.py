@@ -84,8 +84,11 @@ def test_a_worker_that_is_killed_is_started_again_and_each_recipe_is_measured_on
     assert not any("ended" in row["note"] for row in trials if row["state"] == "failed")
     assert workers_of(out) == []
     logs = "".join(file.read_text(encoding="utf-8") for file in (out / "workers").iterdir())
-    assert "judges trial" in logs
-    assert "scores trial 0" in logs
+    assert "begins trial=0" in logs
+    ended = [line for line in logs.splitlines() if " ends trial=" in line]
+    assert {name for line in ended for name in ("compress_s", "encode_s", "decode_s", "memory_mb") if name in line} == {
+        "compress_s", "encode_s", "decode_s", "memory_mb",
+    }  # fmt: skip
 
 
 def test_workers_end_with_the_run_that_started_them_and_it_can_go_on(files, tmp_path, whisperfit):
