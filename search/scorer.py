@@ -132,9 +132,12 @@ class Scorer:
         return self._session.evaluator.blocks
 
     @property
-    def clips(self) -> int:
-        """On how many the divergence of what has a WER is measured; 0 where the run does not judge by it."""
-        return self._session.meter.clips if self._session.meter else 0
+    def most_clips(self) -> int:
+        """On how many, at most, the divergence of what has a WER is measured; 0 where the run does not judge by it.
+
+        The meter may leave some out, which it tells only after it has heard them all.
+        """
+        return self._session.config.divergence_clips if self._session.meter else 0
 
     def score(
         self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
@@ -154,7 +157,7 @@ class Scorer:
                 if baseline and heard and (stopped := self.over(heard, baseline)):
                     break
                 heard.append(self.hear(recipe, block))
-            if clips_of(divergence) < self.clips:
+            if self._session.meter and clips_of(divergence) < self._session.meter.clips:
                 divergence = self.divergence(recipe, never)
         except (CompressionError, EvaluationError) as error:
             failed = self.failed(number, recipe, str(error))

@@ -31,7 +31,7 @@ class AddsUp(Protocol):
     def blocks(self) -> int: ...
 
     @property
-    def clips(self) -> int: ...
+    def most_clips(self) -> int: ...
 
     def over(self, heard: Sequence[Heard], baseline: Baseline) -> str | None: ...
 
@@ -76,11 +76,12 @@ class Assembly:
         self._baseline = baseline
         self._heard: dict[int, Heard] = {}
         self._divergence = job.divergence
+        self._is_judged = clips_of(job.divergence) >= scorer.most_clips
         self._seconds = 0.0
         self.left = deque(self._parts())
 
     def _parts(self) -> Iterator[Job]:
-        clips = self._scorer.clips
+        clips = self._scorer.most_clips
         if not self._is_judged:
             yield replace(self.job, enough=Enough(clips=clips, first=clips, margin=1.0))
         for block in range(self._scorer.blocks):
@@ -92,16 +93,12 @@ class Assembly:
         if answer.problem:
             return Answer(problem=answer.problem, seconds=self._seconds)
         if answer.divergence:
-            self._divergence = answer.divergence
+            self._divergence, self._is_judged = answer.divergence, True
         if answer.heard and part.block is not None:
             self._heard[part.block] = answer.heard
         stopped = self._over()
         is_scored = stopped or len(self._heard) == self._scorer.blocks
         return self._whole(stopped) if is_scored and self._is_judged else None
-
-    @property
-    def _is_judged(self) -> bool:
-        return clips_of(self._divergence) >= self._scorer.clips
 
     @property
     def _first(self) -> list[Heard]:

@@ -11,41 +11,60 @@ on by the command that it printed, or by `resume` where it could print nothing.
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import Postgres, postgres  # noqa: F401
+from tests.proxy import Proxy
 from tests.search.commands import COMMAND, files, interruptible, rows, search_arguments  # noqa: F401
 from tests.search.test_worker_command import EVOLUTION, each_once, measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")]
-FAULTS = int(os.environ.get("WHISPERFIT_FAULTS", "8"))
+FAULTS = int(os.environ.get("WHISPERFIT_FAULTS", "12"))
 SEED = int(os.environ.get("WHISPERFIT_FAULT_SEED", "0"))
 TRIALS = 20
 
 
 class Search:
-    """A search in a process of its own, with its workers. `server`: None where its study is in SQLite."""
+    """A search in a process of its own, with its workers. `server`: None where its study is in SQLite.
 
-    def __init__(self, files: Path, out: Path, server: Postgres | None, rng: random.Random) -> None:
-        self.files, self.out, self.server, self.rng = files, out, server, rng
-        storage = {"storage": server.storage, "study": out.parent.name} if server else {}
+    `printed`: the file of what it prints. `proxy`: between the server and what speaks with it.
+    """
+
+    def __init__(
+        self,
+        files: Path,
+        out: Path,
+        printed: Path,
+        rng: random.Random,
+        *,
+        server: Postgres | None,
+        proxy: Proxy | None,
+    ) -> None:
+        self.files, self.out, self.rng, self.server, self.proxy = files, out, rng, server, proxy
+        self._printed = printed
+        storage = {}
+        if server and proxy:
+            address = server.storage.replace(f":{server.port}/", f":{proxy.port}/")
+            storage = {"storage": address, "study": printed.parent.name}
         self.command = search_arguments(files, out, trials=TRIALS, workers=2, **storage, **EVOLUTION)
         self.process = self._started(self.command)
 
     def _started(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        with (self.out.parent / "printed").open("ab") as printed:
+        with self._printed.open("ab") as printed:
             return subprocess.Popen([*COMMAND, *arguments], stdout=printed, stderr=printed, stdin=subprocess.DEVNULL)
 
     @property
     def printed(self) -> str:
-        return (self.out.parent / "printed").read_text(encoding="utf-8")
+        return self._printed.read_text(encoding="utf-8")
 
     @property
     def trials(self) -> list[dict[str, str]]:
@@ -120,16 +139,72 @@ def halt_worker(search: Search) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+def hang_worker(search: Search) -> None:
+    """It never goes on: its lease runs out."""
+    os.kill(search.rng.choice(search.workers), signal.SIGSTOP)
+
+
+def cut_connections(search: Search) -> None:
+    """Several times, shortly after each other."""
+    if search.proxy is None:
+        kill_worker(search)
+        return
+    for _ in range(search.rng.randrange(1, 4)):
+        search.proxy.cut()
+        time.sleep(search.rng.uniform(0.0, 1.0))
+
+
+def limit_memory(search: Search) -> None:
+    """No worker that there is now gets any more."""
+    for pid in search.workers:
+        [line] = re.findall(r"VmSize:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+        limits = resource.prlimit(pid, resource.RLIMIT_AS)
+        resource.prlimit(pid, resource.RLIMIT_AS, (1024 * int(line), limits[1]))
+
+
+def fill_disk(search: Search) -> None:
+    """The run's own; there is room again when it has ended, or has done without for a while."""
+    filling = search.out.parent / "filling"
+    with suppress(OSError), filling.open("wb", buffering=0) as handle:
+        while True:
+            handle.write(bytes(1 << 12))
+    with suppress(subprocess.TimeoutExpired):
+        search.process.wait(search.rng.uniform(5.0, 60.0))
+    filling.unlink()
+
+
 KINDS: list[Callable[[Search], None]] = [
     kill_worker, kill_leader, kill_all, interrupt_leader, kill_database, truncate_results, truncate_cache, halt_worker,
+    hang_worker, cut_connections, limit_memory, fill_disk,
 ]  # fmt: skip
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small one of the test's own; a folder where nobody may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    is_own = subprocess.run(mounting, capture_output=True, check=False).returncode == 0
+    yield folder
+    if is_own:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.mark.parametrize("number", range(FAULTS))
-def test_nothing_measured_is_lost_and_nothing_is_stuck(number, files, tmp_path, postgres):
+def test_nothing_measured_is_lost_and_nothing_is_stuck(number, files, tmp_path, disk, postgres):
     rng = random.Random(1000 * SEED + number)
     fault, server = KINDS[number % len(KINDS)], rng.choice([None, postgres])
-    search = Search(files, tmp_path / "run", server, rng)
+    if fault is fill_disk and not disk.is_mount():
+        pytest.skip("nobody may mount a disk here")
+    with Proxy(postgres.port).running() as proxy:
+        search = Search(files, disk / "run", tmp_path / "printed", rng, server=server, proxy=server and proxy)
+        end_with(search, fault)
+
+
+def end_with(search: Search, fault: Callable[[Search], None]) -> None:
+    """Let it have its fault when some recipes are measured, and see it through."""
+    rng = search.rng
     wanted, deadline = rng.randrange(1, TRIALS - 5), time.monotonic() + 300
     while len(search.trials) < wanted:
         assert search.process.poll() is None, search.printed

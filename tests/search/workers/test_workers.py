@@ -48,7 +48,7 @@ class Died(BaseException):
 class Divided(Listener):
     """Scores in two blocks; what is heard names the recipe."""
 
-    blocks, clips = 2, 8
+    blocks, most_clips = 2, 8
 
     def __init__(self, figures: ArtifactFigures) -> None:
         super().__init__(figures)
@@ -80,7 +80,7 @@ class Divided(Listener):
         assert trial.accuracy
         assert (baseline is None) == (number == 0)
         assert divergence
-        assert divergence.clips == self.clips
+        assert divergence.clips == 8
         assert {text for block in heard for text in block.transcripts.texts} == {recipe.id}
         whole = trial.accuracy.utterances
         assert tuple(one for block in heard for one in block.utterances) == (whole[:2] if stopped else whole)
