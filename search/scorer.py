@@ -102,15 +102,18 @@ class Scorer:
             note=note,
         )
 
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(
+        self, recipe: Recipe, enough: Callable[[Divergence], bool], known: Divergence | None = None
+    ) -> Divergence:
         """A recipe's divergence from the original, on the run's clips or as many as are enough.
 
-        What was measured before, also by other runs, is not measured again. Raises CompressionError, EvaluationError.
+        What was measured before, by another worker (`known`) or another run, is not measured again. Raises
+        CompressionError, EvaluationError.
         """
         meter, measured = self._session.meter, self._session.divergences
         if meter is None or measured is None:
             raise InputError("this run does not judge by divergence")
-        known = measured.find(recipe.id)
+        known = max(known, measured.find(recipe.id), key=clips_of)
         if known and (known.clips >= meter.clips or enough(known)):
             return known
         with telling_memory_shortage():
@@ -158,7 +161,7 @@ class Scorer:
                     break
                 heard.append(self.hear(recipe, block))
             if self._session.meter and clips_of(divergence) < self._session.meter.clips:
-                divergence = self.divergence(recipe, never)
+                divergence = self.divergence(recipe, never, divergence)
         except (CompressionError, EvaluationError) as error:
             failed = self.failed(number, recipe, str(error))
             return replace(failed, seconds=perf_counter() - started)

@@ -8,7 +8,7 @@ import logging
 import tempfile
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from world import BLOCK, World, rate_of
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
+from search.configuration.knobs import ScreeningKnobs
 from search.engines.archive import Archive
 from search.engines.evolution import Evolution
 from search.engines.optuna_engine import OptunaEngine
@@ -37,8 +38,8 @@ from search.run.loop import Run
 from search.run.measuring import Executor
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
-from search.scorer import Baseline
-from search.trial import Trial, TrialAccuracy, TrialState
+from search.scorer import Baseline, clips_of, never
+from search.trial import Heard, Transcripts, Trial, TrialAccuracy, TrialState
 
 COMPRESS_S = 0.2
 """tiny.en with matrices that were rounded before (benchmarks/results/compress_speed_tiny.en.json)."""
@@ -189,14 +190,19 @@ class _Simulated:
     def __init__(self, world: World, trace: Trace, clock: "_Clock", *, races: bool) -> None:
         self._world, self._trace, self._clock, self._races = world, trace, clock, races
         self._encoders: OrderedDict[str, None] = OrderedDict()
+        self._compressed = ""
         self.objective, self.rejection = world.objective, world.rejection
 
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(
+        self, recipe: Recipe, enough: Callable[[Divergence], bool], known: Divergence | None = None
+    ) -> Divergence:
         with self._clock.stopped():
             whole, key = self._world.divergence(recipe), recipe.encoder_key
-        found = next((d for n in range(1, whole.clips) if enough(d := whole.of_first(n))), whole)
+        first = clips_of(known)
+        found = next((d for n in range(first + 1, whole.clips) if enough(d := whole.of_first(n))), whole)
         with self._clock.stopped():
-            self._clock.wait("divergence", JUDGE_S[key not in self._encoders] * found.clips / whole.clips)
+            share = (found.clips - first) / whole.clips
+            self._clock.wait("divergence", JUDGE_S[key not in self._encoders] * share)
             self._encoders[key] = None
             self._encoders.move_to_end(key)
             if len(self._encoders) > ENCODERS_KEPT:
@@ -212,27 +218,58 @@ class _Simulated:
     def score(
         self, number: int, recipe: Recipe, baseline: Baseline | None, divergence: Divergence | None = None
     ) -> Trial:
+        heard: list[Heard] = []
+        stopped = None
+        for block in range(self.blocks):
+            if baseline and heard and (stopped := self.over(heard, baseline)):
+                break
+            heard.append(self.hear(recipe, block))
+        whole = self.divergence(recipe, never, divergence)
+        trial = self.assembled(number, recipe, heard, baseline=baseline, divergence=whole, stopped=stopped)
+        return replace(trial, seconds=COMPRESS_S + SCORE_S * len(heard) / self.blocks)
+
+    @property
+    def blocks(self) -> int:
+        return -(-len(self._world.utterances) // BLOCK)
+
+    @property
+    def most_clips(self) -> int:
+        return ScreeningKnobs().judged_clips
+
+    def hear(self, recipe: Recipe, block: int) -> Heard:
         with self._clock.stopped():
             errors = self._world.errors(recipe)
-        heard, note = len(errors), ""
-        for end in range(BLOCK, len(errors), BLOCK) if baseline and self._races else ():
-            note = surely_over_budget(errors[:end], baseline.errors, wer_limit=self._world.limit) or ""
-            if note:
-                heard = end
-                break
-        accuracy = TrialAccuracy(rate=rate_of(errors[:heard]), utterances=tuple(errors[:heard]))
-        state: TrialState = "stopped" if note else "complete"
+            share = 1 / self.blocks
+            if recipe.id != self._compressed:
+                self._compressed = recipe.id
+                self._clock.wait("compressing", COMPRESS_S)
+            self._clock.wait("transcripts", SCORE_S * share)
+            found = tuple(errors[block * BLOCK : (block + 1) * BLOCK])
+        return Heard(utterances=found, transcripts=Transcripts.of(()))
+
+    def over(self, heard: Sequence[Heard], baseline: Baseline) -> str | None:
+        scored = [utterance for block in heard for utterance in block.utterances]
+        return surely_over_budget(scored, baseline.errors, wer_limit=self._world.limit) if self._races else None
+
+    def assembled(  # noqa: PLR0913 - as `search.scorer.Scorer`
+        self,
+        number: int,
+        recipe: Recipe,
+        heard: Sequence[Heard],
+        *,
+        baseline: Baseline | None,
+        divergence: Divergence | None,
+        stopped: str | None = None,
+    ) -> Trial:
+        del baseline
+        errors = [utterance for block in heard for utterance in block.utterances]
+        accuracy = TrialAccuracy(rate=rate_of(errors), utterances=tuple(errors))
+        state: TrialState = "stopped" if stopped else "complete"
         judge = Judge(wer_limit=self._world.limit, group_limits=None, errors={u.id: u for u in self._world.utterances})
         violations = self._world.violations(recipe) | judge.violations(accuracy, state)
-        seconds = COMPRESS_S + SCORE_S * heard / len(errors)
-        with self._clock.stopped():
-            self._clock.wait("compressing", COMPRESS_S)
-            self._clock.wait("transcripts", seconds - COMPRESS_S)
-            known = self._world.divergence(recipe)
-            left = known.clips - (divergence.clips if divergence else 0)
-            self._clock.wait("divergence", JUDGE_S[False] * left / known.clips)
-            self._trace.note(self._world, "scored", recipe)
-        return self._trial(number, recipe, state, violations, note, seconds, accuracy, known)
+        self._trace.note(self._world, "scored", recipe)
+        found = divergence or self._world.divergence(recipe)
+        return self._trial(number, recipe, state, violations, stopped or "", 0.0, accuracy, found)
 
     def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:
         return self._trial(number, recipe, "stopped", self._world.violations(recipe), note, 0.0, None, divergence)

@@ -18,7 +18,7 @@ import multiprocessing
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +35,10 @@ from world import World
 
 from search.configuration.study_address import StudyAddress
 from search.records.study_store import StudyStore
-from search.run.measuring import Answer, Job, measure
-from search.scorer import Baseline
+from search.run.measuring import Answer, Job
 from search.workers.executor import Workers
 from search.workers.job_queue import JobQueue
+from search.workers.parts import BaselineNow, do_part
 from search.workers.work import Worker
 
 ROOT = Path(__file__).parents[2]
@@ -88,60 +88,62 @@ class _OneWorker:
         self.meter = _Meter()
         self.scorer = _Simulated(world, Trace(), self.meter, races=True)  # type: ignore[arg-type]
 
-    def answer(self, job: Job, baseline: Baseline | None) -> tuple[Answer, float]:
+    def answer(self, job: Job) -> tuple[Answer, float]:
         self.meter.seconds = 0.0
-        answer = measure(self.scorer, job, baseline)
+        answer = do_part(self.scorer, job)
         return replace(answer, seconds=self.meter.seconds), self.meter.seconds
 
 
 # simulated time
 
 
-class SimulatedWorkers:
-    """An executor (see `search.run.measuring.Executor`) whose workers take simulated time."""
+class SimulatedQueue:
+    """A queue (see `search.workers.job_queue.JobQueue`) and its workers, in simulated time, which waiting lets pass."""
 
-    is_here = False
-
-    def __init__(self, world: World, trace: Trace, clock: _Clock, count: int, baseline: Callable[[], Any]) -> None:
-        self._world, self._trace, self._clock, self._baseline = world, trace, clock, baseline
+    def __init__(self, world: World, trace: Trace, clock: _Clock, count: int) -> None:
+        self._world, self._trace, self._clock = world, trace, clock
         self._workers = [_OneWorker(world) for _ in range(count)]
         self._free = list(range(count))
-        self._waiting: list[Job] = []
+        self._waiting: dict[int, Job] = {}
         self._busy: list[tuple[float, int, int, Job, Answer]] = []
-        self._begun = 0
+        self._put = 0
 
-    @property
-    def room(self) -> int:
-        count = len(self._workers)
-        return 2 * count - len(self._waiting) - len(self._busy)
+    def workers(self) -> list[str]:
+        return [str(number) for number in range(len(self._workers))]
 
-    def submit(self, job: Job) -> None:
-        self._waiting.append(job)
+    def put(self, job: Job) -> int:
+        self._put += 1
+        self._waiting[self._put] = job
         self._begin(self._clock())
+        return self._put
 
     def _begin(self, now: float) -> None:
         while self._free and self._waiting:
             index = self._free.pop()
             known = self._workers[index].scorer._encoders
-            job = next((job for job in self._waiting if job.recipe.encoder_key in known), self._waiting[0])
-            self._waiting.remove(job)
+            oldest = next(iter(self._waiting))
+            number = next((n for n, job in self._waiting.items() if job.recipe.encoder_key in known), oldest)
+            job = self._waiting.pop(number)
             with self._clock.stopped():
-                answer, seconds = self._workers[index].answer(job, self._baseline())
-            self._begun += 1
-            heapq.heappush(self._busy, (now + seconds, self._begun, index, job, answer))
+                answer, seconds = self._workers[index].answer(job)
+            heapq.heappush(self._busy, (now + seconds, number, index, job, answer))
 
-    def wait(self) -> tuple[Job, Answer]:
-        end, _, index, job, answer = heapq.heappop(self._busy)
-        self._clock.wait("waiting", max(0.0, end - self._clock()))
-        self._free.append(index)
-        self._begin(end)
-        with self._clock.stopped():
-            self._trace.note(self._world, "judged" if job.enough else "scored", job.recipe)
-        return job, answer
+    def answers(self, numbers: Container[int]) -> list[tuple[int, Answer]]:
+        """The next one."""
+        while self._busy:
+            end, number, index, job, answer = heapq.heappop(self._busy)
+            self._clock.wait("waiting", max(0.0, end - self._clock()))
+            self._free.append(index)
+            self._begin(end)
+            if number in numbers:
+                with self._clock.stopped():
+                    if job.enough:
+                        self._trace.note(self._world, "judged", job.recipe)
+                return [(number, answer)]
+        return []
 
-    def withdraw(self) -> list[Job]:
-        withdrawn, self._waiting = self._waiting, []
-        return withdrawn
+    def withdraw(self, numbers: Iterable[int]) -> list[int]:
+        return [number for number in numbers if self._waiting.pop(number, None)]
 
 
 def _priced(world: World) -> _Simulated:
@@ -178,10 +180,12 @@ def _simulated_search(world: World, count: int, seed: int, worker_hours: float) 
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         store = StudyStore(Path(folder) / "study.db")
 
-        def executor(baseline: Callable[[], Baseline | None]) -> SimulatedWorkers:
-            return SimulatedWorkers(world, trace, clock, count, baseline)
+        queue, leader = SimulatedQueue(world, trace, clock, count), _priced(world)
 
-        search = search_of(world, store, trace, clock=clock, scorer=_priced(world), seed=seed, executor=executor)
+        def executor(baseline: BaselineNow) -> Workers:
+            return Workers(queue, leader, baseline, lambda _: None, lambda: False)  # type: ignore[arg-type]
+
+        search = search_of(world, store, trace, clock=clock, scorer=leader, seed=seed, executor=executor)
         ledger = search(worker_hours * 3600 / count)
     return Search(
         method=f"{count} workers", seed=seed, recipes=len(ledger.trials), spent=trace.spent, events=trace.events
@@ -197,10 +201,9 @@ class _Sleeper(_OneWorker):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.slept = 0.0
-        self.baseline = self.scorer.baseline
 
-    def score(self, *given: Any) -> Any:
-        return self._slowly(self.scorer.score, *given)
+    def hear(self, *given: Any) -> Any:
+        return self._slowly(self.scorer.hear, *given)
 
     def divergence(self, *given: Any) -> Any:
         return self._slowly(self.scorer.divergence, *given)
@@ -286,10 +289,12 @@ def _real_search(world: World, count: int, options: argparse.Namespace) -> tuple
         process.start()
     clock = _Wall()
 
-    def executor(_: Callable[[], Baseline | None]) -> Workers:
-        return Workers(queue, lambda _: None, lambda: False)
+    leader = _priced(world)
 
-    search = search_of(world, store, Trace(), clock=clock, scorer=_priced(world), seed=0, executor=executor)
+    def executor(baseline: BaselineNow) -> Workers:
+        return Workers(queue, leader, baseline, lambda _: None, lambda: False)
+
+    search = search_of(world, store, Trace(), clock=clock, scorer=leader, seed=0, executor=executor)
     ledger, lasted_s = search(options.seconds), clock()
     ended.set()
     told = [results.get() for _ in names]

@@ -41,7 +41,9 @@ class Scorer(Protocol):
     ) -> Trial:
         """The recipe's trial; without a baseline, the first one. `divergence`: as far as it is known."""
 
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(
+        self, recipe: Recipe, enough: Callable[[Divergence], bool], known: Divergence | None = None
+    ) -> Divergence:
         """On the run's clips, or as many as are enough. Raises CompressionError, EvaluationError."""
 
     def stopped(self, number: int, recipe: Recipe, divergence: Divergence, note: str) -> Trial:

@@ -89,7 +89,9 @@ class Answer:
 class Judges(Protocol):
     """What of a scorer (`search.scorer.Scorer`) measures divergence."""
 
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence: ...
+    def divergence(
+        self, recipe: Recipe, enough: Callable[[Divergence], bool], known: Divergence | None = None
+    ) -> Divergence: ...
 
 
 class Measures(Judges, Protocol):
@@ -107,7 +109,7 @@ def measure(scorer: Measures, job: Job, baseline: Baseline | None) -> Answer:
         trial = scorer.score(job.number, job.recipe, baseline, job.divergence)
         return Answer(trial=trial, seconds=trial.seconds)
     try:
-        divergence = scorer.divergence(job.recipe, job.enough)
+        divergence = scorer.divergence(job.recipe, job.enough, job.divergence)
     except (CompressionError, EvaluationError) as error:
         return Answer(problem=str(error), seconds=perf_counter() - started)
     return Answer(divergence=divergence, seconds=perf_counter() - started)

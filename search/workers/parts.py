@@ -52,7 +52,7 @@ def do_part(scorer: ScoresBlocks, job: Job) -> Answer:
     started = perf_counter()
     try:
         if job.enough:
-            divergence = scorer.divergence(job.recipe, job.enough)
+            divergence = scorer.divergence(job.recipe, job.enough, job.divergence)
             return Answer(divergence=divergence, seconds=perf_counter() - started)
         if job.block is None:
             raise ValueError("a worker scores blocks")

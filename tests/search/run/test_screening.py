@@ -59,7 +59,10 @@ class Listener(World):
                 return self.failed(number, recipe, str(error))
         return super().score(number, recipe, baseline, divergence)
 
-    def divergence(self, recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(
+        self, recipe: Recipe, enough: Callable[[Divergence], bool], known: Divergence | None = None
+    ) -> Divergence:
+        assert known is None or not enough(known)
         self.judged.append(recipe)
         if len(self.judged) == self.interrupt_judging_at:
             os.kill(os.getpid(), signal.SIGINT)

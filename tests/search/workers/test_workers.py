@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -190,9 +190,9 @@ def test_starting_points_are_all_judged_before_single_steps_begin(tmp_path, worl
     original = world.divergence
     order: list[Recipe] = []
 
-    def divergence(recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def divergence(recipe: Recipe, *others: object) -> Divergence:
         order.append(recipe)
-        return original(recipe, enough)
+        return original(recipe, *others)
 
     world.divergence = divergence  # type: ignore[method-assign]
     with leader.workers(3):
@@ -229,11 +229,11 @@ def test_a_recipe_that_ends_its_workers_is_a_failed_trial_and_the_run_goes_on(tm
 def test_an_interrupted_leader_waits_for_what_was_taken_and_the_next_one_goes_on(tmp_path, world, monkeypatch):
     leader, judge = Leader(tmp_path, world), world.divergence
 
-    def slow(recipe: Recipe, enough: Callable[[Divergence], bool]) -> Divergence:
+    def slow(recipe: Recipe, *others: object) -> Divergence:
         time.sleep(0.05)
         if len(world.judged) == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return judge(recipe, enough)
+        return judge(recipe, *others)
 
     monkeypatch.setattr(world, "divergence", slow)
     with leader.workers(2):
