@@ -14,7 +14,7 @@ DEMO_HOURS ?= 0.13
 DEMO_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types imports test sample-speech clean
+.PHONY: help setup demo check lint types imports test audit sample-speech clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,10 @@ imports: .venv/.installed  ## the direction of imports
 
 test: .venv/.installed  ## pytest, on up to four cores
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+audit: .venv/.installed  ## known vulnerabilities of what is installed, by pip-audit; asks pypi.org
+	$(INSTALL) -e '.[audit]'
+	$(BIN)/pip-audit --local --skip-editable
 
 sample-speech: .venv/.installed  ## synthesise the sample speech anew
 	$(INSTALL) -e '.[synthesis]'
