@@ -20,6 +20,7 @@ from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDivergences
+from evaluators.accuracy.known_transcripts import KnownTranscripts
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
 from evaluators.learning.speech_to_train_on import speech_to_train_on
 from evaluators.speech.divergence_clips import clips_digest, draw_clips, drawn
@@ -160,8 +161,9 @@ def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
     utterances, count = loaded.speech_for_divergence, config.divergence_clips
     clips = clips_digest(utterances, count, seed=config.seed, widen=config.widen)
     calibrated = identity_of(model, speech, loaded.calibration_utterances)
+    drawn_clips = draw_clips(utterances, count, seed=config.seed, widen=config.widen)
     return {
-        "meter": DivergenceMeter(model, draw_clips(utterances, count, seed=config.seed, widen=config.widen)),
+        "meter": DivergenceMeter(model, drawn_clips, KnownTranscripts(f"{model.digest}/{clips}")),
         "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
         "clips_digest": sha256_of_text(f"{DIVERGENCE_VERSION}/{clips}"),
     }

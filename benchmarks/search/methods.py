@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
+from typing import Any
 from unittest.mock import patch
 
 import optuna
@@ -43,6 +44,8 @@ from search.trial import Heard, Transcripts, Trial, TrialAccuracy, TrialState
 
 COMPRESS_S = 0.2
 """tiny.en with matrices that were rounded before (benchmarks/results/compress_speed_tiny.en.json)."""
+NO_BANK_S = 2.0
+"""The mean before there was a bank of rounded matrices (benchmarks/results/compress_speed_tiny.en_c3c7906.json)."""
 SCORE_S = 8.8
 """80 utterances; the median of the complete trials of results/seventh."""
 JUDGE_S = {False: 2.0, True: 6.9}
@@ -184,11 +187,22 @@ class _NoModel(Evolution):
         return dict(children[0][0]) if children else None
 
 
+class _NoStart(Evolution):
+    """Nothing is known of allocations, and no gene is tried alone: children of the original."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._starts, self._steps = [], []
+
+
 class _Simulated:
     """A scorer (see `search.run.loop.Scorer`) and meter of the world, which let time pass."""
 
-    def __init__(self, world: World, trace: Trace, clock: "_Clock", *, races: bool) -> None:
+    def __init__(
+        self, world: World, trace: Trace, clock: "_Clock", *, races: bool, compress_s: float = COMPRESS_S
+    ) -> None:
         self._world, self._trace, self._clock, self._races = world, trace, clock, races
+        self._compress_s = compress_s
         self._encoders: OrderedDict[str, None] = OrderedDict()
         self._compressed = ""
         self.objective, self.rejection = world.objective, world.rejection
@@ -201,6 +215,7 @@ class _Simulated:
         first = clips_of(known)
         found = next((d for n in range(first + 1, whole.clips) if enough(d := whole.of_first(n))), whole)
         with self._clock.stopped():
+            self._clock.wait("compressing", self._compress_s - COMPRESS_S)
             share = (found.clips - first) / whole.clips
             self._clock.wait("divergence", JUDGE_S[key not in self._encoders] * share)
             self._encoders[key] = None
@@ -224,9 +239,10 @@ class _Simulated:
             if baseline and heard and (stopped := self.over(heard, baseline)):
                 break
             heard.append(self.hear(recipe, block))
-        whole = self.divergence(recipe, never, divergence)
+        is_judged = clips_of(divergence) >= self.most_clips
+        whole = divergence if is_judged else self.divergence(recipe, never, divergence)
         trial = self.assembled(number, recipe, heard, baseline=baseline, divergence=whole, stopped=stopped)
-        return replace(trial, seconds=COMPRESS_S + SCORE_S * len(heard) / self.blocks)
+        return replace(trial, seconds=self._compress_s + SCORE_S * len(heard) / self.blocks)
 
     @property
     def blocks(self) -> int:
@@ -242,7 +258,7 @@ class _Simulated:
             share = 1 / self.blocks
             if recipe.id != self._compressed:
                 self._compressed = recipe.id
-                self._clock.wait("compressing", COMPRESS_S)
+                self._clock.wait("compressing", self._compress_s)
             self._clock.wait("transcripts", SCORE_S * share)
             found = tuple(errors[block * BLOCK : (block + 1) * BLOCK])
         return Heard(utterances=found, transcripts=Transcripts.of(()))
@@ -394,11 +410,12 @@ def search_of(  # noqa: PLR0913 - the parts of a search
 
 
 def ours(world: World, method: str, *, seed: int, limit_s: float) -> Trace:
-    """A search of ours, with the race or without, with the model of divergence or without."""
+    """A search of ours, whole or without one of its parts."""
     trace = Trace()
     clock = _Clock(trace)
-    scorer = _Simulated(world, trace, clock, races="no race" not in method)
-    engine = _NoModel if "no model" in method else Evolution
+    compress_s = NO_BANK_S if "no bank" in method else COMPRESS_S
+    scorer = _Simulated(world, trace, clock, races="no race" not in method, compress_s=compress_s)
+    engine = {"ours, no model": _NoModel, "ours, no start": _NoStart}.get(method, Evolution)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         store = StudyStore(Path(folder) / "study.db")
         search = search_of(world, store, trace, clock=clock, scorer=scorer, seed=seed, engine=engine)

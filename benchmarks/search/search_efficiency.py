@@ -30,14 +30,14 @@ from search.records.study_store import StudyStore
 from search.space.space import Genes
 
 ROOT = Path(__file__).parents[2]
-OURS = ("ours", "ours, no model", "ours, no race")
+OURS = ("ours", "ours, no model", "ours, no race", "ours, no start", "ours, no bank")
 PEERS = (*SAMPLERS, "NNI TPE")
 HOURS = dict.fromkeys(OURS, 1.2) | dict.fromkeys(PEERS, 6.0) | {"GP": 1.0}
 """Of simulated time; GP's proposals take so long that more would be days of this machine's time."""
 OPTIMUM = "optimum"
 WITHIN = (0.10, 0.05, 0.01)
 VOLUMES = (0.95, 0.99)
-COLOURS = ("#d62728", "#ff9896", "#e377c2", "#7f7f7f", "#2ca02c", "#1f77b4", "#9467bd", "#ff7f0e")
+COLOURS = ("#d62728", "#ff9896", "#e377c2", "#bcbd22", "#8c564b", "#7f7f7f", "#2ca02c", "#1f77b4", "#9467bd", "#ff7f0e")
 Point = tuple[float, float]
 
 

@@ -17,6 +17,7 @@ from compression.whisper.network import embedded_decoder_states, encode
 from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.decoding import Clip, Hypothesis, decode
 from evaluators.accuracy.divergence import Divergence
+from evaluators.accuracy.known_transcripts import KnownTranscripts
 from evaluators.speech.divergence_clips import DivergenceClip
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
@@ -51,12 +52,16 @@ class DivergenceMeter:
     So are those whose transcript has no end, unless none has one. The transcripts come from 30 s windows; a network is
     compared with the original in the network's own window, since a shorter one moves distributions by as much as 4
     bits in every layer do, and makes no errors more (docs/decisions/0026-a-window-is-judged-by-wer.md).
+    `known`: where the original's transcripts of these clips are kept.
     Raises EvaluationError, when it is first used, if no clip is left.
     """
 
-    def __init__(self, model: LoadedModel, clips: Sequence[DivergenceClip]) -> None:
+    def __init__(
+        self, model: LoadedModel, clips: Sequence[DivergenceClip], known: KnownTranscripts | None = None
+    ) -> None:
         self._model = model
         self._clips = clips
+        self._known = known
         self._encoded: LRUCache[tuple[str, int, int], Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
         self._answers: LRUCache[tuple[int, int], Tensor] = LRUCache(ANSWERS_CACHE_BYTES, getsizeof=_bytes)
 
@@ -137,37 +142,40 @@ class DivergenceMeter:
 
     @cached_property
     def _references(self) -> tuple[_Reference, ...]:
-        spoken = [self._spoken(clip) for clip in self._clips]
-        whole = [said for said in spoken if said.hypothesis.tokens and said.hypothesis.ending == "complete"]
-        found = whole or [said for said in spoken if said.hypothesis.tokens]
-        if not found:
+        spoken = [pair for pair in zip(self._clips, self._transcripts(), strict=True) if pair[1].tokens]
+        whole = [pair for pair in spoken if pair[1].ending == "complete"]
+        if not spoken:
             raise EvaluationError("the original says nothing in the clips for divergence")
-        return tuple(self._reference(said) for said in found)
+        return tuple(self._reference(clip, said) for clip, said in whole or spoken)
+
+    def _transcripts(self) -> list[Hypothesis]:
+        """Of all clips, by the original; each takes a decoding loop."""
+        found = self._known.find(len(self._clips)) if self._known else None
+        if found is None:
+            found = [self._spoken(clip) for clip in self._clips]
+            if self._known:
+                self._known.keep(found)
+        return found
 
     @torch.inference_mode()
-    def _spoken(self, clip: DivergenceClip) -> "_Spoken":
-        network = self._model.network
-        mel = log_mel_spectrogram(pad_or_trim(torch.from_numpy(clip.samples)), self._model.dimensions.n_mels)
+    def _spoken(self, clip: DivergenceClip) -> Hypothesis:
+        network, mel = self._model.network, self._mel(clip)
         encoded = encode(network, mel[None, :, : encoder_frames(WINDOW_LIMIT_S, clip.duration_s)])[0]
         limit = self._model.dimensions.n_text_ctx // 2
         heard = Clip(features=encoded, language=clip.language, max_tokens=limit)
         (hypothesis,) = decode(Compressed.original(network), [heard])
-        return _Spoken(clip=clip, mel=mel, hypothesis=hypothesis)
+        return hypothesis
 
-    def _reference(self, said: "_Spoken") -> _Reference:
-        tokenizer = tokenizer_of(self._model.network, said.clip.language)
+    def _mel(self, clip: DivergenceClip) -> Tensor:
+        """(n_mels, 3000)."""
+        return log_mel_spectrogram(pad_or_trim(torch.from_numpy(clip.samples)), self._model.dimensions.n_mels)
+
+    def _reference(self, clip: DivergenceClip, said: Hypothesis) -> _Reference:
+        tokenizer = tokenizer_of(self._model.network, clip.language)
         prompt = tokenizer.sot_sequence_including_notimestamps
-        tokens = torch.tensor([*prompt, *said.hypothesis.tokens, tokenizer.eot])
-        return _Reference(duration_s=said.clip.duration_s, mel=said.mel, tokens=tokens, prompt_length=len(prompt))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Spoken:
-    """What the original says of a clip. `mel` (n_mels, 3000)."""
-
-    clip: DivergenceClip
-    mel: Tensor
-    hypothesis: Hypothesis
+        tokens = torch.tensor([*prompt, *said.tokens, tokenizer.eot])
+        mel = self._mel(clip)
+        return _Reference(duration_s=clip.duration_s, mel=mel, tokens=tokens, prompt_length=len(prompt))
 
 
 def _bytes(tensor: Tensor) -> int:

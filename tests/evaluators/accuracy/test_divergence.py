@@ -15,9 +15,11 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.vocabulary import keep_embedding_rows
 from compression.whisper.load import LoadedModel
+from evaluators.accuracy import divergence_meter
 from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.known_divergences import KnownDivergences
+from evaluators.accuracy.known_transcripts import KnownTranscripts
 from evaluators.speech.divergence_clips import DivergenceClip, draw_clips
 from evaluators.speech.speech_set import SpeechSet
 from runtime.audio import SAMPLE_RATE
@@ -123,6 +125,24 @@ def test_what_was_measured_is_known_to_the_next_run(tmp_path, monkeypatch) -> No
     again = KnownDivergences("a model and clips")
     assert [again.find(name) for name in ("r1", "r2", "r3", "r4")] == [first, second, None, None]
     assert KnownDivergences("other clips").find("r1") is None
+
+
+def test_the_original_transcribes_the_clips_once_for_all_runs(tiny_en, clips, four_bits, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path))
+    two = clips[:2]
+    first = DivergenceMeter(tiny_en, two, KnownTranscripts("a")).measure(four_bits, window_s=15)
+    [file] = tmp_path.glob("transcripts/*.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(divergence_meter, "decode", None)
+        again = DivergenceMeter(tiny_en, two, KnownTranscripts("a"))
+        assert again.measure(four_bits, window_s=15) == first
+        with pytest.raises(TypeError):
+            DivergenceMeter(tiny_en, two, KnownTranscripts("b")).measure(four_bits, window_s=15)
+    whole = file.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"[]", b"{}"):
+        file.write_bytes(damaged)
+        assert DivergenceMeter(tiny_en, two, KnownTranscripts("a")).measure(four_bits, window_s=15) == first
+        assert file.read_bytes() == whole
 
 
 def test_means_and_parts() -> None:
