@@ -188,11 +188,11 @@ class _NoModel(Evolution):
 
 
 class _NoStart(Evolution):
-    """Nothing is known of allocations, and no gene is tried alone: children of the original."""
+    """Children of one recipe, all weights at the second most bits; no gene is tried alone."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._starts, self._steps = [], []
+        self._starts, self._steps = self._starts[1:2], []
 
 
 class _Simulated:
