@@ -9,6 +9,7 @@ from pathlib import Path
 from common.errors import InputError
 from common.log import tell
 from devices.profiler.board.inspect_machine import memory_mb
+from evaluators.accuracy import divergence_meter, evaluator
 from runtime.measure import peak_rss_bytes
 from search.loading import Say
 from search.records.folder import RunFolder
@@ -23,6 +24,11 @@ from search.workers.job_queue import JobQueue
 from search.workers.local import LocalWorkers, check_memory, threads_of_each
 from search.workers.presence import beating
 from search.workers.work import worker_name
+
+CACHED_BYTES = (
+    evaluator.ENCODER_CACHE_BYTES + divergence_meter.ENCODER_CACHE_BYTES + divergence_meter.ANSWERS_CACHE_BYTES
+)
+"""What a worker may come to hold in hours, beside what this process holds when it starts them."""
 
 
 def check_unused(store: StudyStore, out: Path) -> None:
@@ -81,7 +87,7 @@ def open_workers(  # noqa: PLR0913 - the parts of a run
     if not count:
         yield Workers(queue, scorer, baseline, say, lambda: interruption.asked)
         return
-    check_memory(count, peak_rss_bytes() / 1e6, memory_mb(Path("/"), "MemAvailable"))
+    check_memory(count, peak_rss_bytes() / 1e6, CACHED_BYTES / 1e6, memory_mb(Path("/"), "MemAvailable"), say)
     threads = threads_of_each(config.threads, count)
     logs, form = folder.path / "workers", config.log_format
     local = LocalWorkers(store.address, count, threads=threads, log_format=form, folder=logs, say=say)

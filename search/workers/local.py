@@ -25,14 +25,20 @@ def threads_of_each(threads: int | None, workers: int) -> int:
     return max(1, (threads or usable_cores()) // workers)
 
 
-def check_memory(workers: int, each_mb: float, available_mb: float | None) -> None:
-    """Raise InputError where so many workers would need more memory than there is."""
-    if available_mb is None or workers * each_mb <= available_mb:
+def check_memory(workers: int, each_mb: float, cached_mb: float, available_mb: float | None, say: Say) -> None:
+    """Raise InputError where so many workers would need more memory than there is.
+
+    Say so where they could come to need it: each keeps up to `cached_mb` of outputs of encoders.
+    """
+    if available_mb is None or workers * (each_mb + cached_mb) <= available_mb:
         return
-    raise InputError(
-        f"--workers {workers}: each needs about {each_mb / 1000:.1f} GB of memory, as this process does, and "
-        f"{available_mb / 1000:.1f} GB are free: ask for {max(1, int(available_mb // each_mb))}, or free some"
-    )
+    free = f"{available_mb / 1000:.1f} GB are free"
+    if workers * each_mb > available_mb:
+        raise InputError(
+            f"--workers {workers}: each needs about {each_mb / 1000:.1f} GB of memory, as this process does, and "
+            f"{free}: ask for {max(1, int(available_mb // each_mb))}, or free some"
+        )
+    say(f"Note: {workers} workers may come to need {(each_mb + cached_mb) / 1000:.1f} GB of memory each, and {free}")
 
 
 class LocalWorkers:
