@@ -31,8 +31,9 @@ from compression.whisper.ctranslate2_format import (
     SPEC_NAME,
     SPEC_REVISION,
 )
+from compression.whisper.decoding_rules import rules_of
 from compression.whisper.load import LoadedModel
-from compression.whisper.tokenizer import all_tokens, suppressed_tokens, tokenizer_json, tokenizer_of
+from compression.whisper.tokenizer import all_tokens, tokenizer_json, tokenizer_of
 
 STORED_BITS = (8, 16, 32)
 _GELU = 3
@@ -59,13 +60,14 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     """
     network = compressed.network
     tokenizer = tokenizer_of(network)
+    rules = rules_of(network, tokenizer)
     with (out / "model.bin").open("wb") as handle:
         _write(handle, _variables(compressed, model.dimensions))
     config = {
         "alignment_heads": _alignment_heads(recipe, network),
         "lang_ids": sorted(tokenizer.all_language_tokens),
-        "suppress_ids": suppressed_tokens(tokenizer),
-        "suppress_ids_begin": [*tokenizer.encode(" "), tokenizer.eot],
+        "suppress_ids": list(rules.suppressed),
+        "suppress_ids_begin": list(rules.begin_suppressed),
     }
     files: dict[str, object] = {
         "config.json": config,

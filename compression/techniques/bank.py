@@ -20,7 +20,8 @@ from common.files import cache_folder, sha256_of_text, whole_file
 from compression.calibration.inputs import KeptInputs
 from compression.techniques.grids import Grid, QuantisedMatrix, quantise
 from compression.techniques.rounding import Feedback, padded_columns, round_columns
-from compression.whisper.load import TORCH_LOAD_ERRORS, LoadedModel, save_tensors
+from compression.whisper.load import LoadedModel
+from compression.whisper.torch_files import TORCH_LOAD_ERRORS, save_tensors
 
 BANK_VERSION = 1
 """To be raised whenever the same matrix would be rounded otherwise."""

@@ -21,7 +21,7 @@ from compression.techniques.grids import (
     quantise,
     round_to_grid,
 )
-from compression.whisper.load import TORCH_LOAD_ERRORS, save_tensors
+from compression.whisper.torch_files import TORCH_LOAD_ERRORS, save_tensors
 
 Weights = Mapping[str, Tensor]
 """Float32 parameters by their names in the pruned network, before rounding; those that were not trained are missing.

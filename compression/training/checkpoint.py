@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common.errors import InputError
 from common.files import whole_file
-from compression.whisper.load import TORCH_LOAD_ERRORS, save_tensors
+from compression.whisper.torch_files import TORCH_LOAD_ERRORS, save_tensors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +10,7 @@ from functools import cached_property
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from warnings import catch_warnings
 
 import torch
@@ -24,34 +22,15 @@ from common.errors import InputError, UnknownNameError
 from common.files import expanded, sha256_of_file
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.whisper.ctranslate2_format import read_alignment_heads, read_whisper
+from compression.whisper.decoding_rules import set_rules
+from compression.whisper.huggingface_format import is_huggingface, read_huggingface
 from compression.whisper.known_vocabulary import known_rows
+from compression.whisper.torch_files import TORCH_LOAD_ERRORS
 
 _CHECKPOINT_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
 """What makes a string a path rather than a name, besides a slash: `tiny.en` has a suffix as well."""
 
 EMBEDDING = "decoder.token_embedding.weight"
-
-TORCH_LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    AssertionError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What torch.load raises for files that it cannot read, found by feeding it thousands of broken ones."""
-
-
-def save_tensors(values: Mapping[str, Any], handle: BinaryIO) -> None:
-    """torch.save, whose failure to write (full disk) is the OSError that it was."""
-    try:
-        torch.save(values, handle)
-    except RuntimeError as error:  # torch's writer misses what could not be written
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +90,7 @@ _PACKAGED = {
 
 
 def load_model(name_or_path: str) -> LoadedModel:
-    """Load openai-whisper's checkpoint, a CTranslate2 Whisper directory, or a model that openai-whisper knows.
+    """Load openai-whisper's checkpoint, a Hugging Face or CTranslate2 directory, or a model that openai-whisper knows.
 
     A known name is looked for in openai-whisper's cache, then in the installed packages that ship it, then
     downloaded by openai-whisper. Raises InputError when the weights are missing, broken or no Whisper's,
@@ -120,6 +99,8 @@ def load_model(name_or_path: str) -> LoadedModel:
     if name_or_path in whisper.available_models():
         return _load_known(name_or_path)
     path = expanded(Path(name_or_path))
+    if path.is_dir() and is_huggingface(path):
+        return _load_huggingface(path)
     if path.is_dir():
         return _load_ctranslate2(
             name=path.name,
@@ -132,7 +113,7 @@ def load_model(name_or_path: str) -> LoadedModel:
     if "/" in name_or_path or os.sep in name_or_path or path.suffix in _CHECKPOINT_SUFFIXES:
         raise InputError(
             f"there is no model at {name_or_path}: give an openai-whisper checkpoint, "
-            "a CTranslate2 directory or a name such as tiny.en"
+            "a Hugging Face or CTranslate2 directory, or a name such as tiny.en"
         )
     raise UnknownNameError("model", name_or_path, whisper.available_models())
 
@@ -220,6 +201,17 @@ def _load_ctranslate2(*, name: str, data: bytes, config: Path, source: str) -> L
     pairs = read_alignment_heads(config)
     if pairs:
         _set_alignment_heads(loaded.network, pairs, config)
+    return loaded
+
+
+def _load_huggingface(folder: Path) -> LoadedModel:
+    read = read_huggingface(folder)
+    dimensions = _dimensions(read.state, read.audio_heads, read.text_heads, folder)
+    loaded = _build(folder.name, read.digest, dimensions, read.state, folder)
+    if read.alignment_heads:
+        _set_alignment_heads(loaded.network, read.alignment_heads, folder / "generation_config.json")
+    if read.suppressed is not None:
+        set_rules(loaded.network, suppressed=read.suppressed, begin_suppressed=read.begin_suppressed or ())
     return loaded
 
 

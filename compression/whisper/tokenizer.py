@@ -39,12 +39,6 @@ def all_tokens(tokenizer: Tokenizer) -> list[str]:
     return [*map(printable, text_tokens(tokenizer)), *specials]
 
 
-def suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
-    """What `whisper.decode` never emits by default: symbols that are not spoken, and special tokens but the end."""
-    special = (tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm)
-    return sorted({*tokenizer.non_speech_tokens, *special, tokenizer.no_speech})
-
-
 def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """The vocabulary in the format of Hugging Face's `tokenizers`: the same byte pair encoding."""
     tokens = text_tokens(tokenizer)

@@ -22,7 +22,8 @@ from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecode
 
 from common.errors import EvaluationError
 from compression.techniques.compressed import Compressed, Vocabulary
-from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
+from compression.whisper.decoding_rules import rules_of
+from compression.whisper.tokenizer import tokenizer_of
 from runtime.repetition import is_loop, without_repeats
 from runtime.unheard import POSITION_S, Listening
 
@@ -110,6 +111,7 @@ class _Stream:
 
     def __init__(self, network: Whisper, clip: Clip, vocabulary: Vocabulary) -> None:
         self.tokenizer = tokenizer_of(network, clip.language)
+        self.rules = rules_of(network, self.tokenizer)
         self.fed = list(self.tokenizer.sot_sequence_including_notimestamps)
         self.tokens: list[int] = []
         self.ending: Ending | None = None
@@ -278,10 +280,8 @@ def _greedy_choices(
     """For every stream the likeliest allowed token after each of its rows (rows, n_state)."""
     lengths = [len(part) for part in parts]
     x = decoder.ln(torch.cat(parts))
-    tokenizer = streams[0].tokenizer
-    suppressed = vocabulary.kept_rows(suppressed_tokens(tokenizer))
-    # a transcript does not begin with a blank or end before it began
-    blanks = vocabulary.kept_rows([*tokenizer.encode(" "), tokenizer.eot])
+    rules = streams[0].rules
+    suppressed, blanks = (vocabulary.kept_rows(ids) for ids in (rules.suppressed, rules.begin_suppressed))
     begins = torch.cat([torch.arange(n) + len(s.tokens) == 0 for s, n in zip(streams, lengths, strict=True)])
     chosen = []
     for rows, begin in zip(x.split(LOGIT_ROWS), begins.split(LOGIT_ROWS), strict=True):

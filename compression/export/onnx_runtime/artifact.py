@@ -17,8 +17,9 @@ from compression.recipe.dimensions import Dimensions
 from compression.recipe.kernels import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
+from compression.whisper.decoding_rules import DecodingRules, rules_of
 from compression.whisper.load import LoadedModel
-from compression.whisper.tokenizer import suppressed_tokens, text_tokens, tokenizer_of
+from compression.whisper.tokenizer import text_tokens, tokenizer_of
 
 CONFIG_VERSION = 1
 
@@ -43,7 +44,9 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     encoder_graph(compressed, recipe).write(out / "encoder.onnx")
     decoder_graph(compressed, recipe).write(out / "decoder.onnx")
     dimensions = model.dimensions
-    vocabulary = _TokenLines(tokenizer=tokenizer_of(compressed.network), rows=compressed.vocabulary.rows)
+    tokenizer = tokenizer_of(compressed.network)
+    rules = rules_of(compressed.network, tokenizer)
+    vocabulary = _TokenLines(tokenizer=tokenizer, rules=rules, rows=compressed.vocabulary.rows)
     (out / "tokens.txt.gz").write_bytes(vocabulary.lines())
     config = {
         "format_version": CONFIG_VERSION,
@@ -62,6 +65,7 @@ class _TokenLines:
     """The artifact's own vocabulary. `rows`: (n_vocab,), the row of each of the tokenizer's ids, -1 for none."""
 
     tokenizer: Tokenizer
+    rules: DecodingRules
     rows: Tensor
 
     def lines(self) -> bytes:
@@ -83,8 +87,8 @@ class _TokenLines:
             "no_timestamps": self._row(tokenizer.no_timestamps),
             "transcribe": self._row(tokenizer.transcribe),
             "translate": self._row(tokenizer.translate),
-            "begin_suppressed": self._kept([*tokenizer.encode(" "), tokenizer.eot]),
-            "suppressed": self._kept(suppressed_tokens(tokenizer)),
+            "begin_suppressed": self._kept(self.rules.begin_suppressed),
+            "suppressed": self._kept(self.rules.suppressed),
             "languages": dict(languages) if multilingual else None,
         }
 

@@ -19,9 +19,10 @@ from compression.export.onnx_runtime.weights import Storage, packed
 from compression.recipe.kernels import block_of
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
+from compression.whisper.decoding_rules import DecodingRules
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
-from compression.whisper.tokenizer import suppressed_tokens, tokenizer_of
+from compression.whisper.tokenizer import tokenizer_of
 from evaluators.costs.price import stored_bytes
 from runtime.artifact import Artifact
 from runtime.audio import Floats
@@ -199,7 +200,7 @@ def test_tokens_of_a_shorter_vocabulary_say_what_the_originals_say(model, tmp_pa
     vocabulary = Artifact.open(tmp_path).vocabulary
     assert vocabulary.size == len(ids)
     assert all(vocabulary.text([row]) == tokenizer.decode([token]) for row, token in enumerate(ids.tolist()[:1500]))
-    special, original = vocabulary.special, suppressed_tokens(tokenizer)
+    special, original = vocabulary.special, DecodingRules.of_openai(tokenizer).suppressed
     assert (special.start, special.end, special.no_timestamps) == tuple(
         rows[[tokenizer.sot, tokenizer.eot, tokenizer.no_timestamps]].tolist()
     )

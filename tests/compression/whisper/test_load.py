@@ -26,8 +26,9 @@ from common.files import sha256_of_file
 from compression.recipe.dimensions import Dimensions
 from compression.whisper import load as models
 from compression.whisper.ctranslate2_format import read_whisper
-from compression.whisper.load import LoadedModel, load_model, save_tensors
+from compression.whisper.load import LoadedModel, load_model
 from compression.whisper.network import encode
+from compression.whisper.torch_files import save_tensors
 
 SAMPLE_SPEECH = Path(__file__).parents[3] / "evaluators" / "sample_speech" / "audio"
 
