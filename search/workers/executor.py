@@ -64,7 +64,7 @@ class Workers:
     @property
     def room(self) -> int:
         """Two for each worker, so that it finds one whose encoder it knows; one, where there is none."""
-        return max(1, 2 * self._alive) - len(self._waiting)
+        return max(0, max(1, 2 * self._alive) - len(self._waiting))
 
     def submit(self, job: Job) -> None:
         if job.enough:

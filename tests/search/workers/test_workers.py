@@ -25,6 +25,7 @@ from search.records.run_records import read_outcome, save_facts
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
 from search.run.loop import Run
+from search.run.measuring import Enough, Job
 from search.run.own_recipes import OwnRecipes
 from search.run.screening import Screening
 from search.run.time_budget import End, RunClock, TimeBudget
@@ -327,6 +328,25 @@ def test_the_blocks_of_one_recipe_are_scored_by_several_workers_at_a_time(tmp_pa
     with leader.workers(2):
         assert leader.search(1) == "trials"
     assert sorted(block for recipe, block in world.heard if recipe == SPACE.original) == [0, 1]
+
+
+def test_there_is_never_less_than_no_room(tmp_path, world):
+    """Of four workers three wait: the parts of one recipe are more than there was room for."""
+    leader = Leader(tmp_path, world)
+    for name in ("a", "b", "c", "d"):
+        leader.queue.greet(name)
+    leader.executor._count_workers()
+    rooms = []
+    for number, recipe in enumerate(SPACE.decode({**SPACE.default_genes, "window_s": s}) for s in (30.0, 20.0, 15.0)):
+        leader.executor.submit(Job(number=number, recipe=recipe))
+        rooms.append(leader.executor.room)
+    leader.executor.submit(Job(number=4, recipe=recipe, enough=Enough(clips=8, first=8, margin=1.0)))
+    assert rooms == [5, 4, 3]  # three parts of the first, one of each other
+    leader.queue.leave("b")
+    leader.queue.leave("c")
+    leader.queue.leave("d")
+    leader.executor._count_workers()
+    assert leader.executor.room == 0
 
 
 def test_what_is_surely_over_leaves_the_rest_of_its_blocks_alone(tmp_path, world):
