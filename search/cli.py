@@ -319,7 +319,7 @@ def export(
         int | None, typer.Option(help="At most so many of them; default 128.", callback=checked(Utterances))
     ] = None,
     language: Language = None,
-    target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2 or ggml.")] = "onnxruntime",
+    target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2, ggml or huggingface.")] = "onnxruntime",
     json: Json = False,
 ) -> None:
     """Write a recipe as a model that a runtime loads."""

@@ -9,7 +9,6 @@ also rounds every row of a linear layer's input to 8 bits, as it does for every 
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from whisper.model import Whisper
 
+from compression.export.alignment import alignment_heads
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
 from compression.techniques.compressed import Compressed
@@ -64,7 +64,7 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     with (out / "model.bin").open("wb") as handle:
         _write(handle, _variables(compressed, model.dimensions))
     config = {
-        "alignment_heads": _alignment_heads(recipe, network),
+        "alignment_heads": alignment_heads(recipe, network),
         "lang_ids": sorted(tokenizer.all_language_tokens),
         "suppress_ids": list(rules.suppressed),
         "suppress_ids_begin": list(rules.begin_suppressed),
@@ -200,19 +200,3 @@ def _write(handle: BinaryIO, variables: Mapping[str, Tensor]) -> None:
     for alias, name in aliases.items():
         string(alias)
         string(name)
-
-
-def _alignment_heads(recipe: Recipe, network: Whisper) -> list[tuple[int, int]]:
-    """(layer, head) pairs that follow the timing of words.
-
-    The model's own as long as their layers are kept and no head left its layer; else, as openai-whisper does
-    for models that it does not know, every head of the later half of the layers.
-    """
-    kept = [index for index, layer in enumerate(recipe.decoder) if layer]
-    heads = network.decoder.blocks[0].cross_attn.n_head
-    if heads == network.dims.n_text_head:
-        known = [(layer, head) for layer, head in network.alignment_heads.indices().T.tolist()]
-        mapped = [(kept.index(layer), head) for layer, head in known if layer in kept]
-        if mapped:
-            return mapped
-    return list(product(range(len(kept) // 2, len(kept)), range(heads)))

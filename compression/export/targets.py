@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
-from compression.export import ctranslate2, ggml
+from compression.export import ctranslate2, ggml, huggingface
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.recipe.dimensions import Dimensions
@@ -29,6 +29,7 @@ class Target:
 TARGETS = {
     "onnxruntime": Target(unsupported_reason=onnx_runtime.unsupported_reason, export=onnx_runtime.export),
     "ctranslate2": Target(unsupported_reason=ctranslate2.unsupported_reason, export=ctranslate2.export),
+    "huggingface": Target(unsupported_reason=huggingface.unsupported_reason, export=huggingface.export),
     "ggml": Target(unsupported_reason=ggml.unsupported_reason, export=ggml.export),
 }
 

@@ -1,10 +1,11 @@
-"""Reading a Whisper as `transformers` saves it: config.json, weights in one file or in shards, generation_config.json.
+"""A Whisper as `transformers` saves it: config.json, weights in one file or in shards, generation_config.json.
 
-Names of tensors are mapped onto openai-whisper's. Nothing but `safetensors` and torch reads the files, and neither runs
-code of theirs.
+Names of tensors are mapped onto openai-whisper's, and back. Nothing but `safetensors` and torch reads the files, and
+neither runs code of theirs.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,12 +49,16 @@ _INNER = {
     "final_layer_norm": "mlp_ln",
 }
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_BLOCK = re.compile(r"(encoder|decoder)\.blocks\.(\d+)\.(.+)\.(weight|bias)")
+_THEIR_OUTER = {ours: theirs for theirs, ours in _OUTER.items()}
+_THEIR_INNER = {ours: theirs for theirs, ours in _INNER.items()}
 _OUTPUT, _EMBEDDING = "proj_out.weight", "decoder.token_embedding.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceWhisper:
-    """`state`: by openai-whisper's names, in the types of the file. `digest`: SHA-256 of the weights' files, joined.
+    """`state`: by openai-whisper's names, in the types of the file. `digest`: SHA-256 of the weights' files and of
+    what else decides what the network says: its heads, and the tokens below.
 
     `suppressed`, `begin_suppressed`: of its generation_config.json; None where nothing says so.
     """
@@ -79,13 +84,15 @@ def read_huggingface(folder: Path) -> HuggingFaceWhisper:
     config = _json(folder / "config.json")
     _check(folder, config)
     generation = _json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else None
+    heads = [config.get(f"{stack}_attention_heads", 0) for stack in ("encoder", "decoder")]
+    never = [_tokens(folder, generation, config, key) for key in ("suppress_tokens", "begin_suppress_tokens")]
     return HuggingFaceWhisper(
         state=_state(folder, files),
-        digest=_digest(files),
-        audio_heads=config.get("encoder_attention_heads", 0),
-        text_heads=config.get("decoder_attention_heads", 0),
-        suppressed=_tokens(folder, generation, config, "suppress_tokens"),
-        begin_suppressed=_tokens(folder, generation, config, "begin_suppress_tokens"),
+        digest=_digest(files, json.dumps([heads, never])),
+        audio_heads=heads[0],
+        text_heads=heads[1],
+        suppressed=never[0],
+        begin_suppressed=never[1],
         alignment_heads=_alignment_heads(folder, generation or {}),
     )
 
@@ -156,6 +163,15 @@ def _renamed(name: str) -> str:
     return whole or f"{_OUTER.get(module, module)}.{kind}"
 
 
+def their_name(name: str) -> str:
+    """transformers' name of a tensor of openai-whisper's."""
+    if found := _BLOCK.fullmatch(name):
+        stack, layer, part, kind = found.groups()
+        return f"model.{stack}.layers.{layer}.{_THEIR_INNER[part]}.{kind}"
+    module, _, kind = name.rpartition(".")
+    return f"model.{_THEIR_OUTER.get(name) or f'{_THEIR_OUTER.get(module, module)}.{kind}'}"
+
+
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and values. Raises InputError where the file is broken, or holds what is no float of 16 or 32 bits."""
     for name, value in _safe_tensors(file) if file.suffix == ".safetensors" else _torch_tensors(file):
@@ -188,12 +204,13 @@ def _torch_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     yield from found.items()
 
 
-def _digest(files: Sequence[Path]) -> str:
+def _digest(files: Sequence[Path], more: str) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as handle:
             while block := handle.read(1 << 20):
                 digest.update(block)
+    digest.update(more.encode())
     return digest.hexdigest()
 
 

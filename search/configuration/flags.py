@@ -22,7 +22,9 @@ def speech_option(*, help: str) -> Any:  # noqa: A002 - as typer has it
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
-Model = Annotated[str, typer.Option(help="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")]
+Model = Annotated[
+    str, typer.Option(help="A checkpoint, a Hugging Face or CTranslate2 directory, or a name such as tiny.en.")
+]
 Data = Annotated[Path, speech_option(help="Evaluation speech: a manifest, a folder, or `sample` (built in).")]
 Language = Annotated[str | None, typer.Option(help="Language code where the speech set does not state it.")]
 Noise = Annotated[Path | None, typer.Option(help="Mix this noise into the speech: a manifest, a folder, a file.")]

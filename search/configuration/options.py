@@ -65,7 +65,11 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[
-        str, Field(min_length=1, description="A checkpoint, a CTranslate2 directory, or a name such as tiny.en.")
+        str,
+        Field(
+            min_length=1,
+            description="A checkpoint, a Hugging Face or CTranslate2 directory, or a name such as tiny.en.",
+        ),
     ]
     device: Annotated[str, Field(min_length=1, description="A device profile's name, or your own TOML.")]
     data: Annotated[Path, Field(description="Evaluation speech; default: the built-in sample.")] = Path("sample")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from faster_whisper import WhisperModel
 from pywhispercpp.model import Model
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from whisper.audio import pad_or_trim
 
 from compression.calibration.calibration import Calibration, measure
@@ -85,7 +86,21 @@ def onnx_runtime(folder: Path) -> Transcribe:
     return lambda audio, window_s: transcriber.transcribe(audio).text
 
 
-LOADERS = {"onnxruntime": onnx_runtime, "ctranslate2": faster_whisper, "ggml": whisper_cpp}
+def transformers(folder: Path) -> Transcribe:
+    processor = WhisperProcessor.from_pretrained(folder)
+    model = WhisperForConditionalGeneration.from_pretrained(folder).float().eval()
+
+    def transcribe(audio: Audio, window_s: float) -> str:
+        features = processor(audio, sampling_rate=16000, return_tensors="pt").input_features
+        tokens = model.generate(features, do_sample=False, max_new_tokens=200)
+        return str(processor.batch_decode(tokens, skip_special_tokens=True)[0]).strip()
+
+    return transcribe
+
+
+LOADERS = {
+    "onnxruntime": onnx_runtime, "ctranslate2": faster_whisper, "ggml": whisper_cpp, "huggingface": transformers,
+}  # fmt: skip
 
 
 def pruned(recipe: Recipe) -> Recipe:
@@ -136,6 +151,10 @@ CASES = (
     Case(target="ctranslate2", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
     Case(target="ctranslate2", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),
     Case(target="ctranslate2", name="channels pruned", change=pruned),
+    Case(target="huggingface", name="original", change=lambda recipe: recipe),
+    Case(target="huggingface", name="4-bit blocks", change=lambda recipe: changed(recipe, bits=4, group_size=32)),
+    Case(target="huggingface", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),
+    Case(target="huggingface", name="channels pruned", change=pruned),
     Case(target="ggml", name="original", change=lambda recipe: recipe),
     Case(target="ggml", name="8 bits", change=lambda recipe: blocks(recipe, 8)),
     Case(target="ggml", name="5 bits, 15 s", change=lambda recipe: replace(blocks(recipe, 5), window_s=15.0)),

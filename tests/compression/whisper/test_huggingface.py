@@ -110,6 +110,21 @@ def test_shards_and_files_of_torch_are_the_same_network(saved, tmp_path):
     assert sharded.digest != of_torch.digest  # of the files' bytes
 
 
+def test_the_digest_tells_networks_apart_whose_weights_are_the_same(saved):
+    folder = saved(made())
+    digests = {load_model(str(folder)).digest}
+    for name, values in (
+        ("config.json", {"encoder_attention_heads": 2}),
+        ("generation_config.json", {"suppress_tokens": [7]}),
+        ("generation_config.json", {"begin_suppress_tokens": [7]}),
+    ):
+        change_json(name, **values)(folder)
+        digests.add(load_model(str(folder)).digest)
+    assert len(digests) == 4
+    change_json("config.json", dropout=0.5)(folder)
+    assert load_model(str(folder)).digest in digests
+
+
 def test_a_network_without_its_head_is_read_too(saved, tmp_path):
     theirs = made()
     theirs.model.save_pretrained(tmp_path / "bare")
