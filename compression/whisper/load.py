@@ -290,7 +290,7 @@ def _build(
 ) -> LoadedModel:
     network = Whisper(ModelDimensions(**asdict(dimensions)))
     _check_state(state, network.state_dict(), source)
-    network.load_state_dict({key: value.float() for key, value in state.items()})
+    network.load_state_dict(state)  # which copies into float32, one after the other
     network.eval()
     rows = known_rows(network)
     if rows is None:
