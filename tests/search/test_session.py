@@ -153,13 +153,14 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
         )
         for n, ending in enumerate(endings)
     ]
-    errors = sum(utterance_counts.insertions + utterance_counts.substitutions for utterance_counts in counts)
-    rate = ErrorRate(errors=errors, words=20 * len(counts), low=0.0, high=9.0)
-    hypotheses = [SimpleNamespace(ending=ending, text="said") for ending in endings]
+    hypotheses = [SimpleNamespace(ending=ending, text="said", tokens=(1,)) for ending in endings]
     scored = [SimpleNamespace(counts=c, hypothesis=h) for c, h in zip(counts, hypotheses, strict=True)]
-    return SimpleNamespace(
-        accuracy=SimpleNamespace(rate=rate), utterances=scored, counts=counts, groups=(), stopped=None
-    )
+    return SimpleNamespace(scored=scored, encoder_s=0.0, decoder_s=0.0)
+
+
+def accuracies(counts: Sequence[Any]) -> tuple[Any, tuple[()]]:
+    errors = sum(utterance_counts.insertions + utterance_counts.substitutions for utterance_counts in counts)
+    return SimpleNamespace(rate=ErrorRate(errors=errors, words=20 * len(counts), low=0.0, high=9.0)), ()
 
 
 @pytest.mark.parametrize(("window_s", "feasible"), [(15.0, False), (30.0, True)])
@@ -184,7 +185,7 @@ def scorer_of(
     monkeypatch: pytest.MonkeyPatch,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> Scorer:
-    """A scorer of made-up costs whose evaluator does as it is told; `pairs` of references and transcripts."""
+    """A scorer of made-up costs whose evaluator does as it is told in its one block; `pairs` of references and transcripts."""
     monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
     monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
     session = SimpleNamespace(
@@ -194,7 +195,14 @@ def scorer_of(
         profile=SimpleNamespace(runtime=None),
         calibration=None,
         limits=CostLimits(max_memory_mb=1e6),
-        evaluator=SimpleNamespace(evaluate=evaluate, groups=(), pairs=lambda _: pairs),
+        evaluator=SimpleNamespace(
+            score_block=evaluate,
+            blocks=1,
+            speech=SimpleNamespace(utterances=[SimpleNamespace(id=f"u{n}") for n in range(40)]),
+            accuracies=accuracies,
+            groups=(),
+            pairs=lambda _: pairs,
+        ),
         confirm=SimpleNamespace(evaluate=evaluate),
         network=lambda _: None,
         meter=None,
@@ -218,7 +226,7 @@ def test_what_has_a_wer_has_its_divergence_on_all_clips(monkeypatch, outcome):
     part, whole = Divergence(nats=(1.0,), tokens=(2,)), Divergence(nats=(1.0, 2.0), tokens=(2, 2))
     measured = iter([whole])
     scorer._session.meter = SimpleNamespace(clips=2)  # type: ignore[misc, assignment]
-    monkeypatch.setattr(scorer, "divergence", lambda recipe, enough: next(measured))
+    monkeypatch.setattr(scorer, "divergence", lambda recipe, enough, known: next(measured))
     assert scorer.score(1, ORIGINAL, None, part).divergence == whole
     assert scorer.score(2, ORIGINAL, None, whole).divergence == whole  # nothing is measured again
 
