@@ -185,7 +185,7 @@ def scorer_of(
     monkeypatch: pytest.MonkeyPatch,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> Scorer:
-    """A scorer of made-up costs whose evaluator does as told in its one block; `pairs` of references and transcripts."""
+    """A scorer of made-up costs; its evaluator does as told in its one block. `pairs`: references, transcripts."""
     monkeypatch.setattr(module, "trial_costs", lambda *_: costs)
     monkeypatch.setattr(module, "rejection", lambda *_, **__: None)
     session = SimpleNamespace(
