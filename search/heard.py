@@ -1,7 +1,6 @@
 """What a run keeps of the utterances that were scored."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from evaluators.accuracy.evaluator import Evaluator, ScoredUtterance
 from evaluators.accuracy.groups import GroupAccuracy
@@ -13,8 +12,7 @@ def heard_of(utterances: Sequence[ScoredUtterance]) -> Heard:
     """What a trial keeps of utterances that were scored."""
     return Heard(
         utterances=tuple(
-            replace(utterance_errors(scored.counts), ran_on=scored.hypothesis.ending != "complete")
-            for scored in utterances
+            _errors(scored.counts, ran_on=scored.hypothesis.ending != "complete") for scored in utterances
         ),
         transcripts=Transcripts.of(scored.hypothesis.text for scored in utterances),
     )
@@ -28,7 +26,7 @@ def accuracy_of(evaluator: Evaluator, heard: Sequence[Heard]) -> TrialAccuracy:
         for utterance, text in zip(block.utterances, block.transcripts.texts, strict=True)
     }
     ordered = [found[utterance.id] for utterance in evaluator.speech.utterances if utterance.id in found]
-    accuracy, groups = evaluator.accuracies([error_counts(utterance) for utterance, _ in ordered])
+    accuracy, groups = evaluator.accuracies([_counts(utterance) for utterance, _ in ordered])
     return TrialAccuracy(
         rate=accuracy.rate,
         utterances=tuple(utterance for utterance, _ in ordered),
@@ -44,8 +42,7 @@ def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
     )
 
 
-def utterance_errors(counts: ErrorCounts) -> UtteranceErrors:
-    """What a trial keeps of an utterance's errors."""
+def _errors(counts: ErrorCounts, *, ran_on: bool) -> UtteranceErrors:
     return UtteranceErrors(
         id=counts.utterance_id,
         insertions=counts.insertions,
@@ -53,10 +50,11 @@ def utterance_errors(counts: ErrorCounts) -> UtteranceErrors:
         substitutions=counts.substitutions,
         words=counts.words,
         speaker=counts.speaker,
+        ran_on=ran_on,
     )
 
 
-def error_counts(utterance: UtteranceErrors) -> ErrorCounts:
+def _counts(utterance: UtteranceErrors) -> ErrorCounts:
     """The errors that a trial kept, as they are pooled."""
     return ErrorCounts(
         utterance_id=utterance.id,

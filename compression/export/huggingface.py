@@ -24,8 +24,8 @@ from compression.whisper.decoding_rules import rules_of
 from compression.whisper.huggingface_format import their_name
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_json, tokenizer_of
-
-SAMPLE_RATE, HOP, WINDOW_S = 16000, 160, 30
+from runtime.audio import SAMPLE_RATE
+from runtime.mel import FFT_SAMPLES, HOP_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES
 
 
 def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
@@ -142,11 +142,11 @@ def _preprocessor(dimensions: Dimensions) -> dict[str, Any]:
         "processor_class": "WhisperProcessor",
         "feature_size": dimensions.n_mels,
         "sampling_rate": SAMPLE_RATE,
-        "hop_length": HOP,
-        "n_fft": 400,
-        "chunk_length": WINDOW_S,
-        "n_samples": WINDOW_S * SAMPLE_RATE,
-        "nb_max_frames": WINDOW_S * SAMPLE_RATE // HOP,
+        "hop_length": HOP_SAMPLES,
+        "n_fft": FFT_SAMPLES,
+        "chunk_length": WINDOW_SAMPLES // SAMPLE_RATE,
+        "n_samples": WINDOW_SAMPLES,
+        "nb_max_frames": WINDOW_FRAMES,
         "padding_side": "right",
         "padding_value": 0.0,
         "return_attention_mask": False,

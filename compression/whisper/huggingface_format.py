@@ -4,7 +4,6 @@ Names of tensors are mapped onto openai-whisper's, and back. Nothing but `safete
 neither runs code of theirs.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from common.errors import InputError
+from common.files import sha256_of_file, sha256_of_text
 from common.parsing import parse_json
-from compression.whisper.torch_files import TORCH_LOAD_ERRORS
+from compression.whisper.torch_files import load_tensors
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Of one file; the first that is there is read. Shards have an index, with `.index.json` behind the name."""
@@ -88,7 +88,7 @@ def read_huggingface(folder: Path) -> HuggingFaceWhisper:
     never = [_tokens(folder, generation, config, key) for key in ("suppress_tokens", "begin_suppress_tokens")]
     return HuggingFaceWhisper(
         state=_state(folder, files),
-        digest=_digest(files, json.dumps([heads, never])),
+        digest=sha256_of_text(json.dumps([[sha256_of_file(file) for file in files], heads, never])),
         audio_heads=heads[0],
         text_heads=heads[1],
         suppressed=never[0],
@@ -193,25 +193,10 @@ def _safe_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _torch_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror or error})") from error
-    except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"{file} is broken or no file of tensors") from error
+    found = load_tensors(file)
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{file} holds no dictionary of tensors")
     yield from found.items()
-
-
-def _digest(files: Sequence[Path], more: str) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    digest.update(more.encode())
-    return digest.hexdigest()
 
 
 def _json(file: Path) -> dict[str, Any]:

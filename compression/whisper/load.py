@@ -11,7 +11,6 @@ from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings
 
 import torch
 import whisper
@@ -25,7 +24,7 @@ from compression.whisper.ctranslate2_format import read_alignment_heads, read_wh
 from compression.whisper.decoding_rules import set_rules
 from compression.whisper.huggingface_format import is_huggingface, read_huggingface
 from compression.whisper.known_vocabulary import known_rows
-from compression.whisper.torch_files import TORCH_LOAD_ERRORS
+from compression.whisper.torch_files import load_tensors
 
 _CHECKPOINT_SUFFIXES = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar"}
 """What makes a string a path rather than a name, besides a slash: `tiny.en` has a suffix as well."""
@@ -225,13 +224,7 @@ def _set_alignment_heads(network: Whisper, pairs: tuple[tuple[int, int], ...], c
 
 
 def _load_checkpoint(path: Path, *, name: str) -> LoadedModel:
-    try:
-        with catch_warnings(action="ignore"):  # torch warns about pickles that it then refuses
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _no_whisper(path, f"cannot read it ({error.strerror or error})") from error
-    except TORCH_LOAD_ERRORS as error:
-        raise _no_whisper(path, "it is broken or no file of tensors") from error
+    checkpoint = load_tensors(path)
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
         raise _no_whisper(path, "it holds no `dims` and `model_state_dict`")
     stated, state = checkpoint["dims"], checkpoint["model_state_dict"]

@@ -1,7 +1,6 @@
 """What is to be measured of a recipe, what came of it, and who measures: this process, or workers."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from time import perf_counter
@@ -115,20 +114,16 @@ def measure(scorer: Measures, job: Job, baseline: Baseline | None) -> Answer:
     return Answer(divergence=divergence, seconds=perf_counter() - started)
 
 
-@contextmanager
-def noting(job: Job) -> Iterator[Callable[[Answer], Answer]]:
-    """Write to the log that a job begins and, when its answer is told, its figures and its seconds by stage."""
+def noted(job: Job, measuring: Callable[[], Answer]) -> Answer:
+    """The answer, once measured; the log has when the job began, its figures and its seconds by stage."""
     what = {"trial": job.number, "recipe": job.recipe.id, "job": job.kind}
     note("begins", **what, summary=job.recipe.summary())
     with collecting() as spent:
-
-        def told(answer: Answer) -> Answer:
-            stages = {f"{stage}_s": round(seconds, 3) for stage, seconds in spent.items()}
-            memory_mb = round(resident_bytes() / 1e6)
-            note("ends", **what, **answer.shown, seconds=round(answer.seconds, 3), **stages, memory_mb=memory_mb)
-            return answer
-
-        yield told
+        answer = measuring()
+    stages = {f"{stage}_s": round(seconds, 3) for stage, seconds in spent.items()}
+    memory_mb = round(resident_bytes() / 1e6)
+    note("ends", **what, **answer.shown, seconds=round(answer.seconds, 3), **stages, memory_mb=memory_mb)
+    return answer
 
 
 class Executor(Protocol):
@@ -173,8 +168,7 @@ class Here:
         job = self._job
         if job is None:
             raise ValueError("there is no job to wait for")
-        with noting(job) as told:
-            answer = told(measure(self._scorer, job, self._baseline()))
+        answer = noted(job, lambda: measure(self._scorer, job, self._baseline()))
         self._job = None
         return job, answer
 

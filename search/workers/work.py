@@ -13,7 +13,7 @@ from search.memory_errors import MemoryShortageError
 from search.records.run_records import load_ended
 from search.records.study_store import StudyStore
 from search.run.interrupts import Interruption
-from search.run.measuring import noting
+from search.run.measuring import noted
 from search.trial import Trial
 from search.workers.job_queue import JobQueue, Lease
 from search.workers.parts import ScoresBlocks, do_part
@@ -83,8 +83,8 @@ class Worker:
     def _do(self, lease: Lease, pulse: "_Pulse") -> None:
         job = lease.job
         try:
-            with noting(job) as told, pulse.working_on(lease, self._deadline_s):
-                answer = told(do_part(self._scorer, job))
+            with pulse.working_on(lease, self._deadline_s):
+                answer = noted(job, lambda: do_part(self._scorer, job))
         except KeyboardInterrupt:
             self._queue.give_back(lease, self._name)
             raise
