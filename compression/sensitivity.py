@@ -19,6 +19,7 @@ from compression.compress import grids, multiplied, original_quantiser
 from compression.recipe.allocation import EMBEDDING_GROUP, Sensitivity
 from compression.recipe.recipe import Recipe
 from compression.techniques.grids import round_to_grid
+from compression.whisper.compute import exact
 from compression.whisper.load import LoadedModel
 
 
@@ -36,7 +37,7 @@ def sensitivity(model: LoadedModel, calibration: Calibration, grid: Recipe, *, b
     for width in sorted(bits):
         all_at = replace(grid.with_each_layer(attention_bits=width, ffn_bits=width), embedding_bits=width)
         for name, change, moment in _changes(model, all_at, inputs):
-            divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).double())
+            divergence = _divergence(change, moment, torch.from_numpy(calibration.gradient_squares[name]).to(change))
             group = profile.setdefault(_group(name), {})
             group[width] = group.get(width, 0.0) + divergence
     return profile
@@ -48,7 +49,8 @@ def _changes(model: LoadedModel, recipe: Recipe, inputs: KeptInputs) -> Iterator
         if ".blocks." in name or name == EMBEDDING:
             weight = module.get_parameter("weight").detach()
             rounded, _ = round_to_grid(weight, grid, original_quantiser(model, recipe, inputs, name, rows={}))
-            yield name, (rounded - weight).double(), inputs.of(multiplied(name)).moment
+            change = exact(rounded - weight)
+            yield name, change, inputs.of(multiplied(name)).moment.to(change)
 
 
 def _divergence(change: Tensor, moment: Tensor, squares: Tensor) -> float:

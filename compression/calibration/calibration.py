@@ -26,6 +26,7 @@ from compression.calibration.gradients import recording_gradients
 from compression.calibration.inputs import Array, InputStatistics, recording_inputs
 from compression.calibration.removal_order import departure_scores
 from compression.recipe.recipe import IMPORTANCE_MEASURES, ImportanceMeasure
+from compression.whisper.compute import exact
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode, encoder_states
 from compression.whisper.sites import Site, output_projection, sites, unit_count
@@ -126,7 +127,7 @@ class _HeadRecorder:
             raise CompressionError("calibration: a layer took no part in the loss")
         # Michel et al. 2019, "Are sixteen heads really better than one?", eq. 3: |dL/d(mask)| per sample.
         product = (self._input.detach() * self._input.grad).flatten(0, 1).unflatten(1, (len(self.slopes), -1))
-        self.slopes += product.sum((0, 2)).abs().double()
+        self.slopes += product.sum((0, 2)).abs().cpu().double()
         self._input = None
 
 
@@ -134,14 +135,14 @@ def _importances(
     network: Whisper, site: Site, inputs: InputStatistics, slopes: Tensor | None
 ) -> dict[ImportanceMeasure, Array]:
     """Of each unit of a site, see `measure`. `inputs`: of its projection. `slopes`: of heads, by `_HeadRecorder`."""
-    weight = output_projection(network, site).weight.detach().double()
-    covariance = torch.from_numpy(inputs.covariance).double()
+    weight = exact(output_projection(network, site).weight.detach())
+    covariance = torch.from_numpy(inputs.covariance).to(weight)
     variances = weight.square().sum(0) * covariance.diagonal()  # of channels, a column each
     found: dict[ImportanceMeasure, Tensor] = {
         "combined": variances.clamp(min=0).sqrt() if slopes is None else slopes,
         "iterative": departure_scores(weight, covariance, units=unit_count(network, site)),
     }
-    return {measure: scores.float().numpy() for measure, scores in found.items()}
+    return {measure: scores.float().cpu().numpy() for measure, scores in found.items()}
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def _only_activation_gradients(network: Whisper) -> Iterator[None]:
 
 def calibration_loss(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Mean cross-entropy of the sample's tokens behind the prompt, teacher forced; a scalar."""
-    return functional.cross_entropy(predicted(network, sample), _said(sample))
+    return _loss(predicted(network, sample), sample)
 
 
 def _said(sample: CalibrationSample) -> Tensor:
@@ -172,8 +173,16 @@ def _said(sample: CalibrationSample) -> Tensor:
 
 def predicted(network: Whisper, sample: CalibrationSample) -> Tensor:
     """Logits (R, vocabulary) of the sample's tokens behind the prompt, teacher forced."""
-    features = encode(network, sample.mel.unsqueeze(0))
-    return network.decoder(sample.tokens[None, :-1], features)[0, sample.prompt_length - 1 :]
+    return _behind_prompt(network.decoder, sample, encode(network, sample.mel.unsqueeze(0)))
+
+
+def _behind_prompt(decoder: TextDecoder, sample: CalibrationSample, encoded: Tensor) -> Tensor:
+    """`predicted`, by the encoder's output."""
+    return decoder(sample.tokens[None, :-1].to(encoded.device), encoded)[0, sample.prompt_length - 1 :]
+
+
+def _loss(logits: Tensor, sample: CalibrationSample) -> Tensor:
+    return functional.cross_entropy(logits, _said(sample).to(logits.device))
 
 
 def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -183,7 +192,7 @@ def _drawn(logits: Tensor, generator: torch.Generator) -> Tensor:
     (Martens 2020, "New insights and perspectives on the natural gradient method"); with its best guesses, which seldom
     surprise it, it would be far smaller.
     """
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+    return torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator).squeeze(1).to(logits.device)
 
 
 def _with_gradient(sample: CalibrationSample) -> CalibrationSample:
@@ -234,7 +243,7 @@ def _backward(
             hooks.callback(recorder.projection.register_forward_pre_hook(recorder.remember).remove)
         for sample in samples:
             logits = predicted(network, _with_gradient(sample))
-            functional.cross_entropy(logits, _said(sample)).backward(retain_graph=True)
+            _loss(logits, sample).backward(retain_graph=True)
             for recorder in recorders:
                 recorder.collect()
             for gradient in gradients.values():
@@ -257,8 +266,7 @@ def _rises(network: Whisper, sample: CalibrationSample) -> Iterator[tuple[str, f
     *states, features = encoder_states(network, sample.mel.unsqueeze(0))
 
     def loss(heard: Tensor) -> float:
-        logits = decoder(sample.tokens[None, :-1], heard)[0, sample.prompt_length - 1 :]
-        return float(functional.cross_entropy(logits, _said(sample)))
+        return float(_loss(_behind_prompt(decoder, sample, heard), sample))
 
     whole = loss(features)
     for index in range(len(encoder.blocks)):

@@ -33,7 +33,7 @@ class GradientRecorder:
 
     def squares(self, count: int) -> Array:
         """Their sum (N,) over so many."""
-        return (self._total / count).float().numpy()
+        return (self._total / count).float().cpu().numpy()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
+from compression.whisper.compute import exact
 
 Array = NDArray[np.float32]
 
@@ -65,7 +66,7 @@ class InputStatistics:
 
     def of_columns(self, columns: Tensor) -> "InputStatistics":
         """The same of some of the columns."""
-        chosen = columns.numpy()
+        chosen = columns.cpu().numpy()
         return InputStatistics(
             mean=self.mean[chosen],
             covariance=self.covariance[np.ix_(chosen, chosen)],
@@ -76,7 +77,7 @@ class InputStatistics:
 
     def divided_by(self, divisors: Tensor) -> "InputStatistics":
         """The same of the input divided column by column by positive numbers (K,)."""
-        factors = (1 / divisors).numpy()
+        factors = (1 / divisors).cpu().numpy()
         return InputStatistics(
             mean=self.mean * factors,
             covariance=self.covariance * np.outer(factors, factors),
@@ -87,7 +88,7 @@ class InputStatistics:
 
     def times(self, weight: Tensor) -> "InputStatistics":
         """The same of the input multiplied by a matrix (M, K); its extremes are those of the rows that were kept."""
-        matrix = weight.numpy()
+        matrix = weight.cpu().numpy()
         rows = self.rows @ matrix.T
         return InputStatistics(
             mean=matrix @ self.mean,
@@ -99,34 +100,34 @@ class InputStatistics:
 
 
 class InputRecorder:
-    """Accumulates, call by call, one input."""
+    """Accumulates, call by call, one input, of so many columns, which comes from a device."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, device: torch.device) -> None:
+        low = torch.full((width,), torch.inf, device=device)
         self._count = 0
-        self._total = torch.zeros(width, dtype=torch.float64)
-        self._gram = torch.zeros(width, width, dtype=torch.float64)
-        self._low = torch.full((width,), torch.inf)
-        self._high = torch.full((width,), -torch.inf)
+        self._total = torch.zeros_like(exact(low))
+        self._gram = self._total.new_zeros(width, width)
+        self._low, self._high = low, -low
         self._rows: list[Tensor] = []
 
     def add(self, values: Tensor) -> None:
         x = values.detach().flatten(0, -2)
         self._count += len(x)
-        self._total += x.sum(0).double()
-        self._gram += (x.T @ x).double()
+        self._total += exact(x.sum(0))
+        self._gram += exact(x.T @ x)
         self._low = torch.minimum(self._low, x.amin(0))
         self._high = torch.maximum(self._high, x.amax(0))
         chosen = torch.linspace(0, len(x) - 1, min(ROWS_PER_CLIP, len(x))).round().long()
-        self._rows.append(x[chosen].clone())
+        self._rows.append(x[chosen].cpu().clone())
 
     def statistics(self) -> InputStatistics:
         mean = self._total / self._count
         covariance = self._gram / self._count - torch.outer(mean, mean)
         return InputStatistics(
-            mean=mean.float().numpy(),
-            covariance=covariance.float().numpy(),
-            low=self._low.numpy(),
-            high=self._high.numpy(),
+            mean=mean.float().cpu().numpy(),
+            covariance=covariance.float().cpu().numpy(),
+            low=self._low.cpu().numpy(),
+            high=self._high.cpu().numpy(),
             rows=torch.cat(self._rows).numpy(),
         )
 
@@ -138,9 +139,9 @@ def recording_inputs(network: Whisper) -> Iterator[dict[str, InputRecorder]]:
     with ExitStack() as hooks:
         for name, module in network.named_modules():
             if isinstance(module, Linear) and input_name(name) == name:
-                recorder = recorders[name] = InputRecorder(module.in_features)
+                recorder = recorders[name] = InputRecorder(module.in_features, module.weight.device)
                 hooks.callback(module.register_forward_pre_hook(_reading(recorder)).remove)
-        recorder = recorders[LOGITS_INPUT] = InputRecorder(network.dims.n_text_state)
+        recorder = recorders[LOGITS_INPUT] = InputRecorder(network.dims.n_text_state, network.decoder.ln.weight.device)
         hooks.callback(network.decoder.ln.register_forward_hook(_writing(recorder)).remove)
         yield recorders
 
@@ -160,7 +161,7 @@ def _writing(recorder: InputRecorder) -> Callable[[nn.Module, tuple[Tensor], Ten
 
 
 def _digest(values: Tensor) -> str:
-    return hashlib.sha256(values.contiguous().numpy().data).hexdigest()
+    return hashlib.sha256(values.cpu().contiguous().numpy().data).hexdigest()
 
 
 class KeptInputs:

@@ -21,7 +21,7 @@ CANDIDATES = 128
 def ridged(covariance: Tensor) -> Tensor:
     """H (K, K) float64, invertible."""
     ridge = RIDGE * covariance.diagonal().double().mean() + torch.finfo(torch.float32).tiny
-    return covariance.double() + ridge * torch.eye(len(covariance), dtype=torch.float64)
+    return covariance.double() + ridge * torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
 
 
 def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tenso
     width = weight.shape[1] // units
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance)))
     gram = weight.double().T @ weight.double()
-    left = torch.arange(units)
+    left = torch.arange(units, device=weight.device)
     order, rises = [], []
     while len(left):
         candidates = _costs(inverse, gram, width).argsort()[:CANDIDATES].sort().values
@@ -42,7 +42,7 @@ def departures(weight: Tensor, covariance: Tensor, *, units: int) -> tuple[Tenso
         leaving = candidates[chosen]
         order.append(left[leaving])
         rises.append(costs)
-        stays = torch.ones(len(left), dtype=torch.bool)
+        stays = torch.ones_like(left, dtype=torch.bool)
         stays[leaving] = False
         inverse, gram = _without(inverse, gram, _columns(leaving, width), _columns(stays.nonzero()[:, 0], width))
         left = left[stays]
@@ -58,13 +58,14 @@ def _one_by_one(inverse: Tensor, gram: Tensor, width: int) -> tuple[Tensor, Tens
         cheapest = int(of_units.argmin())
         costs.append(of_units[cheapest])
         chosen.append(left.pop(cheapest))
-        others = torch.tensor([unit for unit in range(len(of_units)) if unit != cheapest], dtype=torch.long)
-        inverse, gram = _without(inverse, gram, _columns(torch.tensor([cheapest]), width), _columns(others, width))
-    return torch.tensor(chosen), torch.stack(costs)
+        every = torch.arange(len(of_units), device=gram.device)
+        leaving, others = every[cheapest : cheapest + 1], every[every != cheapest]
+        inverse, gram = _without(inverse, gram, _columns(leaving, width), _columns(others, width))
+    return torch.tensor(chosen, device=gram.device), torch.stack(costs)
 
 
 def _columns(units: Tensor, width: int) -> Tensor:
-    return (units.unsqueeze(1) * width + torch.arange(width)).flatten()
+    return (units.unsqueeze(1) * width + torch.arange(width, device=units.device)).flatten()
 
 
 def _costs(inverse: Tensor, gram: Tensor, width: int) -> Tensor:
@@ -99,7 +100,8 @@ def departure_scores(weight: Tensor, covariance: Tensor, *, units: int) -> Tenso
     """By unit (units,) float32, ascending in the order of `departures`: its rise, or just more than the last one's."""
     scores = torch.empty(units)
     last = torch.tensor(0.0)
-    for unit, rise in zip(*departures(weight, covariance, units=units), strict=True):
+    order, rises = departures(weight, covariance, units=units)
+    for unit, rise in zip(order.cpu(), rises.cpu(), strict=True):
         last = torch.maximum(rise.float(), torch.nextafter(last, torch.tensor(torch.inf)))
         scores[unit] = last
     return scores

@@ -28,7 +28,7 @@ class RoundingLinear(Linear):
     """A linear layer that rounds its input first; gradients pass the rounding as if it were not there."""
 
     def __init__(self, linear: Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
 
     def rounded(self, x: Tensor) -> Tensor:
@@ -87,8 +87,8 @@ class StaticLinear(RoundingLinear):
     def __init__(self, linear: Linear, *, bits: int, low: float, high: float) -> None:
         super().__init__(linear)
         self.bits = bits
-        self.register_buffer("low", torch.tensor(min(low, 0.0)))
-        self.register_buffer("high", torch.tensor(max(high, 0.0)))
+        self.register_buffer("low", linear.weight.new_tensor(min(low, 0.0)))
+        self.register_buffer("high", linear.weight.new_tensor(max(high, 0.0)))
 
     def rounded(self, x: Tensor) -> Tensor:
         return fake_quantise(x, self.low, self.high, self.bits)

@@ -20,6 +20,7 @@ from common.files import cache_folder, sha256_of_text, whole_file
 from compression.calibration.inputs import KeptInputs
 from compression.techniques.grids import Grid, QuantisedMatrix, quantise
 from compression.techniques.rounding import Feedback, padded_columns, round_columns
+from compression.whisper.compute import CPU
 from compression.whisper.load import LoadedModel
 from compression.whisper.torch_files import TORCH_LOAD_ERRORS, save_tensors
 
@@ -33,9 +34,14 @@ def _bytes(matrix: QuantisedMatrix) -> int:
     return sum(part.nbytes for part in matrix.parts.values())
 
 
-def _original_key(model: LoadedModel, name: str, grid: Grid, inputs: KeptInputs, read: str | None) -> str:
+def _name(model: LoadedModel, name: str, grid: Grid, inputs: KeptInputs, read: str | None) -> str:
+    """What tells a rounded matrix from others."""
     moment = "nearest" if read is None else inputs.digest(read)
     return sha256_of_text(f"{BANK_VERSION}/{model.parameter_digests[name + '.weight']}/{grid}/{moment}")
+
+
+def _original_key(model: LoadedModel, name: str, grid: Grid, inputs: KeptInputs, read: str | None) -> Hashable:
+    return (model.compute, _name(model, name, grid, inputs, read))
 
 
 @cached(LRUCache(maxsize=REMEMBERED_BYTES, getsizeof=_bytes), key=_original_key, lock=Lock())
@@ -46,13 +52,13 @@ def original_on(model: LoadedModel, name: str, grid: Grid, inputs: KeptInputs, r
     that cannot be written, or a damaged file, costs only time.
     """
     weight = model.network.get_submodule(name).get_parameter("weight").detach().flatten(1)
-    file = _file(_original_key(model, name, grid, inputs, read))
+    file = _file(_name(model, name, grid, inputs, read))
     found = _read(file, weight, grid) if file else None
     if found:
-        return found
+        return found.to(weight.device)
     made = quantise(weight, grid) if read is None else calibrated(weight, grid, inputs, read)
     if file:
-        _write(file, made)
+        _write(file, made.to(CPU))
     return made
 
 
@@ -92,25 +98,25 @@ def _checksum(matrix: QuantisedMatrix) -> int:
 
 
 def _contents_key(weight: Tensor, grid: Grid, inputs: KeptInputs, read: str) -> Hashable:
-    digest = hashlib.sha256(weight.detach().contiguous().numpy().data).digest()
-    return (weight.shape, digest, grid, inputs.digest(read))
+    digest = hashlib.sha256(weight.detach().cpu().contiguous().numpy().data).digest()
+    return (weight.device, weight.shape, digest, grid, inputs.digest(read))
 
 
 @cached(LRUCache(maxsize=REMEMBERED_BYTES, getsizeof=_bytes), key=_contents_key, lock=Lock())
 def calibrated(weight: Tensor, grid: Grid, inputs: KeptInputs, read: str) -> QuantisedMatrix:
     """A matrix (N, K) rounded with regard to what it multiplies: `read`, its name for `inputs`."""
-    return round_columns(weight, grid, _feedback(inputs, read, padded_columns(weight, grid)))
+    return round_columns(weight, grid, _feedback(inputs, read, padded_columns(weight, grid), weight.device))
 
 
 def _feedback_bytes(feedback: Feedback) -> int:
     return feedback.shares.nbytes
 
 
-def _feedback_key(inputs: KeptInputs, read: str, width: int) -> Hashable:
-    return (inputs.digest(read), width)
+def _feedback_key(inputs: KeptInputs, read: str, width: int, compute: torch.device) -> Hashable:
+    return (inputs.digest(read), width, compute)
 
 
 @cached(LRUCache(maxsize=REMEMBERED_BYTES, getsizeof=_feedback_bytes), key=_feedback_key, lock=Lock())
-def _feedback(inputs: KeptInputs, read: str, width: int) -> Feedback:
+def _feedback(inputs: KeptInputs, read: str, width: int, compute: torch.device) -> Feedback:
     """Of what every matrix wants that multiplies the same, on every grid."""
-    return Feedback.of(inputs.of(read).moment, width)
+    return Feedback.of(inputs.of(read).moment, width, compute)

@@ -1,7 +1,8 @@
 """What compressing gives, as a value: the network, the codes of its matrices, the tokens that it has."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -16,7 +17,7 @@ class Vocabulary:
     """The tokens that a network has, which still speaks in the ids of the original.
 
     `ids` (rows,) int64: the original's id of each row of the token embedding, ascending. `rows` (n_vocab,) int64: the
-    row of each of the original's ids; -1 where it has none.
+    row of each of the original's ids; -1 where it has none. Both on the CPU.
     """
 
     ids: Tensor
@@ -56,6 +57,15 @@ class Compressed:
     def original(cls, network: Whisper) -> Self:
         """A network as it is: all tokens, no integers."""
         return cls(network=network, matrices={}, vocabulary=Vocabulary.whole(network.dims.n_vocab))
+
+    def on(self, compute: torch.device) -> Self:
+        """The same on a device; a network of its own if it is elsewhere now."""
+        if next(self.network.parameters()).device == compute:
+            return self
+        matrices = {name: matrix.to(compute) for name, matrix in self.matrices.items()}
+        mixed = self.mixed_embedding and self.mixed_embedding.to(compute)
+        network = copy.deepcopy(self.network).to(compute)
+        return replace(self, network=network, matrices=matrices, mixed_embedding=mixed)
 
     @property
     def codes(self) -> dict[nn.Module, QuantisedMatrix]:

@@ -53,7 +53,12 @@ class QuantisedMatrix:
 
     def of_rows(self, rows: Tensor) -> Self:
         """The matrix of some of its rows (kept,), in this order."""
-        parts: dict[str, Any] = {name: part.index_select(0, rows) for name, part in self.parts.items()}
+        parts: dict[str, Any] = {name: part.index_select(0, rows.to(part.device)) for name, part in self.parts.items()}
+        return replace(self, **parts)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        parts: dict[str, Any] = {name: part.to(device) for name, part in self.parts.items()}
         return replace(self, **parts)
 
     @property
@@ -98,6 +103,10 @@ class MixedMatrix:
         """(N, K) float32, as `QuantisedMatrix` says."""
         return self.grid.joined(self.finer.dequantised(), self.coarser.dequantised())
 
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return replace(self, finer=self.finer.to(device), coarser=self.coarser.to(device))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Steps:
@@ -132,7 +141,7 @@ class Steps:
         low = groups.amin(-1, keepdim=True).clamp(max=0)
         high = groups.amax(-1, keepdim=True).clamp(min=0)
         scales, row_scales = _stored_scales((high - low) / highest_code, grid)
-        zero_points = _divide(-low, _values_of_scales(scales, row_scales)).round().clamp(0, highest_code)
+        zero_points = divide(-low, _values_of_scales(scales, row_scales)).round().clamp(0, highest_code)
         return cls(scales=scales, row_scales=row_scales, zero_points=zero_points, highest_code=highest_code)
 
     @classmethod
@@ -160,7 +169,7 @@ class Steps:
 
     def codes(self, values: Tensor) -> Tensor:
         """The nearest codes (round half to even), float32, of values in groups."""
-        return (_divide(values, self.sizes) + self.zero_points).round().clamp(0, self.highest_code)
+        return (divide(values, self.sizes) + self.zero_points).round().clamp(0, self.highest_code)
 
     def values(self, codes: Tensor) -> Tensor:
         return (codes - self.zero_points) * self.sizes
@@ -179,7 +188,7 @@ def _stored_scales(sizes: Tensor, grid: Grid) -> tuple[Tensor, Tensor | None]:
     if grid.scale_bits == 16 or sizes.shape[1] == 1:
         return sizes.half(), None
     row_scales = (sizes.abs().amax(1, keepdim=True) * (SCALE_CODES / (SCALE_CODES - 1))).half()
-    parts = _divide(sizes.abs() * SCALE_CODES, row_scales.float()).round().clamp(1, SCALE_CODES - 1)
+    parts = divide(sizes.abs() * SCALE_CODES, row_scales.float()).round().clamp(1, SCALE_CODES - 1)
     return (parts * sizes.sign()).to(torch.int8), row_scales
 
 
@@ -213,7 +222,7 @@ def quantise(weight: Tensor, grid: Grid, steps: Steps | None = None) -> Quantise
     return as_quantised_matrix(steps.codes(groups), steps, grid, columns=weight.shape[1])
 
 
-def _divide(values: Tensor, scales: Tensor) -> Tensor:
+def divide(values: Tensor, scales: Tensor) -> Tensor:
     """values / scales, and 0 where a scale is 0 (a group of zeros, or one too small for float16)."""
     return torch.where(scales == 0, 0.0, values / torch.where(scales == 0, 1.0, scales))
 

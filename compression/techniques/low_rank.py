@@ -20,6 +20,7 @@ from whisper.model import Linear, Whisper
 from compression.calibration.inputs import InputStatistics, KeptInputs
 from compression.recipe.recipe import Recipe
 from compression.techniques.pruning import linear_of
+from compression.whisper.compute import exact
 
 PLACES = (0, 2)
 """Of the two matrices in openai-whisper's `mlp`."""
@@ -27,11 +28,13 @@ PLACES = (0, 2)
 
 def factors(linear: Linear, inputs: InputStatistics, rank: int) -> nn.Sequential:
     """Two layers in the place of one (N, K): B (rank, K) without a bias, then A (N, rank) with b'."""
-    weight, mean = linear.weight.detach().double(), torch.from_numpy(inputs.mean).double()
-    axes = _principal_axes(weight, torch.from_numpy(inputs.covariance).double(), rank)
+    weight, old_bias = exact(linear.weight.detach()), exact(linear.bias.detach())
+    mean, covariance = (torch.from_numpy(part).to(weight) for part in (inputs.mean, inputs.covariance))
+    axes = _principal_axes(weight, covariance, rank)
     first = axes.T @ weight
-    bias = linear.bias.detach().double() + (weight - axes @ first) @ mean
-    return nn.Sequential(linear_of(first.float(), None), linear_of(axes.float(), bias.float()))
+    bias = old_bias + (weight - axes @ first) @ mean
+    first, axes, bias = (part.float().to(linear.weight.device) for part in (first, axes, bias))
+    return nn.Sequential(linear_of(first, None), linear_of(axes, bias))
 
 
 def _principal_axes(weight: Tensor, covariance: Tensor, rank: int) -> Tensor:

@@ -22,6 +22,7 @@ from compression.calibration.inputs import InputStatistics
 from compression.calibration.removal_order import ridged
 from compression.recipe.importance import kept_units
 from compression.recipe.recipe import Recipe
+from compression.whisper.compute import exact
 from compression.whisper.sites import Site, output_projection, sites, unit_count
 
 REMEMBERED_BYTES = 2**28
@@ -52,8 +53,8 @@ def repaired_projection(linear: Linear, columns: Tensor, inputs: InputStatistics
 
 
 def _contents(weight: Tensor, bias: Tensor, columns: Tensor, inputs: InputStatistics, refit: bool) -> Hashable:
-    digests = (hashlib.sha256(part.contiguous().numpy().data).digest() for part in (weight, bias, columns))
-    return (*digests, inputs.digest, refit)
+    digests = (hashlib.sha256(part.cpu().contiguous().numpy().data).digest() for part in (weight, bias, columns))
+    return (weight.device, *digests, inputs.digest, refit)
 
 
 def _bytes(repaired: tuple[Tensor, Tensor]) -> int:
@@ -70,18 +71,18 @@ def _repaired(
     covariance C: W' = W_S + W_R C_RS (C_SS + ridge I)^-1 and b' = b + W mu - W' mu_S (linear regression; S the
     kept and R the removed columns). Without `refit` W' = W_S, the limit of a large ridge.
     """
-    weight, bias = weight.double(), bias.double()
-    mean = torch.from_numpy(inputs.mean).double()
+    device, weight, bias = weight.device, exact(weight), exact(bias)
+    mean = torch.from_numpy(inputs.mean).to(weight)
     is_kept = torch.zeros(weight.shape[1], dtype=torch.bool)
     is_kept[columns] = True
     kept = weight[:, is_kept]
     if refit:
-        hessian = ridged(torch.from_numpy(inputs.covariance))
+        hessian = ridged(torch.from_numpy(inputs.covariance).to(weight))
         within, across = hessian[is_kept][:, is_kept], hessian[~is_kept][:, is_kept]
         taken_over = (weight[:, ~is_kept] @ across).T
         kept = kept + torch.cholesky_solve(taken_over, torch.linalg.cholesky(within)).T
     bias = bias + weight @ mean - kept @ mean[is_kept]
-    return kept.float().contiguous(), bias.float()
+    return kept.float().contiguous().to(device), bias.float().to(device)
 
 
 def _prune_site(network: Whisper, site: Site, kept: int, calibration: Calibration, recipe: Recipe) -> Tensor:

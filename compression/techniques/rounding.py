@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compression.techniques.grids import Grid, QuantisedMatrix, Steps, as_quantised_matrix, in_groups
+from compression.techniques.grids import Grid, QuantisedMatrix, Steps, as_quantised_matrix, divide, in_groups
+from compression.whisper.compute import CPU, exact_device
 
 DAMPING = 0.01
 """Added to the diagonal of M, as a share of its mean: Frantar et al.'s own value."""
@@ -38,15 +39,19 @@ class Feedback:
     shares: Tensor
 
     @classmethod
-    def of(cls, moment: Tensor, width: int) -> Self:
-        """Of a moment (K, K) of any positive scale; columns from K to `width` have no input."""
-        damped = torch.zeros(width, width, dtype=torch.float64)
+    def of(cls, moment: Tensor, width: int, compute: torch.device = CPU) -> Self:
+        """Of a moment (K, K) of any positive scale; columns from K to `width` have no input.
+
+        `compute`: where the matrices lie that are to be rounded.
+        """
+        moment = moment.to(exact_device(compute))
+        damped = moment.new_zeros(width, width, dtype=torch.float64)
         damped[: len(moment), : len(moment)] = moment
         damped.diagonal().add_(DAMPING * moment.diagonal().mean() + torch.finfo(torch.float32).tiny)
         order = damped.diagonal().argsort(descending=True)
         backwards = order.flip(0)
         upper = torch.linalg.cholesky(damped[backwards][:, backwards]).flip(0, 1)
-        return cls(order=order, shares=(upper / upper.diagonal()).float())
+        return cls(order=order.to(compute), shares=(upper / upper.diagonal()).float().to(compute))
 
 
 def quantise_calibrated(weight: Tensor, grid: Grid, moment: Tensor) -> QuantisedMatrix:
@@ -61,7 +66,7 @@ def quantise_calibrated(weight: Tensor, grid: Grid, moment: Tensor) -> Quantised
 
     `weight`: (N, K), whose rows do not change each other's codes. `moment`: (K, K), any positive scale.
     """
-    return round_columns(weight, grid, Feedback.of(moment, padded_columns(weight, grid)))
+    return round_columns(weight, grid, Feedback.of(moment, padded_columns(weight, grid), weight.device))
 
 
 def padded_columns(weight: Tensor, grid: Grid) -> int:
@@ -75,8 +80,9 @@ def round_columns(weight: Tensor, grid: Grid, feedback: Feedback) -> QuantisedMa
     groups = in_groups(weight, grid)
     steps = Steps.spanning(groups, grid)
     codes = torch.empty_like(groups, dtype=torch.uint8)
-    for first in range(0, len(weight), ROWS):
-        rows = slice(first, first + ROWS)
+    together = ROWS if weight.device == CPU else len(weight)
+    for first in range(0, len(weight), together):
+        rows = slice(first, first + together)
         codes[rows].flatten(1)[:] = _round(groups[rows], steps.of_rows(rows), feedback).T
     return as_quantised_matrix(codes, steps, grid, columns=weight.shape[1])
 
@@ -86,18 +92,42 @@ def _round(groups: Tensor, steps: Steps, feedback: Feedback) -> Tensor:
     wanted = groups.flatten(1)[:, feedback.order].T.contiguous()
     errors, codes = wanted.clone(), torch.empty_like(wanted, dtype=torch.uint8)
     scales, zero_points = (part.squeeze(-1).T.contiguous() for part in (steps.sizes, steps.zero_points))
+    round_block = _round_block_compiled if wanted.device == CPU else _round_block_on_device
     for start in range(0, len(wanted), BLOCK):
         block = slice(start, start + BLOCK)
         shares = feedback.shares[block]
-        _kernel()(
-            *(part.numpy() for part in (wanted[block], errors[block], codes, scales, zero_points)),
-            feedback.order[block].numpy(),
-            shares[:, block].numpy(),
+        round_block(
+            *(wanted[block], errors[block], codes, scales, zero_points, feedback.order[block], shares[:, block]),
             groups.shape[2],
             steps.highest_code,
         )
         wanted[block.stop :].addmm_(shares[:, block.stop :].T, errors[block])
     return codes
+
+
+def _round_block_compiled(*parts: Any) -> None:
+    """`_round_block` of tensors on the CPU."""
+    _kernel()(*(part.numpy() if isinstance(part, Tensor) else part for part in parts))
+
+
+def _round_block_on_device(  # noqa: PLR0913, PLR0917 - those of `_round_block`
+    wanted: Tensor,
+    errors: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    zero_points: Tensor,
+    columns: Tensor,
+    shares: Tensor,
+    group: int,
+    highest_code: int,
+) -> None:
+    """`_round_block` of tensors elsewhere: all rows of a column at once."""
+    for i, column in enumerate(columns.tolist()):
+        scale, zero_point = scales[column // group], zero_points[column // group]
+        code = (divide(wanted[i], scale) + zero_point).round().clamp(0, highest_code)
+        codes[column] = code.to(torch.uint8)
+        errors[i] -= (code - zero_point) * scale
+        wanted[i + 1 :] += shares[i, i + 1 :, None] * errors[i]
 
 
 @cache

@@ -32,8 +32,9 @@ def smooth(network: Whisper, inputs: KeptInputs, share: float) -> None:
 
 def divisors(inputs: InputStatistics, weights: Sequence[Tensor], share: float) -> Tensor:
     """s (K,) for inputs that all the weights (N, K) multiply."""
-    largest = torch.maximum(torch.from_numpy(inputs.high).abs(), torch.from_numpy(inputs.low).abs()).clamp(min=LEAST)
     heaviest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0).clamp(min=LEAST)
+    high, low = (torch.from_numpy(extreme).to(heaviest) for extreme in (inputs.high, inputs.low))
+    largest = torch.maximum(high.abs(), low.abs()).clamp(min=LEAST)
     scales: Tensor = largest**share / heaviest ** (1 - share)
     return scales.clamp(min=LEAST)
 

@@ -76,7 +76,7 @@ def on_trained_grid(
 
 def _on_kept_grid(matrix: Tensor, grid: Grid, weights: Weights, name: str) -> QuantisedMatrix:
     wanted = grid_of(quantise(matrix, grid), name) if grid.bits <= 8 else {}
-    kept = {part: values for part, values in weights.items() if part.rpartition(".")[0] == name}
+    kept = {part: values.to(matrix.device) for part, values in weights.items() if part.rpartition(".")[0] == name}
     if _kinds(kept) != _kinds(wanted):
         raise CompressionError(f"the scales or zero points that were trained with {name} do not fit")
     parts = {part.rpartition(".")[2]: values for part, values in kept.items()}
@@ -142,4 +142,5 @@ def take_weights(network: Whisper, recipe: Recipe, weights: Weights | None) -> N
         if name not in parameters or parameters[name].shape != values.shape:
             raise CompressionError(f"recipe {recipe.id}: its trained weights do not fit at {name}")
         module, _, leaf = name.rpartition(".")
-        network.get_submodule(module).register_parameter(leaf, nn.Parameter(values.clone()))
+        here = values.to(parameters[name].device, copy=True)
+        network.get_submodule(module).register_parameter(leaf, nn.Parameter(here))

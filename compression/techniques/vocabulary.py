@@ -84,7 +84,8 @@ def shorten(network: Whisper, recipe: Recipe, calibration: Calibration | None) -
 
 def keep_embedding_rows(network: Whisper, kept: Tensor) -> Vocabulary:
     """Leave in place only the rows of these ids (kept,), ascending, of the token embedding."""
-    weight = network.decoder.token_embedding.weight.detach().index_select(0, kept)
+    whole = network.decoder.token_embedding.weight.detach()
+    weight = whole.index_select(0, kept.to(whole.device))
     network.decoder.token_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
     return Vocabulary.of(kept, size=network.dims.n_vocab)
 

@@ -48,7 +48,7 @@ class Batch:
     def targets(self) -> Tensor:
         return self.tokens[:, 1:][self.rows]
 
-    def to(self, device: str) -> "Batch":
+    def to(self, device: torch.device) -> "Batch":
         return replace(self, mel=self.mel.to(device), tokens=self.tokens.to(device), rows=self.rows.to(device))
 
 

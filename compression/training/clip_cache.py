@@ -28,7 +28,7 @@ class ClipCache:
         if clip.key in self._tensors:
             return self._tensors[clip.key]
         with torch.no_grad():
-            made = make(batch_of([clip]).to(str(batch.mel.device)))
+            made = make(batch_of([clip]).to(batch.mel.device))
         size = sum(tensor.nbytes for tensor in made)
         if self._held_bytes + size <= self._limit_bytes:
             self._tensors[clip.key] = made

@@ -1,6 +1,5 @@
 """Knowledge distillation: a student learns what the original model says and thinks."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -50,15 +49,19 @@ class Teacher:
         encoded: EncodedClips | None = None,
         spelling: Spelling | None = None,
     ) -> None:
-        on_cpu = settings.torch_device == "cpu"
         self.dims = network.dims
-        self._network = network if on_cpu else copy.deepcopy(network).to(settings.torch_device)
+        self._network = network
         self._part = part
         self._matching = matching if settings.hidden else Matching()
         self._encoded = encoded
         self._temperature = settings.temperature
         self._spelling = spelling
         self._memory = ClipCache()
+
+    @property
+    def compute(self) -> torch.device:
+        """Where it computes, and so the student."""
+        return next(self._network.parameters()).device
 
     def taught(self, batch: Batch) -> _Taught:
         """Its answers to the batch's clips, rows of tokens one clip after the other."""
@@ -115,7 +118,7 @@ class Distillation(nn.Module):
 
         self.encoder_projections = projections(len(self._matching.encoder), teacher.dims.n_audio_state)
         self.decoder_projections = projections(len(self._matching.decoder), teacher.dims.n_text_state)
-        self.to(settings.torch_device)
+        self.to(teacher.compute)
 
     def forward(self, batch: Batch) -> Tensor:
         answer: StudentOutput = self.student(batch)

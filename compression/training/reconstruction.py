@@ -23,6 +23,7 @@ from compression.techniques.grids import round_to_grid
 from compression.training.spelling import Spelling
 from compression.training.subject import Subject
 from compression.training.whisper_student import Parts, absorbed_layers, changed_part
+from compression.whisper.compute import exact
 from compression.whisper.network import encoder_states
 
 RIDGE = 0.01
@@ -127,16 +128,16 @@ class _Refit:
         """Fit the sub-layer's output to what the streams lack, round it, and let the streams pass."""
         layer = sub_layer.output
         name = self._names[layer]
-        weight = self._floats.get_parameter(f"{name}.weight").double()
-        bias = self._floats.get_parameter(f"{name}.bias").double()
-        normal = _NormalEquations(layer.in_features, layer.out_features)
+        weight, bias = (exact(self._floats.get_parameter(f"{name}.{part}")) for part in ("weight", "bias"))
+        normal = _NormalEquations(layer)
         for stream in streams:
             with _inputs_of(layer) as seen:
                 sub_layer.writes(stream.ours, stream.encoded and stream.encoded[0])
             multiplied = layer.rounded(seen[0]) if isinstance(layer, RoundingLinear) else seen[0]
             normal.add(multiplied, stream.theirs - stream.ours)
         weight, bias = normal.solve(weight, bias)
-        self._take(layer, name, weight.float(), bias.float())
+        here = layer.weight.device
+        self._take(layer, name, weight.float().to(here), bias.float().to(here))
         for stream in streams:
             stream.ours = stream.ours + sub_layer.writes(stream.ours, stream.encoded and stream.encoded[0])
 
@@ -164,15 +165,16 @@ class _inputs_of:  # noqa: N801 - a context manager
 class _NormalEquations:
     """Sums over calibration rows of x x^T and y x^T, x with a 1 behind it for the bias."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
-        self.cross = torch.zeros(outputs, inputs + 1, dtype=torch.float64)
+    def __init__(self, layer: Linear) -> None:
+        weight = exact(layer.weight.detach())
+        self.gram = weight.new_zeros(layer.in_features + 1, layer.in_features + 1)
+        self.cross = weight.new_zeros(layer.out_features, layer.in_features + 1)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Inputs (..., K) and the outputs (..., N) that they should give."""
         rows = F.pad(x.flatten(0, -2), (0, 1), value=1.0)
-        self.gram += (rows.T @ rows).double()
-        self.cross += (y.flatten(0, -2).T @ rows).double()
+        self.gram += exact(rows.T @ rows)
+        self.cross += exact(y.flatten(0, -2).T @ rows)
 
     def solve(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """argmin over W', b' of sum |y - W' x - b'|^2 + lambda |W' - W|^2, lambda = RIDGE times the mean of sum x^2.
@@ -181,7 +183,7 @@ class _NormalEquations:
         pulled.
         """
         before = torch.cat([weight, bias.unsqueeze(1)], dim=1)
-        ridge = torch.full((len(self.gram),), float(RIDGE * self.gram.diagonal()[:-1].mean()), dtype=torch.float64)
+        ridge = self.gram.new_full((len(self.gram),), float(RIDGE * self.gram.diagonal()[:-1].mean()))
         ridge[-1] = 0
         change = torch.linalg.solve(self.gram + ridge.diag(), (self.cross - before @ self.gram).T).T
         after = before + change
@@ -207,7 +209,8 @@ def _compressed_part(subject: Subject) -> Parts:
 
 def _convolved(encoder: AudioEncoder, mel: Tensor) -> Tensor:
     """What the first encoder block sees (see `compression.whisper.network.encode`)."""
-    x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
+    here = mel.to(encoder.positional_embedding.device)
+    x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(here)))).permute(0, 2, 1)
     return x + encoder.positional_embedding[: x.shape[1]]
 
 
@@ -221,5 +224,6 @@ def _enter_decoder(refit: _Refit, original: Whisper, stream: _Stream, sample: Ca
 
 def _embedded(decoder: TextDecoder, rows: Tensor) -> Tensor:
     """What the first decoder block sees."""
-    embedded: Tensor = decoder.token_embedding(rows) + decoder.positional_embedding[: rows.shape[1]]
+    positions = decoder.positional_embedding[: rows.shape[1]]
+    embedded: Tensor = decoder.token_embedding(rows.to(positions.device)) + positions
     return embedded

@@ -65,7 +65,6 @@ class TrainingSettings(BaseModel):
     snr_db: Annotated[tuple[Decibels, Decibels], Field(strict=False)] = (20.0, 40.0)
     noise: Annotated[Path | None, Field(strict=False)] = None
     window_s: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = 15.0
-    torch_device: Literal["cpu", "cuda"] = "cpu"
     seed: Annotated[int, Field(ge=0, le=HIGHEST_SEED)] = 0
 
     @classmethod

@@ -75,6 +75,7 @@ class Trainer:
         self._seconds, self._clock, self._checkpoint = seconds, clock, checkpoint
         self._watch, self._should_stop = watch, should_stop
         self._parameters = list(trained_parameters(module).values())
+        self._compute = self._parameters[0].device
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -87,7 +88,7 @@ class Trainer:
 
         Raises InputError when the loss or its gradient is no longer finite. The checkpoint is then one from before.
         """
-        with torch.random.fork_rng(devices=[]), _deterministic(self._settings.torch_device):
+        with torch.random.fork_rng(devices=[]), _deterministic(self._compute):
             torch.manual_seed(self._settings.seed)
             restored = self._checkpoint.restore(self._module, self._optimiser) if self._checkpoint else None
             self._at = restored or self._at
@@ -99,7 +100,7 @@ class Trainer:
         return Training(points=tuple(at.points), steps=at.step, seconds=at.seconds, ended=at.ended)
 
     def _run(self) -> None:
-        self._held_out = [batch.to(self._settings.torch_device) for batch in self._batches.held_out()]
+        self._held_out = [batch.to(self._compute) for batch in self._batches.held_out()]
         at, began = self._at, self._clock() - self._at.seconds
         saved_at = at.seconds
         while at.ended is None:
@@ -140,7 +141,7 @@ class Trainer:
     def _step(self) -> None:
         at = self._at
         plan = self._plan(at.epoch)
-        batch = self._batches.load(at.epoch, plan[at.batch]).to(self._settings.torch_device)
+        batch = self._batches.load(at.epoch, plan[at.batch]).to(self._compute)
         rate = learning_rate(self._progress(), self._settings)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -199,10 +200,10 @@ class Trainer:
 
 
 @contextmanager
-def _deterministic(device: str) -> Iterator[None]:
+def _deterministic(compute: torch.device) -> Iterator[None]:
     """On CUDA, sums in a fixed order as far as torch has them; a CPU has no other."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device == "cuda", warn_only=True)
+    torch.use_deterministic_algorithms(before or compute.type == "cuda", warn_only=True)
     try:
         yield
     finally:

@@ -108,7 +108,6 @@ class WhisperStudent(nn.Module):
         self.is_original = self.has_original_encoder and (
             part == "encoder" or _same(self.network.decoder, original.decoder)
         )
-        self.to(settings.torch_device)
 
     def _give_gradients(self, unrounded: Whisper, stacks: Collection[str], *, train_embedding: bool) -> None:
         for name, parameter in self.network.named_parameters():
@@ -144,7 +143,7 @@ class WhisperStudent(nn.Module):
 
 def output_of_decoder(network: Whisper, vocabulary: Vocabulary, batch: Batch, encoded: Tensor) -> StudentOutput:
     """Logits and states of the tokens to predict; the rest, half of them, is not multiplied by the embedding."""
-    inputs = vocabulary.rows.to(batch.tokens.device)[batch.inputs]
+    inputs = vocabulary.rows[batch.inputs.cpu()]
     *states, last = (state[batch.rows] for state in decoder_states(network, inputs, encoded))
     logits = last @ network.decoder.token_embedding.weight.T
     return StudentOutput(logits=_of_all_tokens(logits, vocabulary), decoder_states=tuple(states))

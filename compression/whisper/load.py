@@ -10,7 +10,7 @@ from functools import cached_property
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import whisper
@@ -38,7 +38,7 @@ class LoadedModel:
 
     `name`: openai-whisper's name, or the last part of the path. `digest`: SHA-256 of the bytes of the weights' file
     (joined, where a package ships it in parts). `stored_bits`: 16 when every weight is exactly a float16
-    value, else 32. `network`: float32, on the CPU, in evaluation mode; shared, so never change it in place.
+    value, else 32. `network`: float32, in evaluation mode; shared, so never change it in place.
     `note`: what of the file was left out, if anything.
     """
 
@@ -49,11 +49,24 @@ class LoadedModel:
     network: Whisper
     note: str = ""
 
+    @property
+    def compute(self) -> torch.device:
+        """Where the network is, and so where it computes."""
+        return next(self.network.parameters()).device
+
+    def on(self, compute: torch.device) -> Self:
+        """The same there. The network itself is moved, but for the alignment heads: MPS has no sparse tensors."""
+        heads = self.network.alignment_heads
+        self.network.register_buffer("alignment_heads", None, persistent=False)
+        self.network.to(compute)
+        self.network.register_buffer("alignment_heads", heads, persistent=False)
+        return replace(self)
+
     @cached_property
     def parameter_digests(self) -> Mapping[str, str]:
         """Hexadecimal SHA-256 of the values of every parameter, by its name."""
         named = self.network.named_parameters()
-        return {name: hashlib.sha256(values.detach().contiguous().numpy().data).hexdigest() for name, values in named}
+        return {name: hashlib.sha256(values.detach().cpu().contiguous().numpy().data).hexdigest() for name, values in named}
 
 
 @dataclass(frozen=True, kw_only=True)

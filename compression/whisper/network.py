@@ -9,7 +9,7 @@ def encode(network: Whisper, mel: Tensor) -> Tensor:
     """The encoder's output for a window of any length up to the model's own (30 s, 3000 frames).
 
     `mel` has the shape (batch, n_mels, frames), with an even number of frames; the result has the shape
-    (batch, frames // 2, n_audio_state). A shorter window gets the first frames // 2 positions. At the full window
+    (batch, frames // 2, n_audio_state) and is where the network is. A shorter window gets the first frames // 2 positions. At the full window
     the result equals `network.encoder(mel)` bit for bit: the same operations in the same order.
     """
     return encoder_states(network, mel)[-1]
@@ -22,7 +22,7 @@ def encoder_states(network: Whisper, mel: Tensor) -> list[Tensor]:
     positions = encoder.positional_embedding
     if frames % 2 or not 0 < frames <= 2 * len(positions):
         raise ValueError(f"an even number of frames up to {2 * len(positions)} must hold, but got {frames}")
-    x = F.gelu(encoder.conv1(mel))
+    x = F.gelu(encoder.conv1(mel.to(positions.device)))
     x = F.gelu(encoder.conv2(x))
     x = x.permute(0, 2, 1)
     x = (x + positions[: frames // 2]).to(x.dtype)
@@ -39,7 +39,7 @@ def decoder_states(network: Whisper, tokens: Tensor, encoded: Tensor) -> list[Te
     `tokens` (batch, length) int64 are rows of its embedding, `encoded` is (batch, positions, n_audio_state); each state
     is (batch, length, n_text_state). The operations are those of `network.decoder`.
     """
-    return embedded_decoder_states(network, network.decoder.token_embedding(tokens), encoded)
+    return embedded_decoder_states(network, network.decoder.token_embedding(tokens.to(encoded.device)), encoded)
 
 
 def embedded_decoder_states(network: Whisper, embedded: Tensor, encoded: Tensor) -> list[Tensor]:

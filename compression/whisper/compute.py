@@ -1,0 +1,54 @@
+"""Where torch computes (`--compute`); "device" is the word for what a model is compressed for.
+
+Values lie where the model is; what counts or chooses (token ids, the units that stay) lies on the CPU, and so does
+what goes into files.
+"""
+
+import re
+
+import torch
+from torch import Tensor
+
+from common.errors import InputError
+
+CPU = torch.device("cpu")
+_CHOICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+
+def compute_device(choice: str) -> torch.device:
+    """`auto`: the first CUDA device, else the CPU. There, float32 is float32: TF32 is off.
+
+    Raises InputError for what is none of auto, cpu, cuda, cuda:N and mps, and for what this machine lacks.
+    """
+    if not _CHOICE.fullmatch(choice):
+        raise InputError(f"--compute {choice}: give auto, cpu, cuda, cuda:N or mps")
+    if choice == "auto":
+        choice = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(choice)
+    if device.type == "cuda":
+        _check_cuda(device)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--compute mps: torch finds no Metal device on this machine")
+    return device
+
+
+def _check_cuda(device: torch.device) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise InputError(
+            f"--compute {device}: torch finds no CUDA device; is its CPU build installed, or a driver missing?"
+        )
+    if (device.index or 0) >= count:
+        raise InputError(f"--compute {device}: torch finds {count} CUDA devices, numbered from 0")
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for what lies on a device: MPS has no such numbers."""
+    return CPU if device.type == "mps" else device
+
+
+def exact(values: Tensor) -> Tensor:
+    """In float64, on `exact_device`."""
+    return values.to(exact_device(values.device)).double()
