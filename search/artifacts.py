@@ -14,6 +14,7 @@ from compression.export.targets import check_exportable, export
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import load_recovered
+from compression.whisper.compute import CPU
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.verification import MeasurementError, Verification, verify
 from evaluators.flops_check import Flops, count_flops
@@ -77,7 +78,7 @@ def make_artifact(
     with telling_memory_shortage():
         try:
             check_exportable(recipe, session.model.dimensions, TARGET)
-            network = session.network(recipe)
+            network = session.network(recipe).on(CPU)
             verification = _exported(session, recipe, network, folder, heard)
             flops = counted_flops(session, recipe, network)
         except (MemoryShortageError, MeasurementError):

@@ -16,12 +16,14 @@ from common.signals import handling
 from runtime.errors import TranscribeError
 from search.configuration.command_options import checked, takes
 from search.configuration.flags import (
+    Compute,
     Data,
     Json,
     Language,
     Model,
     Noise,
     Normaliser,
+    OtherCompute,
     OtherStorage,
     OtherStudy,
     SkipBroken,
@@ -121,6 +123,7 @@ def baseline(
     noise: Noise = None,
     snr_db: SnrDb = None,
     threads: Threads = None,
+    compute: Compute = "auto",
     json: Json = False,
 ) -> None:
     """Measure the WER of a model, or of one recipe of it, on a speech set."""
@@ -139,6 +142,7 @@ def baseline(
         noise=noise,
         snr_db=snr_db,
         threads=threads,
+        compute=compute,
     )
     run_baseline(options, as_json=json)
 
@@ -174,12 +178,13 @@ def resume(
     trials: Annotated[
         int | None, typer.Option(help="Scored trials in all; default: the run's own number.", callback=checked(Trials))
     ] = None,
+    compute: OtherCompute = None,
     json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted, or that should go further."""
     from search.commands.search import resume_search
 
-    resume_search(run, hours=hours, trials=trials, as_json=json)
+    resume_search(run, hours=hours, trials=trials, compute=compute, as_json=json)
 
 
 @app.command()
@@ -193,6 +198,7 @@ def worker(
     unlabelled: Annotated[Path | None, speech_option(help="Its recordings without transcripts.")] = None,
     noise: Annotated[Path | None, typer.Option(help="Its noise.")] = None,
     threads: Threads = None,
+    compute: Compute = "auto",
     log_format: Annotated[str, typer.Option(help="text or json.", callback=checked(LogFormat))] = "text",
     json: Json = False,
 ) -> None:
@@ -207,6 +213,7 @@ def worker(
         "unlabelled": unlabelled,
         "noise": noise,
         "threads": threads,
+        "compute": compute,
     }
     run_worker(storage, study, places=places, log_format=log_format, as_json=json)
 
@@ -226,7 +233,7 @@ def recover(
         speech_option(help="To train on; default: the run's calibration speech."),
     ] = None,
     training: Annotated[Path | None, typer.Option(help="TOML file with the training's settings.")] = None,
-    torch_device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    compute: OtherCompute = None,
     json: Json = False,
 ) -> None:
     """Improve a trial of a run by training, and add the result to the run as a trial of its own."""
@@ -239,7 +246,7 @@ def recover(
         hours=hours,
         speech=speech,
         training=training,
-        torch_device=torch_device,
+        compute=compute,
     )
     run_recover(options, as_json=json)
 

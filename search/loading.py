@@ -8,6 +8,7 @@ import torch
 
 from common.errors import InputError
 from compression.recipe.dimensions import VOCABULARIES
+from compression.whisper.compute import CPU, compute_device, name_of
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.speech.language import known_languages
 from evaluators.speech.noisy_speech import Mixing, with_noise
@@ -18,8 +19,12 @@ Say = Callable[[str], None]
 """Tells the user what is going on."""
 
 
-def open_model(name_or_path: str, say: Say) -> LoadedModel:
-    """`load_model` of what can also transcribe, which says what it left out. Raises InputError as that does."""
+def open_model(name_or_path: str, say: Say, compute: str = "cpu") -> LoadedModel:
+    """`load_model` of what can also transcribe, which says what it left out; it computes where `--compute` says.
+
+    Raises InputError as that does, and `compute_device`.
+    """
+    device = compute_device(compute)
     model = load_model(name_or_path)
     if model.dimensions.n_vocab not in VOCABULARIES:
         raise InputError(
@@ -28,7 +33,10 @@ def open_model(name_or_path: str, say: Say) -> LoadedModel:
         )
     if model.note:
         say(f"Note: {model.note}")
-    return model
+    if device == CPU:
+        return model
+    say(f"Computing on {name_of(device)}")
+    return model.on(device)
 
 
 def load_speech(  # noqa: PLR0913 - what speech sets can be told

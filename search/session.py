@@ -226,7 +226,7 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
     for warning in profile.warnings:
         say(f"Warning: {profile.name}: {warning}")
     say(f"Loading {config.model}")
-    model = open_model(config.model, say)
+    model = open_model(config.model, say, config.compute)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def load(path: Path) -> SpeechSet:
@@ -357,12 +357,15 @@ def _with_known_words(choices: Choices, language: str, *, space: str, say: Say) 
     return {name: values for name, values in choices.items() if name != VOCABULARY}
 
 
-def reopen_session(folder: RunFolder, say: Say) -> Session:
-    """The session of a run that exists.
+def reopen_session(folder: RunFolder, say: Say, compute: str | None = None) -> Session:
+    """The session of a run that exists; `compute`: elsewhere than the run.
 
     Raises InputError when the model, the speech or the device profile changed since the run began.
     """
-    opened = _open(folder.config(), say, lambda message: say(f"Note: {message}"))
+    config = folder.config()
+    if compute:
+        config = config.model_copy(update={"compute": compute})
+    opened = _open(config, say, lambda message: say(f"Note: {message}"))
     session = replace(opened, recovered=folder.recovered)
     for change in folder.version_changes():
         say(f"Note: {change}")

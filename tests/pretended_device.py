@@ -6,8 +6,9 @@ passes here makes its tensors where the model is; whether it is fast on an accel
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -96,8 +97,15 @@ class _FromNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _without_gradients(mode: bool) -> AbstractContextManager[None]:
+    return torch.no_grad() if mode else nullcontext()
+
+
 @contextmanager
 def pretended_device() -> Iterator[torch.device]:
-    """While it is there, tensors can be made on the device and moved to it."""
-    with _Everywhere(), _FromNumbers():
+    """While it is there, tensors can be made on the device and moved to it.
+
+    Inference mode is then as no_grad, since it knows no tensors of this kind.
+    """
+    with patch("torch._C._InferenceMode", _without_gradients), _Everywhere(), _FromNumbers():
         yield DEVICE

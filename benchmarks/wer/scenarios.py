@@ -165,7 +165,7 @@ def run_of(scenario: Scenario, folder: Path, options: argparse.Namespace) -> Run
         return next((run for run in runs if run.config().device == scenario.device), runs[0])
     run = RunFolder(folder / "search")
     if run.holds_run:
-        resume_search(run.path, hours=None, trials=None, as_json=False)
+        resume_search(run.path, hours=None, trials=None, compute=None, as_json=False)
     else:
         run_new_search(out=run.path, config_file=None, flags=flags_of(scenario, options), as_json=False)
     return run

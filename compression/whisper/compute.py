@@ -4,24 +4,19 @@ Values lie where the model is; what counts or chooses (token ids, the units that
 what goes into files.
 """
 
-import re
-
 import torch
 from torch import Tensor
 
 from common.errors import InputError
 
 CPU = torch.device("cpu")
-_CHOICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
 def compute_device(choice: str) -> torch.device:
-    """`auto`: the first CUDA device, else the CPU. There, float32 is float32: TF32 is off.
+    """What cpu, cuda, cuda:N or mps names; `auto` is the first CUDA device, else the CPU.
 
-    Raises InputError for what is none of auto, cpu, cuda, cuda:N and mps, and for what this machine lacks.
+    On CUDA, float32 is float32: TF32 is off. Raises InputError for what this machine lacks.
     """
-    if not _CHOICE.fullmatch(choice):
-        raise InputError(f"--compute {choice}: give auto, cpu, cuda, cuda:N or mps")
     if choice == "auto":
         choice = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(choice)
@@ -42,6 +37,18 @@ def _check_cuda(device: torch.device) -> None:
         )
     if (device.index or 0) >= count:
         raise InputError(f"--compute {device}: torch finds {count} CUDA devices, numbered from 0")
+
+
+def name_of(device: torch.device) -> str:
+    """For people: such as `cuda:1 (NVIDIA H200)`."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def nth_of_its_kind(choice: str, index: int) -> str:
+    """The choice of the process with this number where several compute: CUDA devices are shared out among them."""
+    if choice not in {"auto", "cuda"} or not torch.cuda.is_available():
+        return choice
+    return f"cuda:{index % torch.cuda.device_count()}"
 
 
 def exact_device(device: torch.device) -> torch.device:

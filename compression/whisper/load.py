@@ -66,7 +66,9 @@ class LoadedModel:
     def parameter_digests(self) -> Mapping[str, str]:
         """Hexadecimal SHA-256 of the values of every parameter, by its name."""
         named = self.network.named_parameters()
-        return {name: hashlib.sha256(values.detach().cpu().contiguous().numpy().data).hexdigest() for name, values in named}
+        return {
+            name: hashlib.sha256(values.detach().cpu().contiguous().numpy().data).hexdigest() for name, values in named
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ def encode(network: Whisper, mel: Tensor) -> Tensor:
     """The encoder's output for a window of any length up to the model's own (30 s, 3000 frames).
 
     `mel` has the shape (batch, n_mels, frames), with an even number of frames; the result has the shape
-    (batch, frames // 2, n_audio_state) and is where the network is. A shorter window gets the first frames // 2 positions. At the full window
-    the result equals `network.encoder(mel)` bit for bit: the same operations in the same order.
+    (batch, frames // 2, n_audio_state) and is where the network is. A shorter window gets the first frames // 2
+    positions. At the full window the result equals `network.encoder(mel)` bit for bit: the same operations in the same
+    order.
     """
     return encoder_states(network, mel)[-1]
 

@@ -186,7 +186,7 @@ class _Stream:
         spelling, first_time = self.tokenizer.encoding.decode_single_token_bytes, self.tokenizer.timestamp_begin
         spellings = [spelling(token) if token < first_time else b"" for token in self.tokens]
         audio_s = len(self._clip.features) * POSITION_S if self._clip.audio_s is None else self._clip.audio_s
-        return Listening.to(audio_s, spellings=spellings, attention=attention.numpy())
+        return Listening.to(audio_s, spellings=spellings, attention=attention.cpu().numpy())
 
     def hypothesis(self) -> Hypothesis:
         """The transcript, once decoding has ended."""
@@ -218,7 +218,7 @@ class _Caches:
         """Append keys and values (heads, rows, width); every row sees what comes before it and itself."""
         start, end = self.length, self.length + query.shape[1]
         self._text_keys[:, start:end], self._text_values[:, start:end] = key, value
-        sees = torch.ones(end - start, end, dtype=torch.bool).tril(start) if end - start > 1 else None
+        sees = query.new_ones(end - start, end, dtype=torch.bool).tril(start) if end - start > 1 else None
         keys, values = self._text_keys[:, :end], self._text_values[:, :end]
         return scaled_dot_product_attention(query[None], keys[None], values[None], attn_mask=sees)[0]
 
@@ -237,7 +237,8 @@ def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: Vocabulary) 
     chunks = [stream.rows() for stream in streams]
     lengths = [len(chunk) for chunk in chunks]
     positions = [torch.arange(s.length, s.length + n) for s, n in zip(streams, lengths, strict=True)]
-    x = decoder.token_embedding(vocabulary.rows[[token for chunk in chunks for token in chunk]])
+    fed = vocabulary.rows[[token for chunk in chunks for token in chunk]]
+    x = decoder.token_embedding(fed.to(decoder.positional_embedding.device))
     x = x + decoder.positional_embedding[torch.cat(positions)]
     for index, block in enumerate(decoder.blocks):
         caches = [stream.caches[index] for stream in streams]
@@ -286,10 +287,10 @@ def _greedy_choices(
     chosen = []
     for rows, begin in zip(x.split(LOGIT_ROWS), begins.split(LOGIT_ROWS), strict=True):
         logits = rows @ decoder.token_embedding.weight.T
-        logits.index_fill_(1, suppressed, -torch.inf)
+        logits.index_fill_(1, suppressed.to(logits.device), -torch.inf)
         logits[begin.nonzero(), blanks] = -torch.inf
         highest, best = logits.max(1)
         if not highest.isfinite().all():
             raise EvaluationError("the network's logits are not finite: it computes no transcript")
-        chosen.append(vocabulary.ids[best])
+        chosen.append(vocabulary.ids[best.cpu()])
     return [part.tolist() for part in torch.cat(chosen).split(lengths)]

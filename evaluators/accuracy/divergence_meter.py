@@ -118,7 +118,8 @@ class DivergenceMeter:
         network, embedding = compressed.network, compressed.network.decoder.token_embedding.weight
         rows = compressed.vocabulary.rows[tokens[:-1]]
         original = self._model.network.decoder.token_embedding.weight[tokens[:-1]]
-        read = torch.where((rows >= 0)[:, None], embedding[rows.clamp(min=0)], original)
+        has_row = (rows >= 0)[:, None].to(embedding.device)
+        read = torch.where(has_row, embedding[rows.clamp(min=0)], original)
         states = embedded_decoder_states(network, read[None], encoded[None])[-1][0]
         return states[prompt_length - 1 :] @ embedding.T
 

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from math import ceil
 from time import perf_counter
 
@@ -15,6 +17,7 @@ from whisper.tokenizer import get_tokenizer
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.techniques.compressed import Compressed
+from compression.whisper.compute import CPU
 from compression.whisper.network import encode
 from evaluators.accuracy.blocks import dealt
 from evaluators.accuracy.decoding import Hypothesis, decode, joined
@@ -22,6 +25,7 @@ from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_o
 from evaluators.accuracy.hearing import Hearing
 from evaluators.accuracy.normaliser_names import NormaliserChoice
 from evaluators.accuracy.normalisers import normaliser_of
+from evaluators.accuracy.together import Together
 from evaluators.accuracy.word_errors import (
     Accuracy,
     ErrorCounts,
@@ -129,6 +133,7 @@ class Evaluator:
         self.groups = groups_of(speech.utterances, normaliser)
         self._max_tokens = {u.id: max_tokens(u, _reference_tokens(u, dimensions)) for u in speech.utterances}
         self._encoder_outputs: LRUCache[_EncoderEntry, Tensor] = LRUCache(ENCODER_CACHE_BYTES, getsizeof=_bytes)
+        self._together = Together()
         self._energies: dict[str, Floats] = {}
         self._blocks = dealt(speech.utterances, block_size, random.Random(seed))
 
@@ -174,10 +179,11 @@ class Evaluator:
         waiting, encoder_s, decoder_s = hearings, 0.0, 0.0
         while waiting:
             started = perf_counter()
-            outputs = [self._encoder_output(compressed.network, h.utterance, h.start, encoding) for h in waiting]
+            outputs = self._encoder_outputs_of(compressed.network, waiting, encoding)
             encoded = perf_counter()
             clips = [hearing.clip(output) for hearing, output in zip(waiting, outputs, strict=True)]
-            for hearing, said in zip(waiting, decode(compressed, clips), strict=True):
+            spoken = self._together.map(partial(decode, compressed), clips, most=len(clips))
+            for hearing, said in zip(waiting, spoken, strict=True):
                 hearing.take(said, self._energy(hearing.utterance))
             encoder_s += encoded - started
             decoder_s += perf_counter() - encoded
@@ -218,17 +224,28 @@ class Evaluator:
         )
         return ScoredUtterance(hypothesis=hypothesis, counts=counts)
 
-    def _encoder_output(self, network: Whisper, utterance: Utterance, start: int, encoding: "_Encoding") -> Tensor:
-        """(positions, n_audio_state) of a clip from sample `start`; one at a time already runs near the peak."""
-        frames = encoder_frames(encoding.window_s, utterance.duration_s - start / SAMPLE_RATE)
-        entry = (encoding.key, frames, utterance.id, start)
-        output = self._encoder_outputs.get(entry)
-        if output is None:
-            with torch.inference_mode():
-                output = encode(network, self._features.mel(utterance, start=start)[None, :, :frames])[0]
-            if encoding.key is not None:
-                self._encoder_outputs[entry] = output
-        return output
+    def _encoder_outputs_of(self, network: Whisper, hearings: Sequence[Hearing], encoding: "_Encoding") -> list[Tensor]:
+        """(positions, n_audio_state) of what is to be heard of each clip.
+
+        On a CPU one clip at a time already runs near the peak; elsewhere all of one window run together.
+        """
+        entries = [_entry(hearing, encoding) for hearing in hearings]
+        found = {entry: self._encoder_outputs[entry] for entry in entries if entry in self._encoder_outputs}
+        missing = sorted((i for i, entry in enumerate(entries) if entry not in found), key=lambda i: entries[i][1])
+        most = 1 if network.device == CPU else len(missing)
+        for frames, group in groupby(missing, key=lambda i: entries[i][1]):
+            of_window = list(group)
+            encoding_them = partial(self._encode, network, frames)
+            outputs = self._together.map(encoding_them, [hearings[i] for i in of_window], most=most)
+            found |= {entries[i]: output for i, output in zip(of_window, outputs, strict=True)}
+        if encoding.key is not None:
+            self._encoder_outputs.update(found)
+        return [found[entry] for entry in entries]
+
+    @torch.inference_mode()
+    def _encode(self, network: Whisper, frames: int, hearings: Sequence[Hearing]) -> list[Tensor]:
+        mels = [self._features.mel(hearing.utterance, start=hearing.start)[:, :frames] for hearing in hearings]
+        return list(encode(network, torch.stack(mels)))
 
     def _evaluation(self, blocks: Iterable[ScoredBlock]) -> Evaluation:
         done = list(blocks)
@@ -250,6 +267,11 @@ class _Encoding:
 
     window_s: float
     key: str | None
+
+
+def _entry(hearing: Hearing, encoding: _Encoding) -> _EncoderEntry:
+    left_s = hearing.utterance.duration_s - hearing.start / SAMPLE_RATE
+    return (encoding.key, encoder_frames(encoding.window_s, left_s), hearing.utterance.id, hearing.start)
 
 
 def _bytes(tensor: Tensor) -> int:

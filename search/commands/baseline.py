@@ -43,6 +43,7 @@ class BaselineOptions:
     noise: Path | None
     snr_db: str | None
     threads: int | None
+    compute: str
 
 
 def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
@@ -53,7 +54,7 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
     if options.transcripts:
         check_transcripts_file(options.transcripts)
     console = Console(stderr=True)
-    model = open_model(options.model, console.print)
+    model = open_model(options.model, console.print, options.compute)
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     if options.recipe_file:
         recipe = read_recipe_for(model, options.recipe_file)

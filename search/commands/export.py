@@ -11,6 +11,7 @@ from compression.export.manifest import Sources, artifact_bytes
 from compression.export.targets import check_exportable, check_replaceable, export
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
+from compression.whisper.compute import CPU
 from compression.whisper.load import LoadedModel
 from evaluators.costs.price import stored_bytes
 from search.artifacts import compressed, sources_of
@@ -88,7 +89,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
     return _Material(
         model=session.model,
         recipe=recipe,
-        network=lambda: session.network(recipe),
+        network=lambda: session.network(recipe).on(CPU),
         sources=sources_of(session, recipe),
     )
 

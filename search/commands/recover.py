@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-import torch
 from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT, InputError, UnknownNameError
@@ -55,7 +54,7 @@ class RecoverOptions:
     hours: float | None
     speech: Path | None
     training: Path | None
-    torch_device: str | None
+    compute: str | None
 
 
 def run_recover(options: RecoverOptions, *, as_json: bool) -> None:
@@ -91,7 +90,7 @@ def _opened(options: RecoverOptions, settings: TrainingSettings, folder: RunFold
     ledger = Ledger(store)
     trial = find_trial(ledger.outcome(), options.trial)
     check_configuration(store, folder.config())
-    session = reopen_session(folder, tell)
+    session = reopen_session(folder, tell, options.compute)
     method: RecoveryMethod = options.method  # type: ignore[assignment] # checked by _settings
     recovery = RecoveryPlan(method=method, settings=settings, speech=_speech(options, session))
     check_disjoint(recovery.speech, session)
@@ -169,13 +168,11 @@ class _Work:
 def _settings(options: RecoverOptions) -> TrainingSettings:
     if options.method not in RECOVERY_METHODS:
         raise UnknownNameError("method", options.method, RECOVERY_METHODS)
-    if options.method == "reconstruct" and (options.training or options.torch_device):
-        raise InputError("a reconstruction has no settings, and no CUDA: leave out --training and --torch-device")
-    settings = TrainingSettings.read(options.training, torch_device=options.torch_device)
+    if options.method == "reconstruct" and options.training:
+        raise InputError("a reconstruction has no settings: leave out --training")
+    settings = TrainingSettings.read(options.training)
     if settings.noise:
         noise_files(settings.noise, option="training: noise")
-    if settings.torch_device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--torch-device cuda: this torch finds no CUDA device; train on the cpu")
     if options.method != "reconstruct" and options.hours is None and settings.steps is None:
         raise InputError("a training needs an end: give --hours, or steps in --training FILE.toml")
     return settings

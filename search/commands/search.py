@@ -13,6 +13,7 @@ from rich.console import Console
 
 from common.errors import INTERRUPTED_EXIT
 from common.log import tell, write_log, writes_json
+from compression.whisper.compute import name_of
 from search.commands.ending import Ending, confirm_share
 from search.commands.engine import open_engine
 from search.commands.on_end import run_on_end, telling_errors
@@ -95,7 +96,7 @@ def run_new_search(
 
     session = with_speech(open_session(config, tell, check), tell)
     with RunFolder.begun(out, session.config) as folder:
-        folder.write_environment(session.digests)
+        folder.write_environment(session.digests, name_of(session.model.compute))
         session, store = replace(session, recovered=folder.recovered), StudyStore(folder.study)
         check_unused(store, out)
         OwnRecipes(store).give(read_own(beginning.own, session.model, folder.recovered))
@@ -105,8 +106,10 @@ def run_new_search(
         _run_to_end(folder, session, store, end, started=started, as_json=as_json)
 
 
-def resume_search(path: Path, *, hours: float | None, trials: int | None, as_json: bool) -> None:
+def resume_search(path: Path, *, hours: float | None, trials: int | None, compute: str | None, as_json: bool) -> None:
     """Go on with a run: `hours` from now on, `trials` in all; without either, what the run still has left.
+
+    `compute`: elsewhere than the run did so far.
 
     Raises InputError when the model, the speech, the device profile or what trials are judged by changed since the
     run began, and when another process writes into it.
@@ -119,7 +122,7 @@ def resume_search(path: Path, *, hours: float | None, trials: int | None, as_jso
         store = StudyStore(address, create=address.file is not None)  # one that was killed before it made its study
         check_configuration(store, config)
         check_engine(config)
-        session = reopen_session(folder, tell)
+        session = reopen_session(folder, tell, compute)
         folder.record_versions()
         end = _end(config, store)
         if hours is not None or trials is not None:

@@ -45,7 +45,8 @@ def run_worker(storage: str, study: str, *, places: Mapping[str, Any], log_forma
 def _configuration(store: StudyStore, places: Mapping[str, Any]) -> SearchConfig:
     """The run's, with what this machine has elsewhere, and without what only the run itself does."""
     values = load_whole_configuration(store)
-    apart = ("confirm", "recover", "recover_share", "workers", "storage", "study", "on_end", "threads", "log_format")
+    of_run = ("confirm", "recover", "recover_share", "workers", "storage", "study", "on_end")
+    apart = (*of_run, "threads", "compute", "log_format")
     kept = {name: value for name, value in values.items() if name not in apart}
     return SearchConfig.build(None, kept | {name: value for name, value in places.items() if value is not None})
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from search.configuration.command_options import checked
-from search.configuration.options import ThreadCount
+from search.configuration.options import ComputeChoice, ThreadCount
 
 
 def read_speech_path(given: str | Path) -> Path:
@@ -34,6 +34,19 @@ SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without t
 Threads = Annotated[
     int | None,
     typer.Option(help="CPU threads; default: one per core that this process may use.", callback=checked(ThreadCount)),
+]
+Compute = Annotated[
+    str,
+    typer.Option(
+        help="Where torch computes: auto (a CUDA device, else the CPU), cpu, cuda, cuda:N, mps.",
+        callback=checked(ComputeChoice),
+    ),
+]
+OtherCompute = Annotated[
+    str | None,
+    typer.Option(
+        "--compute", help="auto, cpu, cuda, cuda:N or mps; default: as the run.", callback=checked(ComputeChoice)
+    ),
 ]
 OtherStorage = Annotated[str | None, typer.Option("--storage", help="Instead of a folder: the run's storage.")]
 OtherStudy = Annotated[str | None, typer.Option("--study", help="Its study in the storage.")]

@@ -31,6 +31,8 @@ CALIBRATION_UTTERANCES = 128
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 WorkerCount = Annotated[int, Field(ge=0, le=256)]
 LogFormat = Literal["text", "json"]
+ComputeChoice = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$")]
+"""Where torch computes; "device" is what a model is compressed for."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -173,6 +175,10 @@ class SearchOptions(BaseModel):
     threads: Annotated[
         ThreadCount | None, Field(description="CPU threads; default: one per core that this process may use.")
     ] = None
+    compute: Annotated[
+        ComputeChoice,
+        Field(description="Where torch computes: auto (default: a CUDA device, else the CPU), cpu, cuda, cuda:N, mps."),
+    ] = "auto"
     workers: Annotated[
         WorkerCount | None,
         Field(

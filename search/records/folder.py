@@ -216,14 +216,15 @@ class RunFolder:
     def config(self) -> SearchConfig:
         return SearchConfig.build(self.config_file, {})
 
-    def write_environment(self, digests: Mapping[str, str]) -> None:
-        """Versions, machine and the digests of everything that the results depend on."""
+    def write_environment(self, digests: Mapping[str, str], compute: str = "cpu") -> None:
+        """Versions, machine, where torch computes, and the digests of everything that the results depend on."""
         environment = {
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
             "machine": platform.machine(),
             "system": platform.platform(),
             "processor": processor(),
+            "compute": compute,
             **digests,
         }
         self.keep_environment(environment)

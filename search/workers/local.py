@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -45,17 +45,26 @@ class LocalWorkers:
     """So many worker processes of one study; each writes a log of its own into the folder."""
 
     def __init__(  # noqa: PLR0913 - what they are started with
-        self, address: StudyAddress, count: int, *, threads: int, log_format: LogFormat, folder: Path, say: Say
+        self,
+        address: StudyAddress,
+        computes: Sequence[str],
+        *,
+        threads: int,
+        log_format: LogFormat,
+        folder: Path,
+        say: Say,
     ) -> None:
+        """`computes`: where each of them computes."""
         self._command = [
             *(sys.executable, "-m", "search", "worker"),
             *("--storage", address.storage, "--study", address.name, "--threads", str(threads)),
             *("--log-format", log_format),
         ]
+        self._computes = computes
         self._folder = folder
         self._say = say
-        self._starts = [0] * count
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._starts = [0] * len(computes)
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * len(computes)
 
     @contextmanager
     def running(self) -> Iterator["LocalWorkers"]:
@@ -83,7 +92,7 @@ class LocalWorkers:
         self._starts[index] += 1
         with self._log(index).open("ab") as log:  # a session of its own: Ctrl-C is for the run to answer
             self._processes[index] = subprocess.Popen(
-                self._command,
+                [*self._command, "--compute", self._computes[index]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from whisper.model import Whisper
 
-from compression.calibration.calibration import Calibration, CalibrationSample, measure
+from compression.calibration.calibration import Calibration, measure
 from compression.compress import compress
 from compression.recipe.recipe import Recipe
 from compression.sensitivity import sensitivity
@@ -56,7 +56,9 @@ def test_calibration(there: LoadedModel, model: LoadedModel) -> None:
     expected, found = measure(model, SAMPLES[:2]), measure(there, SAMPLES[:2])
     for name, statistics in expected.inputs.items():
         np.testing.assert_allclose(found.inputs[name].covariance, statistics.covariance, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(found.gradient_squares.get(name, 0), expected.gradient_squares.get(name, 0), rtol=1e-2)
+        np.testing.assert_allclose(
+            found.gradient_squares.get(name, 0), expected.gradient_squares.get(name, 0), rtol=1e-2
+        )
     for key, rise in expected.layer_importance.items():
         assert found.layer_importance[key] == pytest.approx(rise, abs=1e-4)
     for key, measures in expected.importances.items():
@@ -110,8 +112,10 @@ def test_training(there: LoadedModel, model: LoadedModel, calibration: Calibrati
 
 
 def test_reconstruction(there: LoadedModel, model: LoadedModel, calibration: Calibration) -> None:
-    subjects = [four_bits(each, calibration) for each in (model, there)]
-    exact = [replace(each, recipe=replace(each.recipe, activation_bits=32)) for each in subjects]
-    expected, found = (reconstruct(each, SAMPLES[:2]) for each in exact)
+    """Of float weights, since one code that differs changes every layer behind it; as far as many rows decide them."""
+    recipe = Recipe.original(SMALL, stored_bits=16).with_each_layer(ffn_channels=96)
+    subjects = [Subject(model=each, recipe=recipe, calibration=calibration, recovered=None) for each in (model, there)]
+    expected, found = (reconstruct(each, SAMPLES[:2]) for each in subjects)
     for name, weight in expected.items():
-        torch.testing.assert_close(found[name].cpu(), weight, rtol=1e-2, atol=1e-2)
+        if name.startswith("encoder"):
+            torch.testing.assert_close(found[name].cpu(), weight, rtol=1e-3, atol=1e-3)
