@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in item.keywords and not SHARED_SPEECH.exists():
             item.add_marker(pytest.mark.skip(reason=f"needs the real speech in {SHARED_SPEECH}"))
+        if "cuda" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
         if "slow" in item.keywords and os.environ.get("WHISPERFIT_SLOW") != "1":
             item.add_marker(pytest.mark.skip(reason="takes minutes; set WHISPERFIT_SLOW=1 to run it"))
 

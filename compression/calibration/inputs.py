@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from whisper.model import Linear, Whisper
 
 from common.errors import CompressionError
-from compression.whisper.compute import exact
 
 Array = NDArray[np.float32]
 
@@ -100,32 +99,44 @@ class InputStatistics:
 
 
 class InputRecorder:
-    """Accumulates, call by call, one input, of so many columns, which comes from a device."""
+    """Accumulates, call by call, one input, where it is computed.
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        low = torch.full((width,), torch.inf, device=device)
+    Sums are of differences from the first call's mean: of columns that are far from 0 float32 would lose the variance,
+    and float64 takes twice the memory, of which the moments of a large model need 8 GB.
+    """
+
+    def __init__(self) -> None:
         self._count = 0
-        self._total = torch.zeros_like(exact(low))
-        self._gram = self._total.new_zeros(width, width)
-        self._low, self._high = low, -low
         self._rows: list[Tensor] = []
 
     def add(self, values: Tensor) -> None:
         x = values.detach().flatten(0, -2)
+        if not self._count:
+            self._begin(x)
+        apart = x - self._shift
         self._count += len(x)
-        self._total += exact(x.sum(0))
-        self._gram += exact(x.T @ x)
-        self._low = torch.minimum(self._low, x.amin(0))
-        self._high = torch.maximum(self._high, x.amax(0))
+        self._total += apart.sum(0)
+        self._gram.addmm_(apart.T, apart)
+        self._low: Tensor = torch.minimum(self._low, x.amin(0))
+        self._high: Tensor = torch.maximum(self._high, x.amax(0))
         chosen = torch.linspace(0, len(x) - 1, min(ROWS_PER_CLIP, len(x))).round().long()
         self._rows.append(x[chosen].cpu().clone())
 
+    def _begin(self, x: Tensor) -> None:
+        self._shift = x.mean(0)
+        self._total = torch.zeros_like(self._shift)
+        self._gram = self._shift.new_zeros(x.shape[1], x.shape[1])
+        self._low, self._high = x.amin(0), x.amax(0)
+
     def statistics(self) -> InputStatistics:
-        mean = self._total / self._count
-        covariance = self._gram / self._count - torch.outer(mean, mean)
+        """Of all that was added, once at most: the sums become the result."""
+        if not self._count:
+            raise CompressionError("calibration: a layer took no part")
+        apart = self._total / self._count
+        covariance = self._gram.div_(self._count).addr_(apart, apart, alpha=-1)
         return InputStatistics(
-            mean=mean.float().cpu().numpy(),
-            covariance=covariance.float().cpu().numpy(),
+            mean=(self._shift + apart).cpu().numpy(),
+            covariance=covariance.cpu().numpy(),
             low=self._low.cpu().numpy(),
             high=self._high.cpu().numpy(),
             rows=torch.cat(self._rows).numpy(),
@@ -139,9 +150,9 @@ def recording_inputs(network: Whisper) -> Iterator[dict[str, InputRecorder]]:
     with ExitStack() as hooks:
         for name, module in network.named_modules():
             if isinstance(module, Linear) and input_name(name) == name:
-                recorder = recorders[name] = InputRecorder(module.in_features, module.weight.device)
+                recorder = recorders[name] = InputRecorder()
                 hooks.callback(module.register_forward_pre_hook(_reading(recorder)).remove)
-        recorder = recorders[LOGITS_INPUT] = InputRecorder(network.dims.n_text_state, network.decoder.ln.weight.device)
+        recorder = recorders[LOGITS_INPUT] = InputRecorder()
         hooks.callback(network.decoder.ln.register_forward_hook(_writing(recorder)).remove)
         yield recorders
 

@@ -22,7 +22,7 @@ from evaluators.speech.language import language_of
 from evaluators.speech.speech_set import SpeechSet, Utterance
 from runtime.window import encoder_frames
 
-CALIBRATION_VERSION = 7
+CALIBRATION_VERSION = 8
 """To be raised whenever the same speech would give other statistics, or these another sensitivity profile."""
 WINDOW_S = 15.0
 """Shortest window of calibration clips: half the time of 30 s, and no worse (see feasibility on windows)."""
@@ -37,8 +37,8 @@ def calibrate(model: LoadedModel, speech: SpeechSet, *, limit: int, features: Ca
     file = cache_folder("calibration") / f"{identity_of(model, speech, limit)}.npz"
     cached = read_cached(file, Calibration.load)
     if cached is None:
-        cached = measure(model, calibration_samples(model, speech.utterances[:limit], features))
-        cached.save(file)
+        measure(model, calibration_samples(model, speech.utterances[:limit], features)).save(file)
+        cached = Calibration.load(file)  # what was measured is in memory, what was saved is on disk
     return cached
 
 

@@ -17,6 +17,7 @@ from compression.techniques.pruning import repaired_projection
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from compression.whisper.sites import output_projection, sites, unit_count
+from evaluators.speech.cached_files import read_cached
 
 
 def original(model: LoadedModel) -> Recipe:
@@ -276,6 +277,18 @@ def test_calibration_survives_the_disk(calibration: Calibration, tmp_path: Path)
     for name, inputs in calibration.inputs.items():
         for part in fields(inputs):
             assert np.array_equal(getattr(loaded.inputs[name], part.name), getattr(inputs, part.name))
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "changed"])
+def test_a_damaged_calibration_is_none(calibration: Calibration, tmp_path: Path, damage: str) -> None:
+    calibration.save(tmp_path / "calibration.npz")
+    file = tmp_path / "calibration.covariances.npy"
+    values = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(values[:-4] if damage == "short" else values[:-4] + b"oops")
+    assert read_cached(tmp_path / "calibration.npz", Calibration.load) is None
 
 
 def test_what_cannot_be_done_is_said(model: LoadedModel) -> None:

@@ -35,7 +35,7 @@ def inputs(rows: int = 500) -> Tensor:
 
 
 def statistics(x: Tensor) -> InputStatistics:
-    recorder = InputRecorder(x.shape[1])
+    recorder = InputRecorder()
     recorder.add(x)
     return recorder.statistics()
 
@@ -160,7 +160,7 @@ def test_what_second_factors_read(
 ) -> None:
     """Told from what the whole layer read, against what is recorded; nothing before this layer was changed."""
     network = unrounded(model, with_rank(original(model), 24), calibration).network
-    kept, recorder = kept_inputs(calibration, network), InputRecorder(24)
+    kept, recorder = kept_inputs(calibration, network), InputRecorder()
     second = network.encoder.blocks[0].mlp[0][1]
     with torch.no_grad(), second.register_forward_pre_hook(lambda _, x: recorder.add(x[0])):
         for sample in samples:

@@ -9,7 +9,7 @@ from compression.techniques.ranges import PERCENTILE, SHARES, input_range
 
 
 def statistics(values: torch.Tensor) -> InputStatistics:
-    recorder = InputRecorder(values.shape[-1])
+    recorder = InputRecorder()
     for clip in values.split(16):
         recorder.add(clip)
     return recorder.statistics()
