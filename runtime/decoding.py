@@ -42,13 +42,15 @@ class Text(Protocol):
 class PromptedWindow:
     """A window whose prompt the decoder has seen.
 
-    `logits`: (1, vocabulary), for the first token. `language`: as given or detected. `no_speech_prob`: the probability
-    of the no-speech token after the start token; None when the model has none.
+    `logits`: (1, vocabulary), for the first token. `language`: as given, else as detected. `detected`: the likeliest
+    one; None when the model knows but one. `no_speech_prob`: the probability of the no-speech token after the start
+    token; None when the model has none.
     """
 
     text: Text
     logits: Floats
     language: str
+    detected: str | None
     no_speech_prob: float | None
 
 
@@ -106,17 +108,17 @@ class _Row:
 
 
 def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, task: str) -> PromptedWindow:
-    """Show the decoder the prompt: the start token first, whose logits tell speech from silence and, where `language`
-    is None, which language is spoken; then the rest.
+    """Show the decoder the prompt: the start token first, whose logits tell speech from silence and which language is
+    spoken; then the rest, with that language where `language` is None.
     """
     special = vocabulary.special
     logits, window = window.step(np.array([[special.start]]))
-    if language is None:
-        language = vocabulary.likeliest_language(logits[0])
+    detected = vocabulary.likeliest_language(logits[0])
+    language = language or detected or "en"
     no_speech = None if special.no_speech is None else float(np.exp(_logprobs(logits)[0, special.no_speech]))
     prompt = vocabulary.prompt(language=language, task=task)
     logits, window = window.step(np.array([prompt]))
-    return PromptedWindow(text=window, logits=logits, language=language, no_speech_prob=no_speech)
+    return PromptedWindow(text=window, logits=logits, language=language, detected=detected, no_speech_prob=no_speech)
 
 
 def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOptions) -> Decoded:

@@ -85,7 +85,7 @@ class Vocabulary:
         prompt = (special.languages[language], task_token, special.no_timestamps)
         return tuple(token for token in prompt if token is not None)
 
-    def likeliest_language(self, logits: Floats) -> str:
-        """The language with the highest of the logits (vocabulary,) after the start token."""
-        languages = self.special.languages or {"en": 0}
-        return max(languages, key=lambda code: float(logits[languages[code]]))
+    def likeliest_language(self, logits: Floats) -> str | None:
+        """The language with the highest of the logits (vocabulary,) after the start token; None where it knows one."""
+        languages = self.special.languages
+        return max(languages, key=lambda code: float(logits[languages[code]])) if languages else None

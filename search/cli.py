@@ -289,7 +289,7 @@ def status(
 
 
 @app.command()
-@takes(("device", "objective", "wer_budget", "confidence", *COST_LIMITS))
+@takes(("device", "objective", "wer_budget", "min_language_accuracy", "confidence", *COST_LIMITS))
 def reprice(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     *,

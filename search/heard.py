@@ -12,7 +12,8 @@ def heard_of(utterances: Sequence[ScoredUtterance]) -> Heard:
     """What a trial keeps of utterances that were scored."""
     return Heard(
         utterances=tuple(
-            _errors(scored.counts, ran_on=scored.hypothesis.ending != "complete") for scored in utterances
+            _errors(scored.counts, scored.right_language, ran_on=scored.hypothesis.ending != "complete")
+            for scored in utterances
         ),
         transcripts=Transcripts.of(scored.hypothesis.text for scored in utterances),
     )
@@ -42,7 +43,7 @@ def group_errors(groups: Sequence[GroupAccuracy]) -> tuple[GroupErrors, ...]:
     )
 
 
-def _errors(counts: ErrorCounts, *, ran_on: bool) -> UtteranceErrors:
+def _errors(counts: ErrorCounts, right_language: bool | None, *, ran_on: bool) -> UtteranceErrors:
     return UtteranceErrors(
         id=counts.utterance_id,
         insertions=counts.insertions,
@@ -51,6 +52,7 @@ def _errors(counts: ErrorCounts, *, ran_on: bool) -> UtteranceErrors:
         words=counts.words,
         speaker=counts.speaker,
         ran_on=ran_on,
+        right_language=right_language,
     )
 
 

@@ -18,6 +18,8 @@ class Confirmation:
     within_budget: bool
     """Whether it is within the same relative (or absolute) budgets, taken over the baseline on this set."""
     groups: tuple[GroupErrors, ...] = ()
+    language_accuracy: float | None = None
+    """Share of the utterances whose language the network detects; None where it knows but one, or nobody asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,7 @@ class ArtifactFigures:
     `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; `on_quiet` is
     None in records from before it was kept, and so is `on_sounds`, what it hears in each of the synthesised sounds.
     `flops_fvcore_g`: the reference utterance's, counted in the network that was exported; None as well before it was.
+    `language_accuracy`: as in `Verification`; None as well before it was kept.
     """
 
     rate: ErrorRate
@@ -44,6 +47,7 @@ class ArtifactFigures:
     on_quiet: str | None = None
     on_sounds: dict[str, str] | None = None
     flops_fvcore_g: float | None = None
+    language_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +120,7 @@ class Outcome:
     """By option, what the run was asked where it was priced anew and something else is asked now."""
     artifacts_are_of_host: bool = True
     group_budget: str | None = None
+    min_language_accuracy: float | None = None
     certainty: Certainty | None = field(default=None, compare=False)
     confidence: float = 0.5
     ended: Ended | None = None

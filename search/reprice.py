@@ -11,7 +11,7 @@ from compression.recipe.dimensions import Dimensions
 from devices.profile import DeviceProfile
 from search.configuration.config import SearchConfig
 from search.limits.group_budget import GROUP
-from search.limits.verdict import Budgets, Judge
+from search.limits.verdict import LANGUAGE, Budgets, Judge
 from search.limits.window_guard import GUARDED, WindowFinding
 from search.pricing import broken_limits, mark_unscored, trial_costs
 from search.space.space import runtime_violation
@@ -19,7 +19,7 @@ from search.trial import UNEVALUATED, Trial, TrialCosts
 
 COSTS = frozenset({"memory", "size", "latency", "rtf", "occupancy"})
 """The violations that follow from costs alone."""
-HEARD = frozenset({"wer", GROUP, *GUARDED})
+HEARD = frozenset({"wer", GROUP, LANGUAGE, *GUARDED})
 """Those that follow from transcripts."""
 INSERTIONS = "insertions"
 """The guard of short windows that depends on the budget."""
@@ -40,7 +40,8 @@ class Target:
 
     @property
     def budgets(self) -> Budgets:
-        return Budgets(wer=self.config.wer_budget, group=self.config.group_budget)
+        config = self.config
+        return Budgets(wer=config.wer_budget, group=config.group_budget, language_accuracy=config.min_language_accuracy)
 
 
 def reprice(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
@@ -80,7 +81,7 @@ def _judged_anew(trials: Sequence[Trial], target: Target) -> Iterator[Trial]:
         if trial.accuracy is None:
             yield trial
             continue
-        kept = {name: over for name, over in trial.violations.items() if name not in {"wer", GROUP}}
+        kept = {name: over for name, over in trial.violations.items() if name not in {"wer", GROUP, LANGUAGE}}
         violations, note = kept | now.violations(trial.accuracy, trial.state), trial.note
         if INSERTIONS in kept:
             found = now.window(trial.accuracy, seed=seed)

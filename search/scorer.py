@@ -30,6 +30,7 @@ class Baseline:
     accuracy: TrialAccuracy
     wer_limit: WerLimit
     group_limits: GroupLimits | None = None
+    min_language_accuracy: float | None = None
 
     @property
     def errors(self) -> dict[str, UtteranceErrors]:
@@ -38,7 +39,12 @@ class Baseline:
     @property
     def judge(self) -> Judge:
         """Of every trial's transcripts."""
-        return Judge(wer_limit=self.wer_limit, group_limits=self.group_limits, errors=self.errors)
+        return Judge(
+            wer_limit=self.wer_limit,
+            group_limits=self.group_limits,
+            min_language_accuracy=self.min_language_accuracy,
+            errors=self.errors,
+        )
 
 
 class Scorer:
@@ -252,11 +258,15 @@ class Scorer:
         """The baseline that the run's first trial measured. Raises EvaluationError when that trial failed."""
         if trial.accuracy is None:
             raise EvaluationError(f"the original model cannot be scored: {trial.note}")
+        check_languages_told(trial.accuracy, self._session.config.min_language_accuracy)
         return self._baseline_of(trial.accuracy)
 
     def _baseline_of(self, accuracy: TrialAccuracy) -> Baseline:
         return Baseline(
-            accuracy=accuracy, wer_limit=self.wer_limit(accuracy.rate), group_limits=self.group_limits(accuracy)
+            accuracy=accuracy,
+            wer_limit=self.wer_limit(accuracy.rate),
+            group_limits=self.group_limits(accuracy),
+            min_language_accuracy=self._session.config.min_language_accuracy,
         )
 
     def wer_limit(self, baseline: ErrorRate) -> WerLimit:
@@ -266,6 +276,16 @@ class Scorer:
     def group_limits(self, baseline: TrialAccuracy) -> GroupLimits | None:
         """What each group may err where the original model has this accuracy; None without a budget."""
         return find_group_limits(self._session.config.group_budget, baseline.groups)
+
+
+def check_languages_told(original: TrialAccuracy, least: float | None) -> None:
+    """Raise InputError where not even the original detects so many languages."""
+    found = original.language_accuracy
+    if least is not None and found is not None and found < least:
+        raise InputError(
+            f"--min-language-accuracy {least:g}: the original itself detects the language of {100 * found:.1f} % "
+            "of the utterances: ask for less"
+        )
 
 
 def clips_of(divergence: Divergence | None) -> int:

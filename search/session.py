@@ -96,6 +96,7 @@ class Session:
             limits=self.limits,
             group_budget=self.config.group_budget,
             confidence=self.config.confidence,
+            min_language_accuracy=self.config.min_language_accuracy,
         )
 
     @property
@@ -227,6 +228,10 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
         say(f"Warning: {profile.name}: {warning}")
     say(f"Loading {config.model}")
     model = open_model(config.model, say, config.compute)
+    if config.min_language_accuracy is not None and not model.dimensions.is_multilingual:
+        raise InputError(
+            f"--min-language-accuracy: {config.model} knows English only and detects no language; leave it out"
+        )
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def load(path: Path) -> SpeechSet:

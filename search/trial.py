@@ -11,7 +11,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
-from evaluators.accuracy.error_rate import ErrorRate, GroupKey
+from evaluators.accuracy.error_rate import ErrorRate, GroupKey, share_of
 from search.record_json import RecordFormat
 
 TrialState = Literal["complete", "stopped", "rejected", "failed"]
@@ -53,7 +53,8 @@ class UtteranceErrors:
     """Errors of one utterance: insertions, deletions, substitutions against its number of words.
 
     `ran_on`: whether its transcript ended in a loop or at the limit of its length; False in records from before that
-    was kept. `speaker`: empty in records from before it was kept.
+    was kept. `speaker`: empty in records from before it was kept. `right_language`: whether the network detects the
+    language that is spoken; None where it knows but one, and in records from before that was kept.
     """
 
     id: str
@@ -63,6 +64,7 @@ class UtteranceErrors:
     words: int
     ran_on: bool = False
     speaker: str = ""
+    right_language: bool | None = None
 
     @property
     def errors(self) -> int:
@@ -126,6 +128,11 @@ class TrialAccuracy:
     @property
     def wer(self) -> float:
         return self.rate.wer
+
+    @property
+    def language_accuracy(self) -> float | None:
+        """Share of the utterances whose language the network detects; None where that was not asked."""
+        return share_of(utterance.right_language for utterance in self.utterances)
 
     @property
     def heard(self) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ The text is that of `whisper.decode` at temperature 0 without timestamps. What m
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -64,13 +64,14 @@ class Clip:
 class Hypothesis:
     """A transcript. `tokens`: its ids, those of the original vocabulary, without prompt and end. `ending`: end token,
     token limit or repetition loop, whose unit is once in `text`. `listening`: where in the audio its tokens listened;
-    None where nobody looked.
+    None where nobody looked. `detected`: the language that a multilingual network hears, whatever it was told.
     """
 
     text: str
     tokens: tuple[int, ...]
     ending: Ending
     listening: Listening | None = field(default=None, compare=False)
+    detected: str | None = None
 
 
 def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
@@ -79,6 +80,7 @@ def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
         text=" ".join(part.text for part in parts if part.text),
         tokens=tuple(token for part in parts for token in part.tokens),
         ending=next((part.ending for part in parts if part.ending != "complete"), "complete"),
+        detected=parts[0].detected,
     )
 
 
@@ -116,6 +118,7 @@ class _Stream:
         self.tokens: list[int] = []
         self.ending: Ending | None = None
         self.listening: Listening | None = None
+        self.detected: str | None = None
         self.caches: list[_Caches] = []
         self._clip = clip
         self._blocks = network.decoder.blocks
@@ -194,7 +197,13 @@ class _Stream:
             raise RuntimeError("this clip is still being decoded")
         kept = self.tokens if self.ending == "complete" else without_repeats(self.tokens)
         text = self.tokenizer.decode(kept).strip()
-        return Hypothesis(text=text, tokens=tuple(self.tokens), ending=self.ending, listening=self.listening)
+        return Hypothesis(
+            text=text,
+            tokens=tuple(self.tokens),
+            ending=self.ending,
+            listening=self.listening,
+            detected=self.detected,
+        )
 
 
 class _Caches:
@@ -245,9 +254,26 @@ def _step(decoder: TextDecoder, streams: list[_Stream], vocabulary: Vocabulary) 
         x = x + _text_attention(block.attn, block.attn_ln(x), lengths, caches)
         x = x + _clip_attention(block.cross_attn, block.cross_attn_ln(x), lengths, caches)
         x = x + block.mlp(block.mlp_ln(x))
-    rows = [part[len(s.fed) - 1 :] for s, part in zip(streams, x.split(lengths), strict=True)]
+    parts = x.split(lengths)
+    _detect_languages(decoder, {s: part[0] for s, part in zip(streams, parts, strict=True) if not s.length}, vocabulary)
+    rows = [part[len(s.fed) - 1 :] for s, part in zip(streams, parts, strict=True)]
     for stream, chosen in zip(streams, _greedy_choices(decoder, rows, streams, vocabulary), strict=True):
         stream.accept(chosen)
+
+
+def _detect_languages(decoder: TextDecoder, opened: Mapping[_Stream, Tensor], vocabulary: Vocabulary) -> None:
+    """What a multilingual network hears: the likeliest language behind the start, as `whisper.detect_language` has it.
+
+    `opened`: of streams in their first step, what leaves the last block at the start token (n_state,), which sees
+    nothing of the language that comes after it.
+    """
+    tokenizer = next((stream.tokenizer for stream in opened), None)
+    if tokenizer is None or tokenizer.language is None:
+        return
+    codes, rows = tokenizer.all_language_codes, vocabulary.rows[list(tokenizer.all_language_tokens)]
+    logits = decoder.ln(torch.stack(list(opened.values()))) @ decoder.token_embedding.weight[rows].T
+    for stream, best in zip(opened, logits.argmax(1).tolist(), strict=True):
+        stream.detected = codes[best]
 
 
 def _text_attention(attention: MultiHeadAttention, x: Tensor, lengths: list[int], caches: list[_Caches]) -> Tensor:

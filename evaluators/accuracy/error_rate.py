@@ -1,5 +1,6 @@
 """An error rate with its counts and interval: one value for a set, a group, a trial, a confirmation, an artifact."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 RATE_COLUMNS = ("wer", "wer_low", "wer_high", "insertions", "deletions", "substitutions", "words")
@@ -45,3 +46,9 @@ class GroupKey:
     def label(self) -> str:
         """For people: nothing reads it back."""
         return f"{self.kind} {self.name}"
+
+
+def share_of(answers: Iterable[bool | None]) -> float | None:
+    """Of the answers that there are, the share that is yes; None where there are none."""
+    known = [answer for answer in answers if answer is not None]
+    return sum(known) / len(known) if known else None

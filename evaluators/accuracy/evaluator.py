@@ -21,6 +21,7 @@ from compression.whisper.compute import CPU
 from compression.whisper.network import encode
 from evaluators.accuracy.blocks import dealt
 from evaluators.accuracy.decoding import Hypothesis, decode, joined
+from evaluators.accuracy.error_rate import share_of
 from evaluators.accuracy.groups import GroupAccuracy, group_accuracies, groups_of
 from evaluators.accuracy.hearing import Hearing
 from evaluators.accuracy.normaliser_names import NormaliserChoice
@@ -58,10 +59,14 @@ Transcribe = Callable[[Utterance, int], Hypothesis]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredUtterance:
-    """One utterance's transcript and its errors."""
+    """One utterance's transcript and its errors.
+
+    `right_language`: whether the network detects the language that is spoken; None where it knows but one.
+    """
 
     hypothesis: Hypothesis
     counts: ErrorCounts
+    right_language: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,11 @@ class Evaluation:
     @property
     def counts(self) -> tuple[ErrorCounts, ...]:
         return tuple(scored.counts for scored in self.utterances)
+
+    @property
+    def language_accuracy(self) -> float | None:
+        """Share of the utterances whose language the network detects; None where it knows but one."""
+        return share_of(scored.right_language for scored in self.utterances)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -222,7 +232,9 @@ class Evaluator:
             language=language_of(utterance),
             normaliser=self._choice,
         )
-        return ScoredUtterance(hypothesis=hypothesis, counts=counts)
+        detected = hypothesis.detected
+        is_right = None if detected is None else detected == language_of(utterance)
+        return ScoredUtterance(hypothesis=hypothesis, counts=counts, right_language=is_right)
 
     def _encoder_outputs_of(self, network: Whisper, hearings: Sequence[Hearing], encoding: "_Encoding") -> list[Tensor]:
         """(positions, n_audio_state) of what is to be heard of each clip.

@@ -68,7 +68,7 @@ class Verification:
     and of noise as faint as a quiet room, which is best nothing. Digital silence never reaches the model (see
     `runtime.transcribe.SILENCE_PEAK`), the faint noise does. `on_sounds`: what it hears in each of the other
     sounds of `evaluators.accuracy.sounds.BATTERY`. `measured`: in a process of its own. `groups`: `accuracy`
-    by group.
+    by group. `language_accuracy`: share of the utterances whose language it detects; None where it knows but one.
     """
 
     accuracy: Accuracy
@@ -80,6 +80,7 @@ class Verification:
     on_sounds: dict[str, str]
     measured: Measurement
     groups: tuple[GroupAccuracy, ...] = ()
+    language_accuracy: float | None = None
 
 
 class ArtifactRecogniser:
@@ -118,7 +119,9 @@ class ArtifactRecogniser:
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
         tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)
-        return Hypothesis(text=said.text, tokens=tokens, ending=said.ending, listening=listened)
+        return Hypothesis(
+            text=said.text, tokens=tokens, ending=said.ending, listening=listened, detected=opening.detected
+        )
 
     def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
         """The text of 16 kHz audio, with all that `whisperfit transcribe` does; in English."""
@@ -166,6 +169,7 @@ def verify(  # noqa: PLR0913 - the artifact, and what it is compared with
         on_sounds=sounds,
         measured=measure_apart(folder, timed_clips(evaluator.speech), plan),
         groups=evaluation.groups,
+        language_accuracy=evaluation.language_accuracy,
     )
 
 

@@ -82,7 +82,8 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         identity = {"model": model.name, "speech": speech.name, "recipe_id": recipe.id}
         groups = [group.columns for group in evaluation.groups]
         values = {"broken_lines": len(speech.broken), "groups": groups, "warnings": [note] if note else []}
-        print(json.dumps(identity | accuracy.columns | values))
+        languages = {"language_accuracy": evaluation.language_accuracy}
+        print(json.dumps(identity | accuracy.columns | values | languages))
         return
     rate = accuracy.rate
     print(
@@ -90,6 +91,8 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         f"{rate.insertions} insertions, {rate.deletions} deletions, {rate.substitutions} substitutions "
         f"in {rate.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}"
     )
+    if evaluation.language_accuracy is not None:
+        print(f"language detected in {100 * evaluation.language_accuracy:.1f} % of the utterances")
     print("\n".join(group_lines(evaluation.groups)), end="\n" if evaluation.groups else "")
 
 

@@ -17,9 +17,8 @@ from common.files import sha256_of_file, write_text_whole
 from devices.profile import DeviceProfile, load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.configuration.config import SearchConfig
-from search.limits.verdict import Budgets
 from search.records.folder import RunFolder, processor
-from search.records.run_records import RunFacts, find_outcome, load_facts
+from search.records.run_records import RunFacts, budgets_of, find_outcome, load_facts
 from search.records.study_store import StudyStore
 from search.report.result_files import ResultFiles
 from search.reprice import Target, reprice
@@ -50,7 +49,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
         config=config,
         dimensions=facts.dimensions,
         run_device=facts.device,
-        run_budgets=Budgets(wer=facts.wer_budget, group=facts.group_budget),
+        run_budgets=budgets_of(facts),
     )
     repriced = tuple(reprice(trials, target)) if trials else ()
     outcome = replace(
@@ -96,6 +95,7 @@ def _facts(facts: RunFacts, target: Target) -> RunFacts:
         limits=config.cost_limits(profile.ram_available_mb),
         wer_budget=config.wer_budget,
         confidence=config.confidence,
+        min_language_accuracy=config.min_language_accuracy,
     )
 
 
@@ -103,7 +103,7 @@ def _asked_before(before: SearchConfig, now: SearchConfig) -> dict[str, str]:
     """By option, what the run was asked, where it is something else now."""
     return {
         name: str(getattr(before, name))
-        for name in ("wer_budget", "objective", "confidence")
+        for name in ("wer_budget", "objective", "confidence", "min_language_accuracy")
         if getattr(before, name) != getattr(now, name)
     }
 

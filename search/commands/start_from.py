@@ -14,6 +14,7 @@ from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.run_records import (
     RunFacts,
+    budgets_of,
     judged,
     load_confirmations,
     load_facts,
@@ -57,7 +58,7 @@ class Source:
 
     @property
     def budgets(self) -> Budgets:
-        return Budgets(wer=self.facts.wer_budget, group=self.facts.group_budget)
+        return budgets_of(self.facts)
 
     def check(self, loaded: Loaded) -> None:
         """Raise InputError, saying what differs, where no WER of the run holds here."""
@@ -153,7 +154,7 @@ def _same_calibration(source: Source, session: Session) -> bool:
 def _is_as_strict(source: Source, session: Session) -> bool:
     """Whether what was surely over the source's budgets is so over the session's."""
     original = source.trials[0].accuracy
-    ours = Budgets(wer=session.config.wer_budget, group=session.config.group_budget)
+    ours = budgets_of(session.facts)
     if original is None or ours.group != source.budgets.group:
         return False
     before, now = (Judge.of(original, budgets).wer_limit.rate for budgets in (source.budgets, ours))

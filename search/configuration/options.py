@@ -80,6 +80,10 @@ class SearchOptions(BaseModel):
         str | None,
         Field(description="The same for each group (language, speaker, length, noise); the worst counts."),
     ] = None
+    min_language_accuracy: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(description="Least share of the utterances whose language a multilingual model detects, such as 0.98."),
+    ] = None
     hours: Annotated[
         Hours | None,
         Field(description="End after this time, confirmation included."),

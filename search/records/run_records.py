@@ -15,6 +15,7 @@ from search.configuration.options import with_engine
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
+from search.limits.verdict import LANGUAGE, Budgets, language_violation
 from search.outcome import ArtifactRecord, Confirmation, Ended, Outcome
 from search.record_json import RecordFormat
 from search.records.study_store import StudyStore
@@ -25,7 +26,7 @@ _CONFIGURATION, _TAKEN_OVER, _ENDED = "configuration", "taken_over", "ended"
 _WHOLE_CONFIGURATION, _ENVIRONMENT = "whole_configuration", "environment"
 FREE_KEYS = NAMES.keys() | {
     "hours", "trials", "threads", "snr_db", "nni_port", "recover", "recover_share", "patience",
-    "on_end", "workers", "storage", "study", "log_format",
+    "on_end", "workers", "storage", "study", "log_format", "compute",
 }  # fmt: skip
 """Of a configuration: what may change while a run goes on, or is compared by its content, as noise is in speech."""
 
@@ -48,6 +49,12 @@ class RunFacts:
     """None in runs from before limits were kept."""
     group_budget: str | None = None
     confidence: float = 0.5
+    min_language_accuracy: float | None = None
+
+
+def budgets_of(facts: RunFacts) -> Budgets:
+    """What the run asks of transcripts."""
+    return Budgets(wer=facts.wer_budget, group=facts.group_budget, language_accuracy=facts.min_language_accuracy)
 
 
 _FACTS_FORMAT = RecordFormat(RunFacts, "record of its set-up")
@@ -188,8 +195,12 @@ def judged(
     limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
     groups = find_group_limits(facts.group_budget, baseline.groups)
     broken = groups and groups.broken(accuracy.groups)
+    languages = language_violation(accuracy.language_accuracy, facts.min_language_accuracy)
     return Confirmation(
-        rate=accuracy.rate, within_budget=limit.keeps(accuracy.rate) and not broken, groups=accuracy.groups
+        rate=accuracy.rate,
+        within_budget=limit.keeps(accuracy.rate) and not broken and languages.get(LANGUAGE, 0.0) <= 0,
+        groups=accuracy.groups,
+        language_accuracy=accuracy.language_accuracy,
     )
 
 
@@ -223,7 +234,7 @@ def find_outcome(store: StudyStore, facts: RunFacts, trials: Sequence[Trial]) ->
     scored = {trial.recipe.id for trial in trials if trial.accuracy}  # not what a device cannot run
     confirmations = {name: record for name, record in load_confirmations(store).items() if name in scored}
     baseline, before = confirmations.get(trials[0].recipe.id) if trials else None, load_facts(store)
-    if baseline and (facts.wer_budget, facts.group_budget) != (before.wer_budget, before.group_budget):
+    if baseline and budgets_of(facts) != budgets_of(before):
         confirmations = {name: judged(record, baseline, facts) for name, record in confirmations.items()}
     artifacts = {name: record for name, record in load_artifacts(store).items() if name in scored}
     certainty = certainty_of(facts, trials, confirmations)
@@ -284,6 +295,7 @@ def outcome_of(  # noqa: PLR0913, PLR0917 - all that was found out
         confirm_broken_lines=facts.confirm_broken_lines,
         limits=facts.limits,
         group_budget=facts.group_budget,
+        min_language_accuracy=facts.min_language_accuracy,
         certainty=certainty,
         confidence=facts.confidence,
     )

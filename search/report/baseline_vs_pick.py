@@ -88,6 +88,7 @@ def compare(outcome: Outcome) -> tuple[Comparison, ...]:
         *rows,
         *_word_errors(outcome, pick),
         *_within_budget(outcome, pick),
+        *_languages(outcome, pick),
         *_worst_group(outcome, pick),
         *_artifacts(outcome, pick),
     )
@@ -257,6 +258,25 @@ def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             )
         )
     return tuple(rows)
+
+
+def _languages(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
+    """The share of the utterances whose language is detected; nothing where a model knows but one."""
+    if outcome.baseline.accuracy is None or pick.accuracy is None:
+        return ()
+    before, after = outcome.baseline.accuracy.language_accuracy, pick.accuracy.language_accuracy
+    if before is None or after is None:
+        return ()
+    least = outcome.min_language_accuracy
+    return (
+        Comparison(
+            label="Language detected",
+            baseline=Quantity(value=f"{100 * before:.1f} %"),
+            pick=Quantity(value=f"{100 * after:.1f} %"),
+            change=f"{100 * (after - before):+.1f} points",
+            note="" if least is None else f"at least {100 * least:g} %",
+        ),
+    )
 
 
 def _worst_group(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:

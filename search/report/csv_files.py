@@ -23,9 +23,10 @@ COLUMNS = (
     *("vocabulary", "window_s", "source", "seconds", "note", "recipe"),
     *("divergence", "divergence_tokens", "p_within_budget"),
     "flops_fvcore_g",
+    *("language_accuracy", "language_accuracy_confirm"),
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
-_YOUNGER_FIGURES = ("on_sounds", "flops_fvcore_g")
+_YOUNGER_FIGURES = ("on_sounds", "flops_fvcore_g", "language_accuracy")
 """Of the artifacts; the columns that were there before keep their places."""
 ARTIFACT_COLUMNS = (
     *("trial", "recipe_id", *RATE_COLUMNS),
@@ -42,6 +43,7 @@ _TYPES = {
     **dict.fromkeys(("wer", "wer_low", "wer_high", "wer_confirm", "energy_mj"), "float64"),
     **dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms", "rtf"), "float64"),
     **dict.fromkeys(("divergence", "p_within_budget", "flops_fvcore_g"), "float64"),
+    **dict.fromkeys(("language_accuracy", "language_accuracy_confirm"), "float64"),
     **dict.fromkeys(("insertions", "deletions", "substitutions", "words", "divergence_tokens"), "Int64"),
 }
 """Of the columns that may be empty: all empty must read as numbers too."""
@@ -152,6 +154,8 @@ def trial_row(trial: Trial, outcome: Outcome, dimensions: Dimensions) -> dict[st
         "recipe": recipe_json,
         **_divergence(trial, outcome),
         "flops_fvcore_g": figures and figures.flops_fvcore_g,
+        "language_accuracy": trial.accuracy and trial.accuracy.language_accuracy,
+        "language_accuracy_confirm": confirmation and confirmation.language_accuracy,
     }
 
 

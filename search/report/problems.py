@@ -10,6 +10,7 @@ from search.trial import UNEVALUATED, Trial
 _LIMITS = {
     "wer": ("the WER budget", "--wer-budget"),
     "group": ("the group budget", "--group-budget"),
+    "language": ("the limit on detected languages", "--min-language-accuracy"),
     "size": ("the size limit", "--max-size-mb"),
     "latency": ("the latency limit", "--max-latency-ms"),
     "rtf": ("the real-time factor limit", "--max-rtf"),
@@ -105,7 +106,12 @@ def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
     original = outcome.confirmations.get(outcome.baseline.recipe.id)
     limits = find_group_limits(outcome.group_budget, original.groups) if original else None
     broken = limits and limits.broken(confirmation.groups)
-    return f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.rate.wer)}"
+    found, least = confirmation.language_accuracy, outcome.min_language_accuracy
+    if broken:
+        return f"its WER in {broken.text},"
+    if least is not None and found is not None and found < least:
+        return f"its share of detected languages, {percent(found)},"
+    return f"its WER of {percent(confirmation.rate.wer)}"
 
 
 def _by_all(outcome: Outcome) -> str:

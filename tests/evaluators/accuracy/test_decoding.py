@@ -127,6 +127,24 @@ def test_the_language_is_in_the_prompt(features: list[Tensor]) -> None:
     assert decode(network, [german])[0].tokens != decode(network, [spanish])[0].tokens
 
 
+@pytest.mark.parametrize("told", ["en", "de"])
+def test_the_detected_language_is_whispers_own_whatever_the_prompt_says(told: str) -> None:
+    network = pruned_network(MULTILINGUAL_VOCABULARY)
+    generator = torch.Generator().manual_seed(2)
+    whole = [torch.randn(network.dims.n_audio_ctx, 64, generator=generator) for _ in range(3)]
+    expected = [max(whisper.detect_language(network, heard)[1].items(), key=lambda item: item[1])[0] for heard in whole]
+    clips = [Clip(features=heard, language=told, max_tokens=5 + number) for number, heard in enumerate(whole)]
+    assert [hypothesis.detected for hypothesis in decode(network, clips)] == expected
+    assert len(set(expected)) > 1
+    special = torch.arange(network.dims.n_vocab - 1608, network.dims.n_vocab - 1500)
+    vocabulary = keep_embedding_rows(network, torch.cat([torch.arange(0, 20000, 7), torch.tensor([220]), special]))
+    assert [hypothesis.detected for hypothesis in decode(network, clips, vocabulary)] == expected
+
+
+def test_an_english_network_detects_nothing(pruned: Whisper, features: list[Tensor]) -> None:
+    assert {hypothesis.detected for hypothesis in decode(pruned, clips_of(features))} == {None}
+
+
 def test_a_clip_says_the_same_in_any_batch(
     pruned: Whisper, features: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

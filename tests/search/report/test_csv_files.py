@@ -20,7 +20,8 @@ CONTRACT = (
     "wer,wer_low,wer_high,wer_confirm,insertions,deletions,substitutions,words,"
     "size_mb,flops_g,latency_ms,latency_low_ms,latency_high_ms,rtf,peak_memory_mb,energy_mj,parameters_m,"
     "encoder_layers,decoder_layers,heads,ffn_channels,mean_weight_bits,activation_bits,vocabulary,window_s,"
-    "source,seconds,note,recipe,divergence,divergence_tokens,p_within_budget,flops_fvcore_g"
+    "source,seconds,note,recipe,divergence,divergence_tokens,p_within_budget,flops_fvcore_g,"
+    "language_accuracy,language_accuracy_confirm"
 )
 
 
