@@ -15,7 +15,10 @@ REQUIRED = ("config.json", "tokens.txt.gz", "encoder.onnx", "decoder.onnx")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions."""
+    """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions.
+
+    `language`: the one that its checkpoint decoded in; None: the one that is detected.
+    """
 
     folder: Path
     model: str
@@ -24,6 +27,7 @@ class Artifact:
     n_text_ctx: int
     window_s: float
     vocabulary: Vocabulary
+    language: str | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Artifact":
@@ -51,6 +55,7 @@ class Artifact:
                 n_text_ctx=int(config["n_text_ctx"]),
                 window_s=float(config["window_s"]),
                 vocabulary=Vocabulary.read(folder / "tokens.txt.gz", _special_tokens(config["tokens"])),
+                language=config.get("language"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{config_file} is damaged: {type(error).__name__} {error}") from error

@@ -84,11 +84,12 @@ class Transcriber:
     ) -> Transcript:
         """The text of 16 kHz audio (samples,), of any length.
 
-        `language`: Whisper's code, None to detect it. `task`: "transcribe", or "translate" to English. `beams`: the
-        width of the beam search, 1 for greedy. `seed`: of the samples drawn when the fallback raises the temperature.
-        Raises OptionError when the model does not know the language or the task, ArtifactError when its logits
-        are not finite.
+        `language`: Whisper's code; None: the artifact's own, where it has none the detected one. `task`: "transcribe",
+        or "translate" to English. `beams`: the width of the beam search, 1 for greedy. `seed`: of the samples drawn
+        when the fallback raises the temperature. Raises OptionError when the model does not know the language or the
+        task, ArtifactError when its logits are not finite.
         """
+        language = language or self.artifact.language
         self._vocabulary.check(language=language, task=task)
         if self._vocabulary.special.languages is None:
             language = "en"

@@ -53,6 +53,7 @@ def load_speech(  # noqa: PLR0913 - what speech sets can be told
         path,
         language=language,
         known_languages=known_languages(model.dimensions),
+        default_language=model.language,
         skip_broken=skip_broken,
         is_transcribed=is_transcribed,
     )

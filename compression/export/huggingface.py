@@ -41,7 +41,7 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     dtype = str(next(iter(state.values())).dtype).removeprefix("torch.")
     files: dict[str, object] = {
         "config.json": _config(network, tokenizer) | {"dtype": dtype},
-        "generation_config.json": _generation(recipe, network, tokenizer),
+        "generation_config.json": _generation(model, recipe, network, tokenizer),
         "preprocessor_config.json": _preprocessor(model.dimensions),
         "tokenizer.json": tokenizer_json(tokenizer),
         "tokenizer_config.json": _tokenizer_config(tokenizer),
@@ -116,7 +116,7 @@ def _ends(tokenizer: Tokenizer) -> dict[str, int]:
     }
 
 
-def _generation(recipe: Recipe, network: Whisper, tokenizer: Tokenizer) -> dict[str, Any]:
+def _generation(model: LoadedModel, recipe: Recipe, network: Whisper, tokenizer: Tokenizer) -> dict[str, Any]:
     rules = rules_of(network, tokenizer)
     values = {
         **_ends(tokenizer),
@@ -133,6 +133,8 @@ def _generation(recipe: Recipe, network: Whisper, tokenizer: Tokenizer) -> dict[
         codes = zip(tokenizer.all_language_codes, tokenizer.all_language_tokens, strict=True)
         tasks = {"transcribe": tokenizer.transcribe, "translate": tokenizer.translate}
         values |= {"lang_to_id": {f"<|{code}|>": token for code, token in codes}, "task_to_id": tasks}
+    if model.language:
+        values |= {"language": model.language, "task": "transcribe"}
     return values
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper.model import Whisper
-from whisper.tokenizer import Tokenizer
+from whisper.tokenizer import TO_LANGUAGE_CODE, Tokenizer
 
+from common.errors import InputError
 from compression.whisper.tokenizer import tokenizer_of
 
 _ATTRIBUTE = "decoding_rules"
@@ -28,6 +29,30 @@ class DecodingRules:
             suppressed=tuple(sorted({*tokenizer.non_speech_tokens, *special_tokens(tokenizer)})),
             begin_suppressed=(*tokenizer.encode(" "), tokenizer.eot),
         )
+
+
+def forced_language(network: Whisper, named: str | None, forced: Sequence[int]) -> str | None:
+    """Whisper's code of the language that a checkpoint decodes in: as it names it (`german`, `de`, `<|de|>`), else by
+    the tokens that it begins with; None where it leaves that open, or the network knows but one.
+
+    Raises InputError when the network does not know it.
+    """
+    if not network.is_multilingual:
+        return None
+    tokenizer = tokenizer_of(network)
+    codes = dict(zip(tokenizer.all_language_tokens, tokenizer.all_language_codes, strict=True))
+    if named is None:
+        return next((codes[token] for token in forced if token in codes), None)
+    text = named.lower().removeprefix("<|").removesuffix("|>")
+    code = TO_LANGUAGE_CODE.get(text, text)
+    if code not in codes.values():
+        raise InputError(f"its generation_config.json names the language {named!r}, which the model does not know")
+    return code
+
+
+def translates(network: Whisper, task: str | None, forced: Sequence[int]) -> bool:
+    """Whether a checkpoint is meant to translate, by what it names or begins with."""
+    return task == "translate" or (task is None and tokenizer_of(network).translate in forced)
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -60,7 +60,8 @@ class HuggingFaceWhisper:
     """`state`: by openai-whisper's names, in the types of the file. `digest`: SHA-256 of the weights' files and of
     what else decides what the network says: its heads, and the tokens below.
 
-    `suppressed`, `begin_suppressed`: of its generation_config.json; None where nothing says so.
+    `suppressed`, `begin_suppressed`: of its generation_config.json; None where nothing says so. `language`, `task`,
+    `forced`: what else it decodes with; None, and no tokens, where nothing says so.
     """
 
     state: Mapping[str, Tensor]
@@ -70,6 +71,9 @@ class HuggingFaceWhisper:
     suppressed: tuple[int, ...] | None
     begin_suppressed: tuple[int, ...] | None
     alignment_heads: tuple[tuple[int, int], ...]
+    language: str | None
+    task: str | None
+    forced: tuple[int, ...]
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -94,6 +98,9 @@ def read_huggingface(folder: Path) -> HuggingFaceWhisper:
         suppressed=never[0],
         begin_suppressed=never[1],
         alignment_heads=_alignment_heads(folder, generation or {}),
+        language=_text(folder, generation or {}, "language"),
+        task=_text(folder, generation or {}, "task"),
+        forced=_forced(folder, config if generation is None else generation),
     )
 
 
@@ -224,6 +231,21 @@ def _tokens(
     if not isinstance(values, list | tuple) or not all(type(value) is int and value >= 0 for value in values):
         raise InputError(f"{folder}: {key} is no list of tokens")
     return tuple(values)
+
+
+def _text(folder: Path, generation: Mapping[str, Any], key: str) -> str | None:
+    value = generation.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{folder}: {key} in generation_config.json is no text")
+    return value
+
+
+def _forced(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Tokens that a transcript begins with; positions where none is forced are left out."""
+    pairs = config.get("forced_decoder_ids") or ()
+    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise InputError(f"{folder}: forced_decoder_ids are no pairs of position and token")
+    return tuple(token for _, token in pairs if type(token) is int)
 
 
 def _alignment_heads(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:

@@ -17,11 +17,11 @@ import whisper
 from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
-from common.errors import InputError, UnknownNameError
+from common.errors import InputError, UnknownNameError, naming
 from common.files import expanded, sha256_of_file
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.whisper.ctranslate2_format import read_alignment_heads, read_whisper
-from compression.whisper.decoding_rules import set_rules
+from compression.whisper.decoding_rules import forced_language, set_rules, translates
 from compression.whisper.huggingface_format import is_huggingface, read_huggingface
 from compression.whisper.known_vocabulary import known_rows
 from compression.whisper.torch_files import load_tensors
@@ -39,7 +39,8 @@ class LoadedModel:
     `name`: openai-whisper's name, or the last part of the path. `digest`: SHA-256 of the bytes of the weights' file
     (joined, where a package ships it in parts). `stored_bits`: 16 when every weight is exactly a float16
     value, else 32. `network`: float32, in evaluation mode; shared, so never change it in place.
-    `note`: what of the file was left out, if anything.
+    `note`: what of the file was left out, if anything. `language`: Whisper's code of the one that the checkpoint says
+    it decodes in; None where it says nothing.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LoadedModel:
     stored_bits: int
     network: Whisper
     note: str = ""
+    language: str | None = None
 
     @property
     def compute(self) -> torch.device:
@@ -226,7 +228,11 @@ def _load_huggingface(folder: Path) -> LoadedModel:
         _set_alignment_heads(loaded.network, read.alignment_heads, folder / "generation_config.json")
     if read.suppressed is not None:
         set_rules(loaded.network, suppressed=read.suppressed, begin_suppressed=read.begin_suppressed or ())
-    return loaded
+    with naming(str(folder)):
+        language = forced_language(loaded.network, read.language, read.forced)
+    translation = f"{folder.name} is made to translate; here it transcribes"
+    notes = [loaded.note, translation if translates(loaded.network, read.task, read.forced) else ""]
+    return replace(loaded, language=language, note="; ".join(filter(None, notes)))
 
 
 def _set_alignment_heads(network: Whisper, pairs: tuple[tuple[int, int], ...], config: Path) -> None:

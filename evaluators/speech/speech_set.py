@@ -86,17 +86,20 @@ def shared_recordings(some: Sequence[Utterance], others: Sequence[Utterance]) ->
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Languages:
-    """`asked`: a code for the lines that state none, if any. `known`: those of the model; None: any."""
+    """`asked`: a code for the lines that state none, if any; `default`: what they get where none is asked for.
+    `known`: those of the model; None: any.
+    """
 
     asked: str | None
     known: Collection[str] | None
+    default: str | None = None
 
     @classmethod
-    def checked(cls, language: str | None, known: Collection[str] | None) -> Self:
+    def checked(cls, language: str | None, known: Collection[str] | None, default: str | None = None) -> Self:
         """Raises InputError when another language is asked for than is known. One that is known alone need not be."""
         asked = _language_code(language) if language else None
         if known is None:
-            return cls(asked=asked, known=known)
+            return cls(asked=asked, known=known, default=default)
         only = next(iter(known)) if len(known) == 1 else None
         if asked and only and asked != only:
             raise InputError(
@@ -104,12 +107,12 @@ class _Languages:
             )
         if asked and asked not in known:
             raise UnknownNameError("language", asked, known)
-        return cls(asked=asked or only, known=known)
+        return cls(asked=asked or only, known=known, default=default)
 
     def agreed(self, stated: object) -> str | None:
         """The code of what a line states. Raises InputError when it is no text, not known or not what was asked for."""
         if stated is None:
-            return self.asked
+            return self.asked or self.default
         if not isinstance(stated, str):
             raise InputError(f"its language is not text: {stated!r}")
         code = _language_code(stated)
@@ -121,11 +124,12 @@ class _Languages:
         return code
 
 
-def load_speech_set(
+def load_speech_set(  # noqa: PLR0913 - what a set may be told
     path: Path,
     *,
     language: str | None = None,
     known_languages: Collection[str] | None = None,
+    default_language: str | None = None,
     skip_broken: bool = False,
     is_transcribed: bool = True,
 ) -> SpeechSet:
@@ -133,12 +137,13 @@ def load_speech_set(
 
     `language` (a code such as `en`) holds for the lines that state none; a line that states another one is broken.
     So is one that states none of `known_languages`, those of a model; where that is one alone, it is what holds.
+    `default_language`: of lines that state none where no `language` is given.
     Unless it `is_transcribed`, texts are ignored, recordings may have any length, and a folder without a manifest is
     read as all audio in it, where a file's folder is its speaker.
     Raises InputError when the language is not known, when the set is missing or empty, when no line can be used, or,
     without `skip_broken`, when any line cannot: the message then lists the broken lines.
     """
-    languages = _Languages.checked(language, known_languages)
+    languages = _Languages.checked(language, known_languages, default_language)
     lines = read_lines(SAMPLES.get(str(path), path), is_transcribed=is_transcribed)
     if not lines:
         raise InputError(f"speech set {path} is empty: it has no utterance")

@@ -55,6 +55,7 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
         "n_mels": dimensions.n_mels,
         "n_text_ctx": dimensions.n_text_ctx,
         "window_s": recipe.window_s,
+        "language": model.language,
         "tokens": vocabulary.special_tokens(multilingual=dimensions.is_multilingual),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

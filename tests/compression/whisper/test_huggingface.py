@@ -24,6 +24,7 @@ from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.decoding import Clip, decode
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import load_speech_set
+from search.loading import load_speech
 
 SHAPES = {
     "English-only": {"vocab_size": 51864},
@@ -241,6 +242,46 @@ def test_a_checkpoint_that_says_little_suppresses_little(stated, suppressed, beg
     assert {50257, 50357, 50358, 50359, 50360, 50361} <= set(rules.suppressed)  # no text, whatever it says
 
 
+@pytest.mark.parametrize(
+    ("stated", "language", "note"),
+    [
+        ({}, None, ""),
+        ({"language": "German", "task": "transcribe"}, "de", ""),
+        ({"language": "<|es|>"}, "es", ""),
+        ({"forced_decoder_ids": [[1, 50261], [2, 50359]]}, "de", ""),
+        ({"forced_decoder_ids": [[1, None], [2, 50359]]}, None, ""),
+        ({"forced_decoder_ids": [[1, 50261], [2, 50358]]}, "de", "made to translate"),
+        ({"language": "fr", "task": "translate", "forced_decoder_ids": None}, "fr", "made to translate"),
+    ],
+    ids=str,
+)
+def test_the_language_that_a_checkpoint_decodes_in(stated, language, note, saved):
+    folder = saved(made(vocab_size=51865))
+    change_json("generation_config.json", **stated)(folder)
+    model = load_model(str(folder))
+    assert model.language == language
+    assert note in model.note
+    assert bool(note) == bool(model.note)
+
+
+def test_a_language_that_the_network_does_not_know_is_said(saved):
+    folder = saved(made(vocab_size=51865))
+    change_json("generation_config.json", language="klingon")(folder)
+    with pytest.raises(InputError, match="names the language 'klingon', which the model does not know"):
+        load_model(str(folder))
+
+
+def test_speech_without_a_language_is_in_the_checkpoints(saved, tmp_path):
+    folder = saved(made(vocab_size=51865))
+    change_json("generation_config.json", language="german")(folder)
+    audio = Path("evaluators/sample_speech/audio/sample-31.flac").resolve()
+    lines = [{"id": "a", "audio": str(audio), "text": "x"}, {"id": "b", "audio": str(audio), "text": "x"}]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(json.dumps(line) for line in (lines[0], lines[1] | {"language": "es"})))
+    speech = load_speech(manifest, load_model(str(folder)), language=None, skip_broken=False)
+    assert [utterance.language for utterance in speech.utterances] == ["de", "es"]
+
+
 def change_json(name: str, **values: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         known = json.loads((folder / name).read_text())
@@ -318,6 +359,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokens in words": (
         change_json("generation_config.json", suppress_tokens=["a"]),
         "suppress_tokens is no list of tokens",
+    ),
+    "a number as language": (change_json("generation_config.json", language=5), "language in generation_config.json"),
+    "tokens that are no pairs": (
+        change_json("generation_config.json", forced_decoder_ids=[50261]),
+        "forced_decoder_ids are no pairs",
     ),
     "a broken file": (truncate, "broken or no safetensors file"),
     "a header of terabytes": (claim_terabytes, "broken or no safetensors file"),
