@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from search.certainty import Certainty
 from search.limits.budget import WerLimit
 from search.limits.group_budget import GroupLimits
+from search.limits.verdict import keeps_languages, least_on
 from search.outcome import ArtifactRecord, Confirmation
 from search.trial import Trial
 
@@ -54,28 +55,34 @@ def recommend(  # noqa: PLR0913 - the front and all that was found out about it
     wer_limit: WerLimit,
     baseline: Trial,
     group_limits: GroupLimits | None = None,
+    min_language_accuracy: float | None = None,
     certainty: Certainty | None = None,
     confidence: float = 0.5,
 ) -> Trial | None:
     """The cheapest trial of the front that kept its promise, as a file and on the confirm set, else the cheapest one.
 
     Where divergence was measured, to keep a promise is to be within the budget with a probability of `confidence`, by
-    both sets and divergence together. Elsewhere the confirm set decides alone: the best of many candidates on one set
-    looks better than it is, so a trial whose WER on unseen utterances is over a budget there gives way to the next one,
-    and so does one whose artifact is over one or could not be made.
+    both sets and divergence together, and to detect the confirm set's languages, of which these say nothing. Elsewhere
+    the confirm set decides alone: the best of many candidates on one set looks better than it is, so a trial whose WER
+    on unseen utterances is over a budget there gives way to the next one, and so does one whose artifact breaks a limit
+    or could not be made.
     What was not tried is no reason against a trial: where only the original was tried and kept its promise, the
     cheapest that nothing speaks against is taken; where something speaks against every trial, the cheapest.
     """
+    original = confirmations.get(baseline.recipe.id)
+    least_there = least_on(original.language_accuracy if original else None, min_language_accuracy)
 
     def evidence(trial: Trial) -> list[bool]:
         confirmation, record = confirmations.get(trial.recipe.id), artifacts.get(trial.recipe.id)
         found = [confirmation.within_budget] if confirmation else []
         estimate = certainty.scored(trial.recipe.id) if certainty and trial.divergence else None
         if estimate and trial.number != baseline.number:
-            found = [estimate.probability >= confidence] * (len(found) or 1)
+            tells = confirmation is None or keeps_languages(confirmation.language_accuracy, least_there)
+            found = [estimate.probability >= confidence and tells] * (len(found) or 1)
         if record:
-            broken = group_limits and group_limits.broken(record.groups)
-            found.append(record.figures is not None and wer_limit.keeps(record.figures.rate) and not broken)
+            broken, figures = group_limits and group_limits.broken(record.groups), record.figures
+            tells = figures is not None and keeps_languages(figures.language_accuracy, min_language_accuracy)
+            found.append(figures is not None and wer_limit.keeps(figures.rate) and not broken and tells)
         return found
 
     unopposed = [trial for trial in front if all(evidence(trial))]

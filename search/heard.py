@@ -1,7 +1,9 @@
 """What a run keeps of the utterances that were scored."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from evaluators.accuracy.error_rate import share_of
 from evaluators.accuracy.evaluator import Evaluator, ScoredUtterance
 from evaluators.accuracy.groups import GroupAccuracy
 from evaluators.accuracy.word_errors import ErrorCounts
@@ -28,10 +30,14 @@ def accuracy_of(evaluator: Evaluator, heard: Sequence[Heard]) -> TrialAccuracy:
     }
     ordered = [found[utterance.id] for utterance in evaluator.speech.utterances if utterance.id in found]
     accuracy, groups = evaluator.accuracies([_counts(utterance) for utterance, _ in ordered])
+    languages = {
+        group.key: share_of(utterance.right_language for utterance, _ in ordered if utterance.id in group.utterances)
+        for group in evaluator.groups
+    }
     return TrialAccuracy(
         rate=accuracy.rate,
         utterances=tuple(utterance for utterance, _ in ordered),
-        groups=group_errors(groups),
+        groups=tuple(replace(group, language_accuracy=languages[group.key]) for group in group_errors(groups)),
         transcripts=Transcripts.of(text for _, text in ordered),
     )
 

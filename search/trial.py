@@ -73,11 +73,12 @@ class UtteranceErrors:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupErrors:
-    """The errors of one group of the speech set."""
+    """The errors of one group of the speech set. `language_accuracy`: as that of a trial, where it was kept."""
 
     key: GroupKey
     rate: ErrorRate
     utterances: int
+    language_accuracy: float | None = None
 
     @property
     def columns(self) -> dict[str, object]:
@@ -92,6 +93,7 @@ class GroupErrors:
             "errors": rate.errors,
             "words": rate.words,
             "utterances": self.utterances,
+            "language_accuracy": self.language_accuracy,
         }
 
 

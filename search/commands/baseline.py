@@ -18,7 +18,7 @@ from evaluators.accuracy.scripts import script_note
 from evaluators.learning.calibration import calibrate
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
-from search.commands.groups import group_lines
+from search.commands.groups import group_lines, languages_lines
 from search.commands.transcripts import check_transcripts_file, write_transcripts
 from search.configuration.options import at_most_half
 from search.loading import load_speech, open_model, use_threads
@@ -91,9 +91,8 @@ def run_baseline(options: BaselineOptions, *, as_json: bool) -> None:
         f"{rate.insertions} insertions, {rate.deletions} deletions, {rate.substitutions} substitutions "
         f"in {rate.words} {counted_units(accuracy.normaliser)}; normaliser {accuracy.normaliser}"
     )
-    if evaluation.language_accuracy is not None:
-        print(f"language detected in {100 * evaluation.language_accuracy:.1f} % of the utterances")
-    print("\n".join(group_lines(evaluation.groups)), end="\n" if evaluation.groups else "")
+    for line in (*languages_lines(evaluation.language_accuracy), *group_lines(evaluation.groups)):
+        print(line)
 
 
 def read_recipe_for(model: LoadedModel, file: Path) -> Recipe:

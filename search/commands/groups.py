@@ -8,6 +8,11 @@ from evaluators.accuracy.word_errors import Accuracy
 from search.limits.group_budget import MIN_WORDS
 
 
+def languages_lines(found: float | None) -> list[str]:
+    """A line of the share of detected languages; none where the model knows but one."""
+    return [] if found is None else [f"language detected in {100 * found:.1f} % of the utterances"]
+
+
 def group_lines(groups: Sequence[GroupAccuracy]) -> list[str]:
     """Lines of text for a terminal, one for each group, in columns."""
     width = max((len(group.key.label) for group in groups), default=0)

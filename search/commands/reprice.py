@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from search.records.run_records import RunFacts, budgets_of, find_outcome, load_
 from search.records.study_store import StudyStore
 from search.report.result_files import ResultFiles
 from search.reprice import Target, reprice
+from search.trial import Trial
 
 ORIGIN = "reprice.toml"
 """Marks a folder that this command wrote."""
@@ -44,6 +45,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
 
     store = StudyStore(folder.study, create=False)
     facts, trials = load_facts(store), store.trials()
+    _check_languages(config, trials)
     target = Target(
         profile=profile,
         config=config,
@@ -67,6 +69,16 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
     write_outcome(results, outcome, config_toml=configuration, environment=environment, as_json=as_json)
     if outcome.recommended is None:
         sys.exit(NO_RECIPE_EXIT)
+
+
+def _check_languages(config: SearchConfig, trials: Sequence[Trial]) -> None:
+    """Raise InputError where a share of detected languages is asked for that the run did not measure."""
+    original = trials[0].accuracy if trials else None
+    if config.min_language_accuracy is not None and original and original.language_accuracy is None:
+        raise InputError(
+            "--min-language-accuracy: this run measured no detected languages: its model knows English only, "
+            "or it is older than the option"
+        )
 
 
 def _warnings(profile: DeviceProfile, environment: Mapping[str, str], *, is_other: bool) -> list[str]:

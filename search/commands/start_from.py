@@ -75,6 +75,12 @@ class Source:
                 raise InputError(
                     f"--start-from {self.folder.path}: its {name} was {content}, so nothing that it measured holds here"
                 )
+        original = self.trials[0].accuracy
+        if loaded.config.min_language_accuracy is not None and original and original.language_accuracy is None:
+            raise InputError(
+                f"--start-from {self.folder.path}: it is older than --min-language-accuracy and measured no detected "
+                "languages; leave one of the two out"
+            )
 
     def _has(self, name: str, digest: str) -> bool:
         return self.digests.get(name) == digest

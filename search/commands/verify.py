@@ -24,7 +24,7 @@ from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Plan
 from search.artifacts import compressed, verification_values
-from search.commands.groups import group_lines
+from search.commands.groups import group_lines, languages_lines
 from search.loading import load_speech, open_model, use_threads
 from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
 
@@ -109,6 +109,7 @@ def _lines(verification: Verification, promised: int) -> list[str]:
     lines = [
         f"{accuracy.text} in {accuracy.rate.words} {counted_units(accuracy.normaliser)}; "
         f"normaliser {accuracy.normaliser}",
+        *languages_lines(verification.language_accuracy),
         *group_lines(verification.groups),
         f"size {verification.size_bytes / 1e6:.1f} MB, {excess:+.1f} % of what the recipe promised",
         f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token, "

@@ -67,6 +67,16 @@ def language_violation(found: float | None, least: float | None) -> dict[str, fl
     return {} if least is None else {LANGUAGE: 1 - (found or 0.0) / least}
 
 
+def least_on(original: float | None, least: float | None) -> float | None:
+    """The least share on speech where the original detects this one: no more than that; None where nothing is asked."""
+    return None if least is None else min(least, original or 0.0) or None
+
+
+def keeps_languages(found: float | None, least: float | None) -> bool:
+    """Whether the share of detected languages is at least the least one; so it is where none is asked for."""
+    return language_violation(found, least).get(LANGUAGE, 0.0) <= 0
+
+
 def group_violation(accuracy: TrialAccuracy, limits: GroupLimits | None, state: TrialState) -> dict[str, float]:
     """The worst group's violation, if it is known: on a part of the set only a broken limit is."""
     worst = limits.worst(accuracy.groups) if limits else None

@@ -15,7 +15,7 @@ from search.configuration.options import with_engine
 from search.front import front, least_violating, recommend
 from search.limits.budget import CostLimits, WerBudget
 from search.limits.group_budget import find_group_limits
-from search.limits.verdict import LANGUAGE, Budgets, language_violation
+from search.limits.verdict import Budgets, keeps_languages, least_on
 from search.outcome import ArtifactRecord, Confirmation, Ended, Outcome
 from search.record_json import RecordFormat
 from search.records.study_store import StudyStore
@@ -195,10 +195,10 @@ def judged(
     limit = WerBudget.parse(facts.wer_budget).limit(baseline.rate)
     groups = find_group_limits(facts.group_budget, baseline.groups)
     broken = groups and groups.broken(accuracy.groups)
-    languages = language_violation(accuracy.language_accuracy, facts.min_language_accuracy)
+    least = least_on(baseline.language_accuracy, facts.min_language_accuracy)
     return Confirmation(
         rate=accuracy.rate,
-        within_budget=limit.keeps(accuracy.rate) and not broken and languages.get(LANGUAGE, 0.0) <= 0,
+        within_budget=limit.keeps(accuracy.rate) and not broken and keeps_languages(accuracy.language_accuracy, least),
         groups=accuracy.groups,
         language_accuracy=accuracy.language_accuracy,
     )
@@ -273,6 +273,7 @@ def outcome_of(  # noqa: PLR0913, PLR0917 - all that was found out
         artifacts,
         wer_limit=wer_limit,
         group_limits=group_limits,
+        min_language_accuracy=facts.min_language_accuracy,
         baseline=trials[0],
         certainty=certainty,
         confidence=facts.confidence,

@@ -262,21 +262,31 @@ def _word_errors(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
 
 def _languages(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
     """The share of the utterances whose language is detected; nothing where a model knows but one."""
-    if outcome.baseline.accuracy is None or pick.accuracy is None:
-        return ()
-    before, after = outcome.baseline.accuracy.language_accuracy, pick.accuracy.language_accuracy
-    if before is None or after is None:
-        return ()
-    least = outcome.min_language_accuracy
-    return (
-        Comparison(
-            label="Language detected",
-            baseline=Quantity(value=f"{100 * before:.1f} %"),
-            pick=Quantity(value=f"{100 * after:.1f} %"),
-            change=f"{100 * (after - before):+.1f} points",
-            note="" if least is None else f"at least {100 * least:g} %",
+    least, by_confirmation = outcome.min_language_accuracy, outcome.confirmations.get
+    note = "" if least is None else f"at least {100 * least:g} %"
+    sets = (
+        ("Language detected", outcome.baseline.accuracy, pick.accuracy, note),
+        (
+            "Language detected, confirmed",
+            by_confirmation(outcome.baseline.recipe.id),
+            by_confirmation(pick.recipe.id),
+            "",
         ),
     )
+    rows = []
+    for label, original, found, note in sets:
+        before, after = (scored.language_accuracy if scored else None for scored in (original, found))
+        if before is not None and after is not None:
+            rows.append(
+                Comparison(
+                    label=label,
+                    baseline=Quantity(value=f"{100 * before:.1f} %"),
+                    pick=Quantity(value=f"{100 * after:.1f} %"),
+                    change=f"{100 * (after - before):+.1f} points",
+                    note=note,
+                )
+            )
+    return tuple(rows)
 
 
 def _worst_group(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:

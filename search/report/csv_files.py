@@ -11,7 +11,7 @@ from compression.recipe.recipe import EncoderLayer, Recipe
 from evaluators.accuracy.error_rate import RATE_COLUMNS
 from search.outcome import ArtifactFigures, Outcome
 from search.report.flops_note import flops_note
-from search.report.group_and_silence_notes import new_notes, over_note
+from search.report.group_and_silence_notes import languages_note, new_notes, over_note
 from search.trial import Trial
 
 COLUMNS = (
@@ -205,7 +205,7 @@ def _structure(recipe: Recipe, dimensions: Dimensions) -> dict[str, float]:
 def _note(trial: Trial, outcome: Outcome, *, is_confirmed: bool) -> str:
     """The trial's own note on one line, and the reason for every empty cell."""
     parts = [" ".join(trial.note.split())]
-    parts.append(over_note(trial, outcome))
+    parts += [over_note(trial, outcome), languages_note(trial)]
     if trial.state == "stopped" and trial.accuracy:
         parts.append(f"WER over the first {len(trial.accuracy.utterances)} of {outcome.utterances} utterances")
     if trial.state == "complete" and not is_confirmed:

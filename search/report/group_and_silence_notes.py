@@ -1,8 +1,9 @@
-"""Groups of the speech set, and what is heard where nobody speaks, in words: for summary, report and CSV notes."""
+"""Groups of the speech set, languages, and what is heard where nobody speaks, in words: summary, report, CSV notes."""
 
 from dataclasses import dataclass
 
 from search.limits.group_budget import GROUP, MIN_WORDS, JudgedGroup
+from search.limits.verdict import LANGUAGE
 from search.outcome import ArtifactFigures, Outcome
 from search.trial import GroupErrors, Trial
 
@@ -75,6 +76,11 @@ def over_note(trial: Trial, outcome: Outcome) -> str:
     is_over = trial.state == "complete" and trial.violations.get(GROUP, 0.0) > 0
     worst = outcome.worst_group(trial) if is_over else None
     return f"over the group budget in {worst.text}" if worst else ""
+
+
+def languages_note(trial: Trial) -> str:
+    """Whether a trial detects fewer languages than are asked for."""
+    return "detects too few languages" if trial.violations.get(LANGUAGE, 0.0) > 0 else ""
 
 
 def heard_in_nothing(outcome: Outcome, trial: Trial) -> list[NonSpeechOutput]:

@@ -75,6 +75,7 @@ def render_report(
         remarks=_remarks(outcome, frame),
         groups=groups,
         min_group_words=MIN_WORDS,
+        tell_languages=any(row.original.language_accuracy is not None for row in groups),
         counted=counted_units(outcome.normaliser),
         worst={trial.number: outcome.worst_group(trial) for trial in outcome.front},
         content_policy=content_policy([plotly_js], filter(None, figures.values())),

@@ -1,6 +1,7 @@
 """What a reader must mind about a run, in sentences."""
 
 from search.limits.group_budget import GROUP, MIN_WORDS, find_group_limits
+from search.limits.verdict import keeps_languages, least_on
 from search.outcome import Confirmation, Outcome
 from search.report.baseline_vs_pick import percent
 from search.report.flops_note import flops_problems
@@ -32,8 +33,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
     if confirmation and not confirmation.within_budget:
         found.append(
             f"The pick on {outcome.confirm_speech}, which the search never saw: "
-            f"{_broken_there(outcome, confirmation)} is over the budget taken over the baseline there."
-            f"{_by_all(outcome)}"
+            f"{_broken_there(outcome, confirmation)}.{_by_all(outcome)}"
         )
     if pick and pick.number != outcome.baseline.number and not confirmation:
         found.append(
@@ -89,7 +89,15 @@ def _artifact_problems(outcome: Outcome, pick: Trial) -> list[str]:
     broken = outcome.group_limits and outcome.group_limits.broken(record.groups)
     if broken:
         found.append(f"The pick's artifact is over the group budget in {broken.text}.")
+    if not keeps_languages(figures.language_accuracy, outcome.min_language_accuracy):
+        too_few = _too_few_languages(figures.language_accuracy, outcome.min_language_accuracy)
+        found.append(f"The pick's artifact {too_few}.")
     return found + [f"The pick's artifact {heard.note}." for heard in heard_in_nothing(outcome, pick)]
+
+
+def _too_few_languages(found: float | None, least: float | None) -> str:
+    share, asked = percent(found or 0.0), percent(least or 0.0)
+    return f"detects the language of {share} of the utterances, and at least {asked} are asked for"
 
 
 def _unjudged_there(outcome: Outcome) -> list[str]:
@@ -102,16 +110,15 @@ def _unjudged_there(outcome: Outcome) -> list[str]:
 
 
 def _broken_there(outcome: Outcome, confirmation: Confirmation) -> str:
-    """The group whose budget is broken on the confirm set, else the WER."""
+    """What is broken on the confirm set: a group's budget, else the limit on detected languages, else the WER's."""
     original = outcome.confirmations.get(outcome.baseline.recipe.id)
     limits = find_group_limits(outcome.group_budget, original.groups) if original else None
     broken = limits and limits.broken(confirmation.groups)
-    found, least = confirmation.language_accuracy, outcome.min_language_accuracy
-    if broken:
-        return f"its WER in {broken.text},"
-    if least is not None and found is not None and found < least:
-        return f"its share of detected languages, {percent(found)},"
-    return f"its WER of {percent(confirmation.rate.wer)}"
+    least = least_on(original.language_accuracy, outcome.min_language_accuracy) if original else None
+    if not broken and not keeps_languages(confirmation.language_accuracy, least):
+        return f"it {_too_few_languages(confirmation.language_accuracy, least)}"
+    what = f"its WER in {broken.text}," if broken else f"its WER of {percent(confirmation.rate.wer)}"
+    return f"{what} is over the budget taken over the baseline there"
 
 
 def _by_all(outcome: Outcome) -> str:

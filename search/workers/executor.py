@@ -67,10 +67,11 @@ class Workers:
         return max(0, max(1, 2 * self._alive) - len(self._waiting))
 
     def submit(self, job: Job) -> None:
+        baseline = self._baseline()  # of each job, as where nobody else measures: it raises where there can be none
         if job.enough:
             self._waiting[self._queue.put(job)] = _Waiting(job=job)
             return
-        self._wholes.append(Assembly(job, self._scorer, self._baseline()))
+        self._wholes.append(Assembly(job, self._scorer, baseline))
         self._put_parts()
 
     def _put_parts(self) -> None:
