@@ -8,19 +8,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+import whisper
 
 from compression.recipe.dimensions import Dimensions
+from compression.whisper.load import load_model
 from evaluators.accuracy.sounds import BATTERY
 from evaluators.sample_speech import sample_speech
 from search.cli import main
 from search.report.group_and_silence_notes import SOUNDS
-from tests.evaluators.conftest import talkative
+from tests.evaluators.conftest import MULTILINGUAL_VOCABULARY, talkative
 from tests.networks import random_network, save_checkpoint
 from tests.strategies import small_dimensions
 
@@ -44,6 +46,28 @@ Whisperfit = Callable[..., Ended]
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with files_of_a_whisper(tmp_path_factory.mktemp("files"), DIMENSIONS) as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def multilingual_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same of a multilingual Whisper, which detects in each clip the language that its line states."""
+    dimensions = replace(DIMENSIONS, n_vocab=MULTILINGUAL_VOCABULARY)
+    with files_of_a_whisper(tmp_path_factory.mktemp("multilingual"), dimensions) as folder:
+        network = load_model(str(folder / "model.pt")).network
+        for name in ("speech.jsonl", "confirm.jsonl"):
+            lines = [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+            for line in lines:
+                line["language"] = detected_by_whisper(network, folder / line["audio"])
+            (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        yield folder
+
+
+def detected_by_whisper(network: whisper.Whisper, audio: Path) -> str:
+    samples, rate = soundfile.read(audio, dtype="float32")
+    assert rate == whisper.audio.SAMPLE_RATE
+    mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(samples), network.dims.n_mels)
+    _, chances = whisper.detect_language(network, mel)
+    return max(chances, key=chances.__getitem__)
 
 
 @contextmanager
@@ -138,13 +162,17 @@ def settled(row: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished_run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    arguments = [*search_arguments(files, out, confirm=files / "confirm.jsonl"), "--json"]
+    assert run_command([*search_arguments(files, out, confirm=files / "confirm.jsonl"), "--json"]) == 0
+    return out
+
+
+def run_command(arguments: list[str]) -> int:
+    """The command in this process; its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["whisperfit", *arguments])
         with pytest.raises(SystemExit) as exited:
             main()
-    assert exited.value.code == 0
-    return out
+    return int(exited.value.code or 0)
 
 
 @pytest.fixture(autouse=True)
