@@ -41,6 +41,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
         ({"hours": -1}, ("--hours", "-1")),
         ({"space": "coars"}, ("'coars'. Did you mean 'coarse'?",)),
         ({"sampler": "annealing"}, ("--sampler", "'tpe', 'nsga2', 'random', 'evolution' or 'grid'", "annealing")),
+        ({"min_language_accuracy": 0}, ("--min-language-accuracy", "greater than 0")),
+        ({"min_language_accuracy": 1.5}, ("--min-language-accuracy", "less than or equal to 1")),
         ({"group_budget": "much"}, ("group budget 'much'", "8.5%", "+10%")),
         ({"group_budget": "+30%"}, ("speech has no group of at least 100 words; its groups: ", "larger set")),
         ({"noise": "hiss"}, ("--snr-db, such as 10",)),

@@ -1,11 +1,13 @@
 from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluators.accuracy.divergence import Divergence
 from evaluators.accuracy.error_rate import GroupKey
 from search.front import front, least_violating, recommend
 from search.limits.budget import WerLimit
@@ -117,6 +119,39 @@ def test_an_artifact_over_the_group_budget_gives_way(outcome: Outcome, artifact_
     limits = find_group_limits("+30%", groups(20))
     found = recommend(outcome.front, {}, artifacts, wer_limit=LIMIT, group_limits=limits, baseline=outcome.baseline)
     assert found == outcome.front[1]
+
+
+def test_an_artifact_that_detects_too_few_languages_gives_way(outcome: Outcome, artifact_figures):
+    good = replace(artifact_figures, rate=make_rate(60, 1000))
+    artifacts = {
+        trial.recipe.id: ArtifactRecord(figures=replace(good, language_accuracy=share), note="")
+        for trial, share in zip(outcome.front, (0.94, 0.95, 1.0), strict=True)
+    }
+    given = {"wer_limit": LIMIT, "baseline": outcome.baseline}
+    assert recommend(outcome.front, {}, artifacts, min_language_accuracy=0.95, **given) == outcome.front[1]
+    assert recommend(outcome.front, {}, artifacts, **given) == outcome.front[0]
+
+
+class Sure:
+    """Every trial is within the budget, as divergence and both sets have it."""
+
+    def scored(self, _: str) -> SimpleNamespace:
+        return SimpleNamespace(probability=1.0)
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"), [(1.0, 2), (0.97, 1), (0.9, 0), (0.0, 0)], ids="original tells {}".format
+)
+def test_languages_of_the_confirm_set_count_beside_the_probability(outcome: Outcome, original, expected):
+    """At least 98 % of them, or as many as the original tells there."""
+    front = [replace(trial, divergence=Divergence(nats=(0.1,), tokens=(10,))) for trial in outcome.front]
+    confirmations = {
+        trial.recipe.id: replace(_confirmation(True), language_accuracy=share)
+        for trial, share in zip(front, (0.9, 0.97, original), strict=True)
+    }
+    given = {"wer_limit": LIMIT, "baseline": front[2], "certainty": Sure()}
+    assert recommend(front, confirmations, {}, min_language_accuracy=0.98, **given) == front[expected]
+    assert recommend(front, confirmations, {}, **given) == front[0]
 
 
 @pytest.mark.parametrize("confirmed", [{}, "all over"])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ RATES = st.builds(
 )  # fmt: skip
 GROUPS = st.builds(
     GroupErrors, key=st.builds(GroupKey, kind=st.sampled_from(["noise", "language"]), name=st.text()),
-    rate=RATES, utterances=COUNT,
+    rate=RATES, utterances=COUNT, language_accuracy=st.none() | st.floats(0, 1),
 )  # fmt: skip
 CONFIRMATIONS = RecordFormat(Confirmation, "confirmation")
 
@@ -96,6 +97,30 @@ def test_confirmations_and_artifacts_of_version_one(artifact_figures):
     record = ArtifactRecord(figures=artifact_figures, note="", groups=(GROUP,))
     assert artifacts.read(json.dumps({"figures": figures, "note": "", "groups": [FLAT_GROUP]})) == record
     assert artifacts.read('{"figures": null, "note": "no artifact: x"}').note == "no artifact: x"
+
+
+def test_records_from_before_languages_were_detected(make_trial, artifact_figures):
+    trial = make_trial(1, objective=0.4, wer=0.05)
+    told = [replace(utterance, right_language=n > 0) for n, utterance in enumerate(trial.accuracy.utterances)]
+    trial = replace(trial, accuracy=replace(trial.accuracy, utterances=tuple(told), groups=(GROUP,)))
+    confirmation = Confirmation(rate=trial.accuracy.rate, within_budget=True, groups=(GROUP,), language_accuracy=0.5)
+    artifact = ArtifactRecord(figures=replace(artifact_figures, language_accuracy=0.5), note="", groups=(GROUP,))
+    artifacts = RecordFormat(ArtifactRecord, "artifact")
+    texts = [trial.to_json(), CONFIRMATIONS.write(confirmation), artifacts.write(artifact)]
+    assert Trial.from_json(texts[0]) == trial
+    assert trial.accuracy.language_accuracy == 0.99
+    old = [json.dumps(without(json.loads(text), "language_accuracy", "right_language")) for text in texts]
+    assert "language" not in "".join(old)
+    assert Trial.from_json(old[0]).accuracy.language_accuracy is None
+    assert CONFIRMATIONS.read(old[1]) == replace(confirmation, language_accuracy=None)
+    assert artifacts.read(old[2]) == replace(artifact, figures=artifact_figures)
+
+
+def without(value: Any, *names: str) -> Any:
+    """JSON without these keys, however deep."""
+    if isinstance(value, dict):
+        return {name: without(item, *names) for name, item in value.items() if name not in names}
+    return [without(item, *names) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(

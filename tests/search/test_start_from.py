@@ -169,10 +169,10 @@ def test_divergences_come_along_on_the_same_clips_and_are_measured_on_others(sou
         assert set(session.divergences.kept) == (unscored if expected == old else set())
 
 
-def loaded_of(**changes: str) -> Any:
+def loaded_of(*, least: float | None = None, **changes: str) -> Any:
     values = {"model": "m", "speech": "s", "normaliser": "none", "language": None} | changes
     return SimpleNamespace(
-        config=SimpleNamespace(language=values["language"]),
+        config=SimpleNamespace(language=values["language"], min_language_accuracy=least),
         model=SimpleNamespace(name="tiny.en", digest=values["model"]),
         evaluator=SimpleNamespace(
             speech=SimpleNamespace(name="made up", digest=values["speech"]), normaliser=values["normaliser"]
@@ -194,6 +194,15 @@ def test_the_same_model_speech_and_normaliser_are_asked_for(source):
             source.check(loaded_of(**changes))
         assert "\n" not in str(refused.value)
         assert str(source.folder.path) in str(refused.value)
+
+
+def test_a_run_without_detected_languages_is_no_start_for_one_that_asks_for_them(source):
+    with pytest.raises(InputError, match=r"it is older than --min-language-accuracy .* leave one of the two out"):
+        source.check(loaded_of(least=0.98))
+    original = source.trials[0]
+    told = tuple(replace(utterance, right_language=True) for utterance in original.accuracy.utterances)
+    measured = replace(original, accuracy=replace(original.accuracy, utterances=told))
+    replace(source, trials=(measured, *source.trials[1:])).check(loaded_of(least=0.98))
 
 
 def test_a_folder_without_a_run_or_without_a_baseline(original_run, tmp_path):

@@ -20,6 +20,7 @@ from tests.search.commands import (  # noqa: F401
     COMMAND,
     files,
     interruptible,
+    multilingual_files,
     refused,
     rows,
     search_arguments,
@@ -210,17 +211,23 @@ def test_a_study_that_is_not_there_is_not_made(files, tmp_path, whisperfit, post
         refused(ended, "there is no such study")
 
 
-def test_what_workers_measure_is_what_this_process_measures(files, tmp_path, whisperfit, monkeypatch):
-    """Blocks that several workers scored, added up, and clips that two of them judged."""
+def test_what_workers_measure_is_what_this_process_measures(multilingual_files, tmp_path, whisperfit, monkeypatch):
+    """Blocks that several workers scored, added up, and clips that two of them judged; languages that they heard."""
     tables = []
     for name, options in (("alone", {}), ("together", {"workers": 2})):
         monkeypatch.setenv("WHISPERFIT_CACHE", str(tmp_path / "cache" / name))  # nothing is known from the other
-        ended = whisperfit(*search_arguments(files, tmp_path / name, trials=12, **options, **EVOLUTION), "--json")
+        arguments = search_arguments(multilingual_files, tmp_path / name, trials=12, **options, **EVOLUTION)
+        ended = whisperfit(*arguments, "--json")
         assert ended.code in {0, 3}, ended.err
         tables.append({row["recipe_id"]: row for row in rows(tmp_path / name / "trials.csv")})
     alone, together = tables
     scored = [one for one in alone.keys() & together.keys() if alone[one]["wer"] and together[one]["wer"]]
     assert scored
+    assert all(alone[one]["language_accuracy"] for one in scored)
     for one in scored:
-        names = [name for name in alone[one] if name.startswith(("wer", "divergence", "insert", "delet", "subst"))]
+        names = [
+            name
+            for name in alone[one]
+            if name.startswith(("wer", "divergence", "insert", "delet", "subst", "language"))
+        ]
         assert [alone[one][name] for name in names] == [together[one][name] for name in names]

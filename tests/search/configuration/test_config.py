@@ -143,6 +143,7 @@ CONFIGS = st.fixed_dictionaries(
         "trials": st.integers(1, 10**6),
         "hours": st.none() | st.floats(1e-3, 8784),
         "max_size_mb": POSITIVE,
+        "min_language_accuracy": st.none() | st.floats(1e-3, 1),
         "seed": st.integers(0, 2**31),
         "skip_broken": st.booleans(),
         "language": st.none() | st.text(min_size=1),

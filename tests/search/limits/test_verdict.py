@@ -4,7 +4,7 @@ import pytest
 
 from common.errors import InputError
 from evaluators.accuracy.error_rate import ErrorRate
-from search.limits.verdict import LANGUAGE, Budgets, Judge
+from search.limits.verdict import LANGUAGE, Budgets, Judge, keeps_languages, least_on
 from search.scorer import check_languages_told
 from search.trial import TrialAccuracy, UtteranceErrors
 
@@ -40,6 +40,24 @@ def test_nothing_is_asked_of_a_part_or_without_a_limit() -> None:
     assert LANGUAGE not in with_limit.violations(accuracy(0, utterances=5), "stopped")
     without = Judge.of(accuracy(20), Budgets(wer="+10%"))
     assert LANGUAGE not in without.violations(accuracy(0), "complete")
+
+
+@pytest.mark.parametrize(
+    ("found", "least", "keeps"),
+    [(0.95, 0.95, True), (0.949, 0.95, False), (None, 0.95, False), (0.0, None, True), (None, None, True)],
+)
+def test_what_keeps_the_limit(found: float | None, least: float | None, keeps: bool) -> None:
+    assert keeps_languages(found, least) == keeps
+
+
+@pytest.mark.parametrize(
+    ("original", "least", "expected"),
+    [(1.0, 0.95, 0.95), (0.9, 0.95, 0.9), (0.0, 0.95, None), (None, 0.95, None), (1.0, None, None)],
+)
+def test_elsewhere_no_more_is_asked_than_the_original_tells(
+    original: float | None, least: float | None, expected: float | None
+) -> None:
+    assert least_on(original, least) == expected
 
 
 def test_a_limit_that_the_original_does_not_keep_is_said() -> None:

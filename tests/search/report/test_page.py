@@ -372,6 +372,25 @@ def test_who_breaks_the_group_budget_is_named(grouped: Outcome, dimensions, fact
     assert "worst, over" in " ".join(_read(render_report(infeasible, **facts)).words.split())
 
 
+def test_a_pick_that_detects_too_few_languages_elsewhere_is_told(outcome: Outcome, artifact_figures):
+    original, pick = outcome.trials[0].recipe.id, outcome.trials[1].recipe.id
+    confirmed = {
+        original: replace(outcome.confirmations[original], language_accuracy=0.99),
+        pick: replace(outcome.confirmations[pick], language_accuracy=0.9, within_budget=False),
+    }
+    figures = replace(artifact_figures, language_accuracy=0.95)
+    artifacts = outcome.artifacts | {pick: ArtifactRecord(figures=figures, note="")}
+    asked = replace(outcome, confirmations=confirmed, artifacts=artifacts, min_language_accuracy=0.98)
+    told = "it detects the language of 90.00 % of the utterances, and at least 98.00 % are asked for."
+    assert problems(asked)[0] == f"The pick on confirm set, which the search never saw: {told}"
+    assert told.replace("it ", "The pick's artifact ").replace("90", "95") in problems(asked)
+    rows = {row.label: row for row in compare(asked)}
+    assert rows["Language detected, confirmed"].change == "-9.0 points"
+    free = problems(replace(asked, min_language_accuracy=None))
+    assert "its WER of 6.20 % is over the budget taken over the baseline there." in free[0]
+    assert not any("detects" in problem for problem in free)
+
+
 def test_the_group_budget_on_unseen_speech(grouped: Outcome):
     """Broken there by the pick; judged by no group, where all are small."""
     original, pick = grouped.trials[0].recipe.id, grouped.trials[1].recipe.id
