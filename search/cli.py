@@ -148,6 +148,32 @@ def baseline(
 
 
 @app.command()
+def estimate(
+    hours: Annotated[float, typer.Option(help="Of the search.", callback=checked(Hours))],
+    model: Model = "tiny.en",
+    data: Data = Path("sample"),
+    calibration: Annotated[Path | None, speech_option(help="Speech to calibrate on; default: the search's.")] = None,
+    language: Language = None,
+    threads: Threads = None,
+    compute: Compute = "auto",
+    json: Json = False,
+) -> None:
+    """Say what a search will need: memory, disk, time by stage, recipes an hour."""
+    from search.commands.estimate import EstimateOptions, run_estimate
+
+    options = EstimateOptions(
+        model=model,
+        data=data,
+        calibration=calibration,
+        language=language,
+        hours=hours,
+        threads=threads,
+        compute=compute,
+    )
+    run_estimate(options, as_json=json)
+
+
+@app.command()
 @takes(SearchOptions.model_fields)
 def search(
     *,

@@ -32,6 +32,7 @@ from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits
 from search.limits.group_budget import MIN_WORDS
 from search.loading import Say, load_speech, open_model, use_threads
+from search.needs.memory import check_fits
 from search.records.folder import RunFolder
 from search.records.run_records import RunFacts
 from search.space.genes import MEAN_BITS, VOCABULARY, Value
@@ -232,6 +233,7 @@ def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
         raise InputError(
             f"--min-language-accuracy: {config.model} knows English only and detects no language; leave it out"
         )
+    check_fits(model.name, model.dimensions)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
 
     def load(path: Path) -> SpeechSet:

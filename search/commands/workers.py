@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.log import tell
+from compression.techniques import bank, pruning
 from compression.whisper.compute import nth_of_its_kind
 from devices.profiler.board.inspect_machine import memory_mb
 from evaluators.accuracy import divergence_meter, evaluator
@@ -27,7 +28,11 @@ from search.workers.presence import beating
 from search.workers.work import worker_name
 
 CACHED_BYTES = (
-    evaluator.ENCODER_CACHE_BYTES + divergence_meter.ENCODER_CACHE_BYTES + divergence_meter.ANSWERS_CACHE_BYTES
+    evaluator.ENCODER_CACHE_BYTES
+    + divergence_meter.ENCODER_CACHE_BYTES
+    + divergence_meter.ANSWERS_CACHE_BYTES
+    + 3 * bank.REMEMBERED_BYTES
+    + pruning.REMEMBERED_BYTES
 )
 """What a worker may come to hold in hours, beside what this process holds when it starts them."""
 
