@@ -1,12 +1,12 @@
 """Everything that the trials of one run share, loaded and checked before the first of them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError, UnknownNameError
+from common.errors import InputError
 from common.files import sha256_of_text
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
@@ -16,28 +16,23 @@ from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import unknown_words
 from compression.whisper.load import LoadedModel
-from devices.profile import DeviceProfile, load_profile
+from devices.profile import DeviceProfile
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.known_divergences import DIVERGENCE_VERSION, KnownDivergences
 from evaluators.accuracy.known_transcripts import KnownTranscripts
 from evaluators.learning.calibration import calibrate, identity_of, sensitivity_profile
-from evaluators.learning.speech_to_train_on import speech_to_train_on
-from evaluators.speech.divergence_clips import clips_digest, draw_clips, drawn
-from evaluators.speech.features import CachedFeatures
-from evaluators.speech.language import language_of
-from evaluators.speech.noisy_speech import with_noise
-from evaluators.speech.speech_set import SpeechSet, Utterance, shared_recordings
+from evaluators.speech.divergence_clips import clips_digest, draw_clips
+from evaluators.speech.speech_set import SpeechSet
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits
-from search.limits.group_budget import MIN_WORDS
-from search.loading import Say, load_speech, open_model, use_threads
+from search.loaded import Choices, Loaded, load_all
+from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.run_records import RunFacts
 from search.space.genes import MEAN_BITS, VOCABULARY, Value
-from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bits, load_choices, with_original
+from search.space.space import MEASURE, PRESETS, Space, check_choices, common_bits, with_original
 
-Choices = Mapping[str, tuple[Value, ...]]
 UNLABELLED, CLIPS = "unlabelled_sha256", "clips_sha256"
 GRID_FIELDS = ("group_size", "symmetric", "rounding")
 """Of a recipe: what decides, beside bits, how weights are rounded."""
@@ -118,7 +113,7 @@ class Session:
         return digests
 
 
-def open_session(config: SearchConfig, say: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
+def open_session(config: SearchConfig, say: Say, check: Callable[[Loaded], None] | None = None) -> Session:
     """Load and check everything; the errors that a user can cause come from here, before any trial.
 
     `check`: what else is to be checked before anything takes long.
@@ -130,9 +125,9 @@ def _refuse(message: str) -> None:
     raise InputError(message)
 
 
-def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loaded"], None] | None = None) -> Session:
+def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[[Loaded], None] | None = None) -> Session:
     """`complain`: told of a confirm set that is no good for a new run."""
-    loaded = _load(config, say, complain)
+    loaded = load_all(config, say, complain)
     if check:
         check(loaded)
     calibration = _calibration(loaded, say)
@@ -154,7 +149,7 @@ def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[["Loade
     )
 
 
-def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
+def _divergence_parts(loaded: Loaded) -> dict[str, Any]:
     """The session's `meter` and `divergences`, where its engine judges by divergence."""
     config, model, speech = loaded.config, loaded.model, loaded.calibration_speech
     if config.engine != "evolution":
@@ -168,128 +163,6 @@ def _divergence_parts(loaded: "Loaded") -> dict[str, Any]:
         "divergences": KnownDivergences(f"{model.digest}/{calibrated}/{clips}"),
         "clips_digest": sha256_of_text(f"{DIVERGENCE_VERSION}/{clips}"),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """What a session is made of before anything is computed. `own_choices`: of a space's file; None for a preset."""
-
-    config: SearchConfig
-    profile: DeviceProfile
-    own_choices: Choices | None
-    model: LoadedModel
-    features: CachedFeatures
-    calibration_speech: SpeechSet
-    evaluator: Evaluator
-    confirm: Evaluator | None
-    unlabelled: SpeechSet | None
-
-    @property
-    def calibration_utterances(self) -> int:
-        """How many utterances recipes are fitted to."""
-        return self.config.fitted_utterances(len(self.evaluator.speech.utterances))
-
-    @property
-    def speech_for_divergence(self) -> tuple[Utterance, ...]:
-        """The search's utterances, and the recordings without transcripts that are not among them.
-
-        Without those that recipes are fitted to, where others are left: there a recipe looks better than it is.
-        """
-        searched = self.evaluator.speech.utterances
-        known = {utterance.recording for utterance in searched}
-        more = self.unlabelled.utterances if self.unlabelled else ()
-        every = (*searched, *(utterance for utterance in more if utterance.recording not in known))
-        fitted = {u.recording for u in self.calibration_speech.utterances[: self.calibration_utterances]}
-        return tuple(utterance for utterance in every if utterance.recording not in fitted) or every
-
-    @property
-    def speech_to_train_on(self) -> SpeechSet | None:
-        """Calibration's and the recordings without transcripts, but nothing that WER or divergence is measured on."""
-        config, confirm = self.config, self.confirm.speech.utterances if self.confirm else ()
-        clips = drawn(self.speech_for_divergence, config.divergence_clips, seed=config.seed)
-        sets = [self.calibration_speech] if config.calibration else []
-        sets += [self.unlabelled] if self.unlabelled else []
-        return speech_to_train_on(sets, (*self.evaluator.speech.utterances, *confirm, *clips))
-
-    @property
-    def original(self) -> Recipe:
-        return Recipe.original(self.model.dimensions, stored_bits=self.model.stored_bits)
-
-    @property
-    def language(self) -> str:
-        """Of the speech that the run is scored on."""
-        return _languages(*(one.speech for one in (self.evaluator, self.confirm) if one))
-
-
-def _load(config: SearchConfig, say: Say, complain: Say) -> Loaded:
-    use_threads(config.threads)
-    profile, own_choices = load_profile(config.device), _own_choices(config.space)
-    for warning in profile.warnings:
-        say(f"Warning: {profile.name}: {warning}")
-    say(f"Loading {config.model}")
-    model = open_model(config.model, say, config.compute)
-    if config.min_language_accuracy is not None and not model.dimensions.is_multilingual:
-        raise InputError(
-            f"--min-language-accuracy: {config.model} knows English only and detects no language; leave it out"
-        )
-    features = CachedFeatures(n_mels=model.dimensions.n_mels)
-
-    def load(path: Path) -> SpeechSet:
-        return load_speech(path, model, language=config.language, skip_broken=config.skip_broken)
-
-    def evaluator(speech: SpeechSet) -> Evaluator:
-        noisy = with_noise(speech, config.mixing)
-        return Evaluator(
-            noisy, dimensions=model.dimensions, features=features, seed=config.seed, normaliser=config.normaliser
-        )
-
-    clean = load(config.data)
-    calibration_speech = load(config.calibration) if config.calibration else clean
-    confirm_speech = load(config.confirm) if config.confirm else None
-    if confirm_speech:
-        _check_unseen(confirm_speech, clean, clean.utterances, complain)
-        if config.calibration:
-            heard = calibration_speech.utterances[: config.calibration_utterances]
-            _check_unseen(confirm_speech, calibration_speech, heard, complain)
-    unlabelled = _load_unlabelled(config, model, say)
-    if unlabelled and confirm_speech:
-        _check_unseen(confirm_speech, unlabelled, unlabelled.utterances, complain)
-    search_evaluator = evaluator(clean)
-    check_group_budget(config, search_evaluator)
-    return Loaded(
-        config=config,
-        profile=profile,
-        own_choices=own_choices,
-        model=model,
-        features=features,
-        calibration_speech=calibration_speech,
-        evaluator=search_evaluator,
-        confirm=evaluator(confirm_speech) if confirm_speech else None,
-        unlabelled=unlabelled,
-    )
-
-
-def _load_unlabelled(config: SearchConfig, model: LoadedModel, say: Say) -> SpeechSet | None:
-    """The recordings without transcripts, if there are any."""
-    if config.unlabelled is None:
-        return None
-    speech = load_speech(
-        config.unlabelled, model, language=config.language, skip_broken=config.skip_broken, is_transcribed=False
-    )
-    for utterance in speech.utterances:
-        language_of(utterance)  # where none is stated, nobody could say what the original hears
-    left_out = f", {len(speech.broken)} broken ones left out" if speech.broken else ""
-    say(f"Judging by divergence on {len(speech.utterances)} recordings of {speech.name} too{left_out}")
-    return speech
-
-
-def _own_choices(space: str) -> Choices | None:
-    """Those of a space's file; None for a preset. Raises UnknownNameError when it is neither."""
-    if space in PRESETS:
-        return None
-    if not Path(space).exists():
-        raise UnknownNameError("space (no preset and no file)", space, PRESETS)
-    return load_choices(Path(space))
 
 
 def _calibration(loaded: Loaded, say: Say) -> Calibration:
@@ -343,11 +216,6 @@ def _first_grid(original: Recipe, choices: Choices) -> Recipe:
     return replace(original, **grid)
 
 
-def _languages(*sets: SpeechSet) -> str:
-    """All languages that are spoken in the sets, as a recipe names them."""
-    return "+".join(sorted({language_of(utterance) for speech in sets for utterance in speech.utterances}))
-
-
 def _with_known_words(choices: Choices, language: str, *, space: str, say: Say) -> Choices:
     """A preset's choices without the vocabulary where nobody knows the words of the language.
 
@@ -387,25 +255,3 @@ def changed_digests(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
     """
     compared = {name for name in now if name in before} | ({UNLABELLED} & (before.keys() | now.keys()))
     return sorted(name for name in compared if before.get(name) != now.get(name))
-
-
-def _check_unseen(confirm: SpeechSet, speech: SpeechSet, heard: Sequence[Utterance], complain: Say) -> None:
-    """`heard`: of the speech set, what the search is scored or calibrated on."""
-    shared = shared_recordings(confirm.utterances, heard)
-    if shared:
-        complain(
-            f"--confirm {confirm.name} holds {len(shared)} recordings that the search hears in {speech.name} "
-            f"({shared[0]}): give speech that it never hears, or leave the option out"
-        )
-
-
-def check_group_budget(config: SearchConfig, evaluator: Evaluator) -> None:
-    """Raise InputError where a group budget would judge nothing: every group of the speech set is too small."""
-    groups = {group.key: sum(evaluator.words[u] for u in group.utterances) for group in evaluator.groups}
-    if config.group_budget is None or max(groups.values(), default=0) >= MIN_WORDS:
-        return
-    listed = ", ".join(f"{key.label} ({words} words)" for key, words in groups.items()) or "none"
-    raise InputError(
-        f"--group-budget {config.group_budget}: {evaluator.speech.name} has no group of at least {MIN_WORDS} words; "
-        f"its groups: {listed}. Give a larger set, or leave the option out"
-    )

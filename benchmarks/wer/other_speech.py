@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from given_recipes import add_recipe_options, given_recipes
+from given_recipes import add_recipe_options, given_recipes, weights_of
 
 from compression.compress import compress
 from compression.techniques.compressed import Compressed
@@ -38,7 +38,10 @@ def main() -> None:
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
     spoken = load_speech(options.calibration, model, language=options.language, skip_broken=False)
     calibration = calibrate(model, spoken, limit=options.calibration_utterances, features=features)
-    networks = {name: (recipe, compress(model, recipe, calibration)) for name, recipe in given_recipes(options)}
+    networks = {
+        name: (recipe, compress(model, recipe, calibration, weights_of(recipe, options)))
+        for name, recipe in given_recipes(options)
+    }
     print(f"{model.name}; calibrated on {options.calibration_utterances} clips of {spoken.name}; intervals 95 %\n")
     print("| speech | recipe | WER % | errors, times the original's |\n|---|---|---|---|")
     before: list[ErrorCounts] = []

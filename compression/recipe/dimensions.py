@@ -61,6 +61,15 @@ class Dimensions:
         return 4 * self.n_text_state
 
     @property
+    def parameters(self) -> int:
+        """Of the network. The output matrix is the embedding; the encoder's positions are computed."""
+        audio, text = self.n_audio_state, self.n_text_state
+        convolutions = 3 * (self.n_mels + audio) * audio + 2 * audio
+        encoder = convolutions + self.n_audio_layer * (_attention(audio) + _ffn(audio)) + 2 * audio
+        decoder = self.n_text_layer * (2 * _attention(text) + _ffn(text)) + 2 * text
+        return encoder + decoder + (self.n_vocab + self.n_text_ctx) * text
+
+    @property
     def is_multilingual(self) -> bool:
         """As in openai-whisper: English-only vocabularies have 51,864 tokens."""
         return self.n_vocab >= MULTILINGUAL
@@ -94,6 +103,16 @@ class Dimensions:
         A shorter one keeps every special token, but of the timestamps only the first.
         """
         return text_tokens + self.n_vocab - self.text_tokens - (TIMESTAMPS - 1) if text_tokens else self.n_vocab
+
+
+def _attention(width: int) -> int:
+    """Parameters of an attention and the normalisation before it; keys have no bias."""
+    return 4 * width * width + 3 * width + 2 * width
+
+
+def _ffn(width: int) -> int:
+    """Parameters of a feed-forward layer and the normalisation before it."""
+    return 8 * width * width + 5 * width + 2 * width
 
 
 _SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12), "medium": (1024, 16, 24)}

@@ -44,7 +44,7 @@ def name_of(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def nth_of_its_kind(choice: str, index: int) -> str:
+def compute_of_worker(choice: str, index: int) -> str:
     """The choice of the process with this number where several compute: CUDA devices are shared out among them."""
     if choice not in {"auto", "cuda"} or not torch.cuda.is_available():
         return choice

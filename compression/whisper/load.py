@@ -134,17 +134,29 @@ def load_model(name_or_path: str) -> LoadedModel:
     raise UnknownNameError("model", name_or_path, whisper.available_models())
 
 
+def must_be_downloaded(name_or_path: str) -> bool:
+    """Whether it is a name that openai-whisper knows, of which nothing lies here."""
+    is_known = name_or_path in whisper.available_models()
+    return is_known and _cached(name_or_path) is None and _packaged_files(name_or_path) is None
+
+
 def _load_known(name: str) -> LoadedModel:
     cached = _cached(name)
     if cached is not None:
         return _load_checkpoint(cached, name=name)
-    packaged = _PACKAGED.get(name)
+    packaged = _packaged_files(name)
     if packaged is not None:
-        parts = [_packaged_file(*part) for part in packaged.parts]
-        config = _packaged_file(*packaged.config)
-        if config is not None and all(parts):
-            return _load_packaged(name, packaged, [part for part in parts if part], config)
+        return _load_packaged(name, _PACKAGED[name], *packaged)
     return _load_checkpoint(_download(name), name=name)
+
+
+def _packaged_files(name: str) -> tuple[list[Path], Path] | None:
+    """Parts and configuration in installed packages; None where they are not all there."""
+    if name not in _PACKAGED:
+        return None
+    parts = [_packaged_file(*part) for part in _PACKAGED[name].parts]
+    config = _packaged_file(*_PACKAGED[name].config)
+    return ([part for part in parts if part], config) if config is not None and all(parts) else None
 
 
 def _cached(name: str) -> Path | None:

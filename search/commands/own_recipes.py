@@ -8,7 +8,7 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.trained_weights import load_recovered, save_recovered
 from compression.whisper.load import LoadedModel
 from search.commands.baseline import read_recipe_for
-from search.session import Loaded
+from search.loaded import Loaded
 from search.space.space import runtime_violation
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from common.errors import InputError
 from search.configuration.config import SearchConfig
 from search.engines.base import Engine
+from search.loaded import Loaded
 from search.loading import Say
 from search.records.ledger import Ledger
 from search.records.study_store import StudyStore
@@ -16,7 +17,7 @@ from search.run.screening import Screening
 from search.run.standstill import Standstill
 from search.run.time_budget import RunClock, TimeBudget
 from search.scorer import Scorer
-from search.session import Loaded, Session
+from search.session import Session
 
 NOTHING_LEFT = (
     "there is no speech to train on: calibration and the recordings without transcripts hold nothing but what the run "

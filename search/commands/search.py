@@ -26,6 +26,7 @@ from search.configuration.config import SearchConfig
 from search.engines.enumeration import Enumeration
 from search.engines.nni_experiment import check_engine
 from search.engines.proof import Priced
+from search.loaded import Loaded
 from search.outcome import EndReason, Outcome
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
@@ -50,7 +51,7 @@ from search.run.recovery import search_and_recover
 from search.run.time_budget import End, RunClock, TimeBudget
 from search.run.unjudged import how_it_ended
 from search.scorer import Scorer
-from search.session import Loaded, Session, open_session, reopen_session
+from search.session import Session, open_session, reopen_session
 
 
 class _Recorder:

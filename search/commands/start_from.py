@@ -10,6 +10,7 @@ from compression.techniques.trained_weights import load_recovered, save_recovere
 from search.configuration.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
 from search.limits.verdict import Budgets, Judge
+from search.loaded import Loaded
 from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.run_records import (
@@ -24,7 +25,7 @@ from search.records.run_records import (
 from search.records.study_store import StudyStore
 from search.reprice import Target, reprice
 from search.scorer import Scorer
-from search.session import CLIPS, Loaded, Session
+from search.session import CLIPS, Session
 from search.trial import Trial
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.log import tell
-from compression.whisper.compute import nth_of_its_kind
+from compression.techniques import bank, pruning
+from compression.whisper.compute import compute_of_worker
 from devices.profiler.board.inspect_machine import memory_mb
 from evaluators.accuracy import divergence_meter, evaluator
 from runtime.measure import peak_rss_bytes
@@ -27,7 +28,11 @@ from search.workers.presence import beating
 from search.workers.work import worker_name
 
 CACHED_BYTES = (
-    evaluator.ENCODER_CACHE_BYTES + divergence_meter.ENCODER_CACHE_BYTES + divergence_meter.ANSWERS_CACHE_BYTES
+    evaluator.ENCODER_CACHE_BYTES
+    + divergence_meter.ENCODER_CACHE_BYTES
+    + divergence_meter.ANSWERS_CACHE_BYTES
+    + 3 * bank.REMEMBERED_BYTES
+    + pruning.REMEMBERED_BYTES
 )
 """What a worker may come to hold in hours, beside what this process holds when it starts them."""
 
@@ -91,7 +96,7 @@ def open_workers(  # noqa: PLR0913 - the parts of a run
     check_memory(count, peak_rss_bytes() / 1e6, CACHED_BYTES / 1e6, memory_mb(Path("/"), "MemAvailable"), say)
     threads = threads_of_each(config.threads, count)
     logs, form = folder.path / "workers", config.log_format
-    computes = [nth_of_its_kind(config.compute, index) for index in range(count)]
+    computes = [compute_of_worker(config.compute, index) for index in range(count)]
     local = LocalWorkers(store.address, computes, threads=threads, log_format=form, folder=logs, say=say)
     with local.running():
         yield Workers(queue, scorer, baseline, say, lambda: interruption.asked, look_after=local.look_after)

@@ -1,5 +1,6 @@
 """The options of a search, once: keys of its configuration, flags of its command, their ranges and their help."""
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -31,8 +32,6 @@ CALIBRATION_UTTERANCES = 128
 ThreadCount = Annotated[int, Field(ge=1, le=4096)]
 WorkerCount = Annotated[int, Field(ge=0, le=256)]
 LogFormat = Literal["text", "json"]
-ComputeChoice = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$")]
-"""Where torch computes; "device" is what a model is compressed for."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -40,6 +39,16 @@ Repeats = Annotated[int, Field(ge=1, le=10_000)]
 def at_most_half(utterances: int, scored: int) -> int:
     """How many utterances recipes are fitted to, of a set of so many `scored` ones: what is fitted to cannot judge."""
     return min(utterances, -(-scored // 2))
+
+
+def _as_compute(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?|mps", text):
+        raise PydanticCustomError("compute", "should be auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+ComputeChoice = Annotated[str, AfterValidator(_as_compute)]
+"""Where torch computes; "device" is what a model is compressed for."""
 
 
 def _as_command(text: str) -> str:

@@ -69,7 +69,7 @@ def test_a_system_without_masks_has_all_its_cores(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs affinity masks")
 def test_torch_takes_the_masks_cores():
-    code = "import search.session as s, torch; s.use_threads(None); print(torch.get_num_threads())"
+    code = "import search.loading as s, torch; s.use_threads(None); print(torch.get_num_threads())"
     pinned = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}}); {code}"
     shown = subprocess.run([sys.executable, "-c", pinned], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1"

@@ -19,9 +19,10 @@ from evaluators.accuracy.error_rate import ErrorRate
 from search import scorer as module
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits, WerLimit
+from search.loaded import Loaded, _check_unseen, _languages
 from search.loading import load_speech
 from search.scorer import Baseline, Scorer
-from search.session import Loaded, _check_unseen, _languages, _refuse, _with_known_words, changed_digests
+from search.session import _refuse, _with_known_words, changed_digests
 from search.trial import TrialCosts
 from tests.search.conftest import DIMENSIONS, ORIGINAL
 
@@ -37,7 +38,7 @@ def test_how_odd_audio_was_read_is_said(tmp_path, capsys):
     content = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "a.wav").write_bytes(content[:40] + bytes(4) + content[44:])  # as an interrupted recorder leaves it
     (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "text": "word"}\n')
-    model: Any = SimpleNamespace(dimensions=DIMENSIONS)
+    model: Any = SimpleNamespace(dimensions=DIMENSIONS, language=None)
     speech = load_speech(tmp_path / "set.jsonl", model, language="en", skip_broken=False)
     assert speech.utterances[0].duration_s == 0.5
     printed = capsys.readouterr()
@@ -154,7 +155,8 @@ def evaluation(*endings: str, insertions: int = 0) -> Any:
         for n, ending in enumerate(endings)
     ]
     hypotheses = [SimpleNamespace(ending=ending, text="said", tokens=(1,)) for ending in endings]
-    scored = [SimpleNamespace(counts=c, hypothesis=h) for c, h in zip(counts, hypotheses, strict=True)]
+    pairs = zip(counts, hypotheses, strict=True)
+    scored = [SimpleNamespace(counts=c, hypothesis=h, right_language=None) for c, h in pairs]
     return SimpleNamespace(scored=scored, encoder_s=0.0, decoder_s=0.0)
 
 

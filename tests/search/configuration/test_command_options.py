@@ -37,6 +37,7 @@ def test_reprice_has_the_flags_of_what_may_differ():
         "--objective",
         "--wer-budget",
         "--confidence",
+        "--min-language-accuracy",
         "--max-size-mb",
         "--max-latency-ms",
         "--max-rtf",
