@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from common.errors import CompressionError, EvaluationError, InputError
+from common.freed_memory import give_back_freed_memory
 from common.stages import spend, stage
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
@@ -240,6 +241,7 @@ class Scorer:
         """The last recipe's network is kept: its blocks and its divergence come one after the other."""
         if self._compressed is None or self._compressed[0] != recipe:
             self._compressed = None  # before the next one is made: they may be large
+            give_back_freed_memory()
             with stage("compress"):
                 self._compressed = recipe, self._session.network(recipe)
         return self._compressed[1]
