@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import sha256_of_text
+from common.freed_memory import give_back_freed_memory
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.allocation import Sensitivity
@@ -72,6 +73,13 @@ class Session:
     def network(self, recipe: Recipe) -> Compressed:
         """The compressed network of a recipe. Raises as `compress` and `weights`."""
         return compress(self.model, recipe, self.calibration, self.weights(recipe))
+
+    def forget_outputs(self) -> None:
+        """Drop the outputs of encoders that are kept: training wants the memory."""
+        for keeper in (self.evaluator, self.confirm, self.meter):
+            if keeper:
+                keeper.forget()
+        give_back_freed_memory()
 
     @property
     def facts(self) -> RunFacts:

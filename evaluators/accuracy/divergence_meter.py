@@ -70,6 +70,10 @@ class DivergenceMeter:
         """How many clips are left."""
         return len(self._references)
 
+    def forget(self) -> None:
+        """Drop the outputs of encoders that are kept, where memory is wanted for something else."""
+        self._encoded.clear()
+
     @torch.inference_mode()
     def measure(
         self,

@@ -166,6 +166,10 @@ class Evaluator:
             for number in range(self.blocks)
         )
 
+    def forget(self) -> None:
+        """Drop the outputs of encoders that are kept, where memory is wanted for something else."""
+        self._encoder_outputs.clear()
+
     @property
     def blocks(self) -> int:
         """Into how many the set is dealt."""

@@ -265,6 +265,7 @@ class Recovery:
 
         limits = Limits(seconds=seconds, clock=monotonic, should_stop=lambda: self.interruption.asked)
         listener = Listener(say=lambda text: self.say(f"  {text}"), watch=watch)
+        self.session.forget_outputs()
         return improve(subject_of(self.session, recipe), plan, limits, file, listener, self._features)
 
     def _judged(self, coming: NextTraining, recipe: Recipe, recovered: Recovered) -> Rung:

@@ -144,6 +144,16 @@ def test_what_is_heard_again_is_encoded_and_kept_by_where_it_begins(
     assert len(encoded) == 2 * len(lengths_s)
 
 
+@pytest.mark.usefixtures("heard_once")
+def test_outputs_that_were_forgotten_are_encoded_again(
+    evaluator: Evaluator, pruned: Compressed, encoded: list[int]
+) -> None:
+    evaluator.evaluate(pruned, window_s=5, encoder_key="a")
+    evaluator.forget()
+    evaluator.evaluate(pruned, window_s=5, encoder_key="a")
+    assert len(encoded) == 10
+
+
 def test_drafts_change_nothing(evaluator: Evaluator, pruned: Compressed) -> None:
     plain = evaluator.evaluate(pruned, window_s=5)
     other = evaluator.evaluate(pruned, window_s=12)
