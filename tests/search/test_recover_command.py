@@ -204,7 +204,6 @@ def steps_shown(text: str) -> list[int]:
         ({"trial": 99}, ("--trial 99: no trial",)),
         ({"hours": -1}, ("--hours: input should be greater than 0",)),
         ({"hours": "inf"}, ("--hours: input should be a finite number",)),
-        ({"method": "reconstruct"}, ("a reconstruction has no settings",)),
         ({"training": None}, ("a training needs an end: give --hours",)),
         ({"speech": None}, ("no calibration speech of its own", "--speech MANIFEST")),
         ({"speech": "missing.jsonl"}, ("missing.jsonl",)),
@@ -225,6 +224,15 @@ def test_what_cannot_be_recovered_is_one_line(
     ended = whisperfit(*recover(finished_run, training, **changes))
     assert ended.code == 2
     assert all(complaint in ended.err.splitlines()[-1] for complaint in complaints), ended.err
+
+
+def test_a_reconstruction_has_no_settings(
+    finished_run: Path, training: dict[str, Path], whisperfit: Whisperfit
+) -> None:
+    settings = ("--training", training["training"])
+    ended = whisperfit(*recover(finished_run, training, method="reconstruct"), *settings)
+    assert ended.code == 2
+    assert "a reconstruction has no settings: leave out --training" in ended.err.splitlines()[-1]
 
 
 def test_a_full_disk_ends_with_the_command_that_goes_on(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.order import at_least_as_compressed
-from compression.recipe.recipe import DecoderLayer, EncoderLayer, Recipe
+from compression.recipe.recipe import IMPORTANCE_MEASURES, DecoderLayer, EncoderLayer, Recipe
 from evaluators.costs.inventory import operations
 from tests.strategies import recipes, small_dimensions
 
@@ -120,7 +120,7 @@ def test_canonical_keeps_every_operation_and_byte(recipe: Recipe) -> None:
     assert operations(DIMENSIONS, recipe.canonical(DIMENSIONS)) == operations(DIMENSIONS, recipe)
 
 
-@given(recipes(DIMENSIONS), st.sampled_from((16, 32)), st.booleans(), st.sampled_from(("norm", "activation")))
+@given(recipes(DIMENSIONS), st.sampled_from((16, 32)), st.booleans(), st.sampled_from(IMPORTANCE_MEASURES))
 def test_fields_without_effect_do_not_make_another_recipe(
     recipe: Recipe, group_size: int, symmetric: bool, importance
 ) -> None:

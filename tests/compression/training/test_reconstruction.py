@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from whisper.model import Linear
 
 from compression.calibration.calibration import measure
 from compression.recipe.recipe import Recipe, Rounding
@@ -41,7 +42,7 @@ def test_the_solution_is_that_of_augmented_least_squares() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(50, 6, generator=generator), torch.randn(50, 3, generator=generator)
     weight, bias = torch.randn(3, 6, generator=generator).double(), torch.randn(3, generator=generator).double()
-    equations = reconstruction._NormalEquations(6, 3)
+    equations = reconstruction._NormalEquations(Linear(6, 3))
     equations.add(x[:20].unsqueeze(0), y[:20].unsqueeze(0))
     equations.add(x[20:].unsqueeze(0), y[20:].unsqueeze(0))
     fitted, offset = equations.solve(weight, bias)
