@@ -14,7 +14,7 @@ PROCESS_MB = 450.0
 """Python, torch and the libraries."""
 CLIP_S = 15.0
 """Window of calibration clips."""
-KEPT_VALUES = 30
+KEPT_VALUES = 50
 """Of each position and layer, in units of its width: what a pass forward keeps for the two backward."""
 LOGITS = 6
 """Copies of a clip's logits while a loss runs backward."""
@@ -53,7 +53,7 @@ def memory_needs(dimensions: Dimensions) -> MemoryNeeds:
     weights = 4 * dimensions.parameters / 1e6
     moments = 4 * _moment_values(dimensions) / 1e6
     return MemoryNeeds(
-        loading=PROCESS_MB + 1.5 * weights,
+        loading=PROCESS_MB + 1.75 * weights,
         calibration=PROCESS_MB + weights + moments + _backward_mb(dimensions),
         search=PROCESS_MB + 2.25 * weights + 2 * _embedding_mb(dimensions),
         disk_calibration=moments,
