@@ -148,7 +148,7 @@ STATUS = Path("/proc/self/status")
 
 def resident_bytes(status: Path = STATUS) -> int:
     """Memory that this process holds now, as Linux counts it; elsewhere the most that it held."""
-    found = _of_status(status, "VmRSS")
+    found = of_status(status, "VmRSS")
     return peak_rss_bytes(status) if found is None else found
 
 
@@ -157,15 +157,15 @@ def peak_rss_bytes(status: Path = STATUS) -> int:
 
     On Linux not `getrusage`: its maximum begins with what the parent held when it started this process.
     """
-    found = _of_status(status, "VmHWM")
+    found = of_status(status, "VmHWM")
     if found is not None:
         return found
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _of_status(status: Path, name: str) -> int | None:
-    """In bytes."""
+def of_status(status: Path, name: str) -> int | None:
+    """What a line of /proc/PID/status says, in bytes; None where the system has none."""
     try:
         lines = status.read_text(encoding="utf-8").splitlines()
     except OSError:

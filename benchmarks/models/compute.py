@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from sizes import four_bits
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,11 +110,6 @@ def judge(model: LoadedModel, repeats: int) -> Judged:
         one(model, recipe, calibration, meter)
     seconds = [one(model, recipe, calibration, meter) for _ in range(repeats)]
     return Judged(seconds=median(seconds), flops=counter.get_total_flops(), operations=operations.count)
-
-
-def four_bits(model: LoadedModel) -> Recipe:
-    recipe = Recipe.original(model.dimensions, stored_bits=16).with_each_layer(attention_bits=4, ffn_bits=4)
-    return replace(recipe, embedding_bits=8, group_size=32, window_s=15.0).canonical(model.dimensions)
 
 
 def one(model: LoadedModel, recipe: Recipe, calibration: Calibration, meter: DivergenceMeter) -> float:

@@ -72,15 +72,25 @@ def made_rows() -> Iterator[tuple[str, str, str]]:
 def real_rows() -> Iterator[tuple[str, str, str]]:
     """Real weights, by our own exporter into transformers and back."""
     for name in ("tiny.en", "base"):
-        model = load_model(name)
-        recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
         with tempfile.TemporaryDirectory() as folder:
-            huggingface.export(model, recipe, compress(model, recipe), Path(folder))
-            theirs = WhisperForConditionalGeneration.from_pretrained(folder)
+            theirs = as_transformers(name, Path(folder))
             yield name, "one file, float16", _difference(Path(folder), theirs)
-            theirs.resize_token_embeddings(model.dimensions.n_vocab + 1)
-            theirs.save_pretrained(folder)
+            save_with_added_token(theirs, Path(folder))
             yield f"{name} with an added token", "one file, float16", _difference(Path(folder), theirs)
+
+
+def as_transformers(name: str, folder: Path) -> WhisperForConditionalGeneration:
+    """A model as transformers reads it from what our own exporter writes into the folder."""
+    model = load_model(name)
+    recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
+    huggingface.export(model, recipe, compress(model, recipe), folder)
+    return WhisperForConditionalGeneration.from_pretrained(folder)
+
+
+def save_with_added_token(theirs: WhisperForConditionalGeneration, folder: Path) -> None:
+    """By transformers, with one token more in its vocabulary."""
+    theirs.resize_token_embeddings(theirs.config.vocab_size + 1)
+    theirs.save_pretrained(folder)
 
 
 @torch.inference_mode()

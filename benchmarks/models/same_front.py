@@ -13,13 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-from transformers import WhisperForConditionalGeneration
-
-from compression.compress import compress
-from compression.export import huggingface
-from compression.recipe.recipe import Recipe
-from compression.whisper.load import load_model
+from model_formats import as_transformers, save_with_added_token
 
 COMPARED = ("recipe_id", "wer", "wer_confirm", "divergence", "size_mb", "objective")
 ROOT = Path(__file__).parents[2]
@@ -33,7 +27,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for the checkpoint and both runs; new or empty")
     options = parser.parse_args()
     saved = options.folder / f"{options.model}-saved"
-    save(options.model, saved)
+    written = options.folder / f"{options.model}-exported"
+    written.mkdir(parents=True)
+    save_with_added_token(as_transformers(options.model, written), saved)
     fronts = {name: front(name, options) for name in (options.model, str(saved))}
     (one, other) = fronts.values()
     print(
@@ -47,18 +43,6 @@ def main() -> None:
         [row[column] for column in COMPARED] for row in other
     ]
     print(f"\n{'The same front.' if same else 'Not the same front.'}")
-
-
-def save(name: str, folder: Path) -> None:
-    """By transformers, from an artifact of the whole model; with one token more."""
-    model = load_model(name)
-    recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    written = folder.with_name(f"{folder.name}-as-exported")
-    written.mkdir(parents=True)
-    huggingface.export(model, recipe, compress(model, recipe), written)
-    theirs = WhisperForConditionalGeneration.from_pretrained(written, dtype=torch.float16)
-    theirs.resize_token_embeddings(model.dimensions.n_vocab + 1)
-    theirs.save_pretrained(folder)
 
 
 def front(model: str, options: argparse.Namespace) -> list[dict[str, str]]:

@@ -39,7 +39,7 @@ from evaluators.profiling.workload_artifacts import random_model
 from evaluators.speech.divergence_clips import draw_clips
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, load_speech_set
-from runtime.measure import Plan, peak_rss_bytes
+from runtime.measure import STATUS, Plan, of_status, peak_rss_bytes
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 8
@@ -125,10 +125,7 @@ class Materials:
 
     @property
     def recipe(self) -> Recipe:
-        """Four bits in groups of 32, eight of the embedding."""
-        recipe = Recipe.original(self.model.dimensions, stored_bits=16).with_each_layer(attention_bits=4, ffn_bits=4)
-        recipe = replace(recipe, embedding_bits=8, group_size=32, window_s=15.0)
-        return recipe.canonical(self.model.dimensions)
+        return four_bits(self.model)
 
     @property
     def pruned(self) -> Recipe:
@@ -143,6 +140,12 @@ class Materials:
     @property
     def evaluator(self) -> Evaluator:
         return Evaluator(self.speech, dimensions=self.model.dimensions, features=self.features)
+
+
+def four_bits(model: LoadedModel) -> Recipe:
+    """Four bits in groups of 32, eight of the embedding."""
+    recipe = Recipe.original(model.dimensions, stored_bits=16).with_each_layer(attention_bits=4, ffn_bits=4)
+    return replace(recipe, embedding_bits=8, group_size=32, window_s=15.0).canonical(model.dimensions)
 
 
 def load(_: Materials) -> str:
@@ -185,7 +188,7 @@ def judged(materials: Materials, recipe: Recipe) -> str:
     )
 
 
-def four_bits(materials: Materials) -> str:
+def whole(materials: Materials) -> str:
     return judged(materials, materials.recipe)
 
 
@@ -215,7 +218,7 @@ STAGES: dict[str, Callable[[Materials], str]] = {
     "profile": profile,
     "bank": bank,
     "references": references,
-    "four bits": four_bits,
+    "four bits": whole,
     "pruned": pruned,
     "transcripts": transcripts,
     "artifact": artifact,
@@ -250,8 +253,7 @@ def measured(stage: Callable[[Materials], str], materials: Materials) -> dict[st
 
 def anonymous_mb() -> float:
     """Resident memory that lies in no file."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("RssAnon:"))
+    return (of_status(STATUS, "RssAnon") or 0) / 1e6
 
 
 if __name__ == "__main__":

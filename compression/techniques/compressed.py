@@ -60,7 +60,7 @@ class Compressed:
 
     def on(self, compute: torch.device) -> Self:
         """The same on a device; a network of its own if it is elsewhere now."""
-        if next(self.network.parameters()).device == compute:
+        if self.network.device == compute:
             return self
         matrices = {name: matrix.to(compute) for name, matrix in self.matrices.items()}
         mixed = self.mixed_embedding and self.mixed_embedding.to(compute)

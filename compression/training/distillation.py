@@ -61,7 +61,7 @@ class Teacher:
     @property
     def compute(self) -> torch.device:
         """Where it computes, and so the student."""
-        return next(self._network.parameters()).device
+        return self._network.device
 
     def taught(self, batch: Batch) -> _Taught:
         """Its answers to the batch's clips, rows of tokens one clip after the other."""

@@ -54,7 +54,7 @@ class LoadedModel:
     @property
     def compute(self) -> torch.device:
         """Where the network is, and so where it computes."""
-        return next(self.network.parameters()).device
+        return self.network.device
 
     def on(self, compute: torch.device) -> Self:
         """The same there. The network itself is moved, but for the alignment heads: MPS has no sparse tensors."""

@@ -245,18 +245,18 @@ class Evaluator:
 
         On a CPU one clip at a time already runs near the peak; elsewhere all of one window run together.
         """
-        entries = [_entry(hearing, encoding) for hearing in hearings]
-        found = {entry: self._encoder_outputs[entry] for entry in entries if entry in self._encoder_outputs}
-        missing = sorted((i for i, entry in enumerate(entries) if entry not in found), key=lambda i: entries[i][1])
+        wanted = {_entry(hearing, encoding): hearing for hearing in hearings}
+        found = {entry: self._encoder_outputs[entry] for entry in wanted if entry in self._encoder_outputs}
+        missing = sorted((entry for entry in wanted if entry not in found), key=_window)
         most = 1 if network.device == CPU else len(missing)
-        for frames, group in groupby(missing, key=lambda i: entries[i][1]):
-            of_window = list(group)
-            encoding_them = partial(self._encode, network, frames)
-            outputs = self._together.map(encoding_them, [hearings[i] for i in of_window], most=most)
-            found |= {entries[i]: output for i, output in zip(of_window, outputs, strict=True)}
+        for frames, group in groupby(missing, key=_window):
+            entries = list(group)
+            encode_them = partial(self._encode, network, frames)
+            outputs = self._together.map(encode_them, [wanted[entry] for entry in entries], most=most)
+            found |= zip(entries, outputs, strict=True)
         if encoding.key is not None:
             self._encoder_outputs.update(found)
-        return [found[entry] for entry in entries]
+        return [found[entry] for entry in wanted]
 
     @torch.inference_mode()
     def _encode(self, network: Whisper, frames: int, hearings: Sequence[Hearing]) -> list[Tensor]:
@@ -288,6 +288,10 @@ class _Encoding:
 def _entry(hearing: Hearing, encoding: _Encoding) -> _EncoderEntry:
     left_s = hearing.utterance.duration_s - hearing.start / SAMPLE_RATE
     return (encoding.key, encoder_frames(encoding.window_s, left_s), hearing.utterance.id, hearing.start)
+
+
+def _window(entry: _EncoderEntry) -> int:
+    return entry[1]
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -16,13 +16,13 @@ from compression.whisper.load import LoadedModel, must_be_downloaded
 from evaluators.profiling.workload_artifacts import random_model
 from search.commands.workers import CACHED_BYTES
 from search.configuration.config import RECOVER_SHARE
-from search.configuration.options import CALIBRATION_UTTERANCES, at_most_half
+from search.configuration.options import CALIBRATION_UTTERANCES, SearchOptions, at_most_half
 from search.loading import Say, load_speech, open_model, use_threads
 from search.needs.estimate import Estimate, Work, estimate
 from search.needs.memory import MemoryNeeds, available_mb, free_disk_mb, memory_needs
 from search.needs.speeds import measure_speeds
 
-CLIPS = 32
+CLIPS: int = SearchOptions.model_fields["divergence_clips"].default
 """For divergence, as a search has them by default."""
 
 

@@ -17,6 +17,7 @@ from common.files import sha256_of_file, write_text_whole
 from devices.profile import DeviceProfile, load_profile
 from search.commands.report import NO_RECIPE_EXIT, write_outcome
 from search.configuration.config import SearchConfig
+from search.limits.verdict import lacks_languages
 from search.records.folder import RunFolder, processor
 from search.records.run_records import RunFacts, budgets_of, find_outcome, load_facts
 from search.records.study_store import StudyStore
@@ -73,8 +74,7 @@ def reprice_run(run: Path, *, out: Path | None, flags: Mapping[str, Any], as_jso
 
 def _check_languages(config: SearchConfig, trials: Sequence[Trial]) -> None:
     """Raise InputError where a share of detected languages is asked for that the run did not measure."""
-    original = trials[0].accuracy if trials else None
-    if config.min_language_accuracy is not None and original and original.language_accuracy is None:
+    if lacks_languages(trials[0].accuracy if trials else None, config.min_language_accuracy):
         raise InputError(
             "--min-language-accuracy: this run measured no detected languages: its model knows English only, "
             "or it is older than the option"

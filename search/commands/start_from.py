@@ -9,7 +9,7 @@ from common.errors import CompressionError, EvaluationError, InputError
 from compression.techniques.trained_weights import load_recovered, save_recovered
 from search.configuration.config import SearchConfig
 from search.engines.optuna_engine import OptunaEngine
-from search.limits.verdict import Budgets, Judge
+from search.limits.verdict import Budgets, Judge, lacks_languages
 from search.loaded import Loaded
 from search.loading import Say
 from search.records.folder import RunFolder
@@ -76,8 +76,7 @@ class Source:
                 raise InputError(
                     f"--start-from {self.folder.path}: its {name} was {content}, so nothing that it measured holds here"
                 )
-        original = self.trials[0].accuracy
-        if loaded.config.min_language_accuracy is not None and original and original.language_accuracy is None:
+        if lacks_languages(self.trials[0].accuracy, loaded.config.min_language_accuracy):
             raise InputError(
                 f"--start-from {self.folder.path}: it is older than --min-language-accuracy and measured no detected "
                 "languages; leave one of the two out"

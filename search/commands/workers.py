@@ -10,10 +10,10 @@ from common.errors import InputError
 from common.log import tell
 from compression.techniques import bank, pruning
 from compression.whisper.compute import compute_of_worker
-from devices.profiler.board.inspect_machine import memory_mb
 from evaluators.accuracy import divergence_meter, evaluator
 from runtime.measure import peak_rss_bytes
 from search.loading import Say
+from search.needs.memory import available_mb
 from search.records.folder import RunFolder
 from search.records.ledger import Ledger
 from search.records.study_store import StudyStore
@@ -93,7 +93,7 @@ def open_workers(  # noqa: PLR0913 - the parts of a run
     if not count:
         yield Workers(queue, scorer, baseline, say, lambda: interruption.asked)
         return
-    check_memory(count, peak_rss_bytes() / 1e6, CACHED_BYTES / 1e6, memory_mb(Path("/"), "MemAvailable"), say)
+    check_memory(count, peak_rss_bytes() / 1e6, CACHED_BYTES / 1e6, available_mb(), say)
     threads = threads_of_each(config.threads, count)
     logs, form = folder.path / "workers", config.log_format
     computes = [compute_of_worker(config.compute, index) for index in range(count)]

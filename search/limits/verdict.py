@@ -67,6 +67,11 @@ def language_violation(found: float | None, least: float | None) -> dict[str, fl
     return {} if least is None else {LANGUAGE: 1 - (found or 0.0) / least}
 
 
+def lacks_languages(original: TrialAccuracy | None, least: float | None) -> bool:
+    """Whether a share of detected languages is asked for that was not measured, not even of the original."""
+    return least is not None and original is not None and original.language_accuracy is None
+
+
 def least_on(original: float | None, least: float | None) -> float | None:
     """The least share on speech where the original detects this one: no more than that; None where nothing is asked."""
     return None if least is None else min(least, original or 0.0) or None

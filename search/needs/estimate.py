@@ -12,10 +12,13 @@ BACKWARD = 2.6
 """Times the work of a clip that only runs forward: see `compression.calibration`."""
 WHOLE_WINDOW = 2.0
 """Times the work of an encoder window of 15 s: the original is scored in its own."""
-DRAFTED = 0.35
-"""Of the steps of a transcript, what a recipe takes that has the original's for a draft."""
+DRAFTED = 0.7
+"""Of the time of a transcript, what a recipe takes that has the original's for a draft."""
 CLIPS_JUDGED, TRANSCRIBED = 12, 0.02
-"""Clips by which a recipe is judged, and the share of recipes that are transcribed: means of results/tenth."""
+"""Clips by which a recipe is judged, and the share of recipes that are transcribed.
+
+These three are results/tenth's, by benchmarks/search/judging_mix.py.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,11 @@ from common.errors import InputError
 from common.files import cache_folder
 from compression.recipe.dimensions import Dimensions
 from devices.profiler.board.inspect_machine import memory_mb
+from evaluators.learning.calibration import WINDOW_S
 from runtime.window import FRAMES_PER_S
 
 PROCESS_MB = 450.0
 """Python, torch and the libraries."""
-CLIP_S = 15.0
-"""Window of calibration clips."""
 KEPT_VALUES = 50
 """Of each position and layer, in units of its width: what a pass forward keeps for the two backward."""
 LOGITS = 6
@@ -69,7 +68,7 @@ def _moment_values(dimensions: Dimensions) -> int:
 
 
 def _backward_mb(dimensions: Dimensions) -> float:
-    positions = CLIP_S * FRAMES_PER_S / 2
+    positions = WINDOW_S * FRAMES_PER_S / 2
     encoder = positions * dimensions.n_audio_state * dimensions.n_audio_layer * KEPT_VALUES
     decoder = (2 * positions + TOKENS * KEPT_VALUES) * dimensions.n_text_state * dimensions.n_text_layer
     return 4 * (encoder + decoder + LOGITS * TOKENS * dimensions.n_vocab) / 1e6

@@ -1,19 +1,17 @@
 """What is freed between arrays that stay leaves the process."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from common import freed_memory
 from common.freed_memory import give_back_freed_memory
+from runtime.measure import STATUS, of_status
 
 MANY, FLOATS = 4000, 15_000  # of 60 kB: below what glibc maps by itself
 
 
 def resident_mb() -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("RssAnon:"))
+    return (of_status(STATUS, "RssAnon") or 0) / 1e6
 
 
 @pytest.mark.skipif(freed_memory._malloc_trim() is None, reason="the C library has no malloc_trim")
