@@ -5,7 +5,6 @@ Run it in a process of its own: the peak memory is that of the whole process, Py
 
 import argparse
 import json
-import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from runtime.audio import SAMPLE_RATE, Floats, read_audio
 from runtime.decoding import DecodingOptions, decode, open_window
 from runtime.errors import TranscribeError
 from runtime.mel import log_mel
+from runtime.memory import peak_rss_bytes
 from runtime.transcribe import Transcriber
 from runtime.window import WINDOW_LIMIT_S, encoder_frames
 
@@ -31,21 +31,22 @@ class Measurement:
     `load_s`: from the folder to a model that can transcribe. `encoder_ms`: one window, cross-attention's keys and
     values included. `token_ms`: one step of the decoder with the choice of its token. `utterance_ms`: the whole, from
     samples to text. `audio_s`, `tokens`: of a clip. `reference_ms`: an utterance of `reference_s` seconds and
-    `reference_tokens` tokens, whatever they are. `peak_rss_bytes`: most memory that the process ever held.
+    `reference_tokens` tokens, whatever they are. `peak_rss_bytes`: most memory that the process ever held. None: what
+    another runtime does not tell.
     """
 
     threads: int | None
     clips: int
     repeats: int
     load_s: float
-    encoder_ms: float
-    token_ms: float
+    encoder_ms: float | None
+    token_ms: float | None
     utterance_ms: float
     audio_s: float
-    tokens: float
+    tokens: float | None
     reference_s: float
     reference_tokens: int
-    reference_ms: float
+    reference_ms: float | None
     peak_rss_bytes: int
 
 
@@ -141,36 +142,6 @@ def _reference_once(transcriber: Transcriber, samples: Floats, tokens: int) -> f
         logits, text = text.step(token)
         logits.argmax()
     return perf_counter() - started
-
-
-STATUS = Path("/proc/self/status")
-
-
-def resident_bytes(status: Path = STATUS) -> int:
-    """Memory that this process holds now, as Linux counts it; elsewhere the most that it held."""
-    found = of_status(status, "VmRSS")
-    return peak_rss_bytes(status) if found is None else found
-
-
-def peak_rss_bytes(status: Path = STATUS) -> int:
-    """Most memory that this process held, as Linux counts it, elsewhere as `getrusage` does.
-
-    On Linux not `getrusage`: its maximum begins with what the parent held when it started this process.
-    """
-    found = of_status(status, "VmHWM")
-    if found is not None:
-        return found
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def of_status(status: Path, name: str) -> int | None:
-    """What a line of /proc/PID/status says, in bytes; None where the system has none."""
-    try:
-        lines = status.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def main() -> int:

@@ -16,9 +16,10 @@ from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import load_recovered
 from compression.whisper.compute import CPU
 from compression.whisper.load import LoadedModel
-from evaluators.accuracy.verification import MeasurementError, Verification, verify
 from evaluators.flops_check import Flops, count_flops
 from evaluators.learning.calibration import calibrate
+from evaluators.runtimes.own import MeasurementError
+from evaluators.runtimes.verification import Verification, verify
 from evaluators.speech.features import CachedFeatures
 from runtime.measure import Plan
 from search.heard import group_errors

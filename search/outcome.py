@@ -27,18 +27,19 @@ class ArtifactFigures:
     """What was measured of an exported recipe, in the CSV's units; WER and counts on the search's speech.
 
     `host_latency_ms`: the reference utterance on this machine; `host_encoder_ms`, `host_token_ms`: medians over clips
-    of that speech. `identical_transcripts`: share of utterances on which artifact and torch say the same.
-    `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in `Verification`; `on_quiet` is
-    None in records from before it was kept, and so is `on_sounds`, what it hears in each of the synthesised sounds.
+    of that speech; None of a runtime that does not tell. `identical_transcripts`: share of utterances on which artifact
+    and torch say the same. `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in
+    `Verification`; `on_quiet` is None in records from before it was kept, and so is `on_sounds`, what it hears in each
+    of the synthesised sounds.
     `flops_fvcore_g`: the reference utterance's, counted in the network that was exported; None as well before it was.
     `language_accuracy`: as in `Verification`; None as well before it was kept.
     """
 
     rate: ErrorRate
     size_mb: float
-    host_latency_ms: float
-    host_encoder_ms: float
-    host_token_ms: float
+    host_latency_ms: float | None
+    host_encoder_ms: float | None
+    host_token_ms: float | None
     host_load_ms: float
     host_memory_mb: float
     identical_transcripts: float

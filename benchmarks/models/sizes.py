@@ -33,13 +33,14 @@ from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.divergence_meter import DivergenceMeter
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.known_transcripts import KnownTranscripts
-from evaluators.accuracy.verification import verify
 from evaluators.learning.calibration import calibrate, sensitivity_profile
 from evaluators.profiling.workload_artifacts import random_model
+from evaluators.runtimes.verification import verify
 from evaluators.speech.divergence_clips import draw_clips
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, load_speech_set
-from runtime.measure import STATUS, Plan, of_status, peak_rss_bytes
+from runtime.measure import Plan
+from runtime.memory import STATUS, of_status, peak_rss_bytes
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 8

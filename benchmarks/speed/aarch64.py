@@ -59,7 +59,7 @@ limit_bytes = int(sys.argv.pop(1))
 if limit_bytes:
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 from runtime.__main__ import main
-from runtime.measure import peak_rss_bytes
+from runtime.memory import peak_rss_bytes
 code = main()
 if code == 0:
     print(peak_rss_bytes(), file=sys.stderr)

@@ -35,8 +35,9 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What an artifact was made from."""
+    """What an artifact was made from, and for."""
 
+    target: str
     model_sha256: str
     recipe: Recipe
     sources: Sources
@@ -73,7 +74,9 @@ def read_origin(artifact: Path) -> Origin:
         with naming(str(artifact / RECIPE)):
             recipe = Recipe.from_json((artifact / RECIPE).read_text(encoding="utf-8"))
         sources = Sources(**manifest["sources"])
-        return Origin(model_sha256=manifest["model"]["sha256"], recipe=recipe, sources=sources)
+        return Origin(
+            target=manifest["target"], model_sha256=manifest["model"]["sha256"], recipe=recipe, sources=sources
+        )
     except OSError as error:
         raise InputError(f"{artifact} is no artifact ({error.strerror}); make one: whisperfit export") from error
     except (ValueError, KeyError, TypeError) as error:

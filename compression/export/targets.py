@@ -9,6 +9,7 @@ from common.errors import FULL, InputError, UnknownNameError
 from compression.export import ctranslate2, ggml, huggingface
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
+from compression.export.sherpa_onnx import artifact as sherpa_onnx
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
@@ -28,6 +29,7 @@ class Target:
 
 TARGETS = {
     "onnxruntime": Target(unsupported_reason=onnx_runtime.unsupported_reason, export=onnx_runtime.export),
+    "sherpa-onnx": Target(unsupported_reason=sherpa_onnx.unsupported_reason, export=sherpa_onnx.export),
     "ctranslate2": Target(unsupported_reason=ctranslate2.unsupported_reason, export=ctranslate2.export),
     "huggingface": Target(unsupported_reason=huggingface.unsupported_reason, export=huggingface.export),
     "ggml": Target(unsupported_reason=ggml.unsupported_reason, export=ggml.export),

@@ -42,7 +42,9 @@ def export(
         int | None, typer.Option(help="At most so many of them; default 128.", callback=checked(Utterances))
     ] = None,
     language: Language = None,
-    target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2, ggml or huggingface.")] = "onnxruntime",
+    target: Annotated[
+        str, typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml or huggingface.")
+    ] = "onnxruntime",
     json: Json = False,
 ) -> None:
     """Write a recipe as a model that a runtime loads."""
@@ -66,6 +68,9 @@ def export(
 def verify(
     artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
     data: Data = Path("sample"),
+    runtime: Annotated[
+        str | None, typer.Option(help="The runtime that runs it; refused where the artifact is for another one.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The original; default: what the artifact names.")] = None,
     calibration: Annotated[
         Path | None,
@@ -90,6 +95,7 @@ def verify(
     options = VerifyOptions(
         artifact=artifact,
         data=data,
+        runtime=runtime,
         model=model,
         calibration=calibration,
         normaliser=normaliser,

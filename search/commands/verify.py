@@ -13,16 +13,18 @@ from compression.whisper.load import LoadedModel
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
 from evaluators.accuracy.sounds import BATTERY
-from evaluators.accuracy.verification import (
+from evaluators.costs.price import stored_bytes
+from evaluators.runtimes.process import check_installed
+from evaluators.runtimes.verification import (
+    OWN_TARGET,
     Parity,
     Verification,
     original_transcribes,
     verify,
 )
-from evaluators.costs.price import stored_bytes
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.noisy_speech import Mixing
-from runtime.measure import Plan
+from runtime.measure import Measurement, Plan
 from search.artifacts import compressed, verification_values
 from search.commands.groups import group_lines, languages_lines
 from search.loading import load_speech, open_model, use_threads
@@ -37,6 +39,7 @@ class VerifyOptions:
 
     artifact: Path
     data: Path
+    runtime: str | None
     model: str | None
     calibration: Path | None
     language: str | None
@@ -54,6 +57,7 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
     mixing = Mixing.parse(options.noise, options.snr_db)
     normaliser = parse_normaliser(options.normaliser)
     origin = read_origin(options.artifact)
+    _check_runtime(options, origin)
     model = _model(options, origin)
     speech = load_speech(options.data, model, language=options.language, skip_broken=options.skip_broken, mixing=mixing)
     features = CachedFeatures(n_mels=model.dimensions.n_mels)
@@ -80,6 +84,17 @@ def run_verify(options: VerifyOptions, *, as_json: bool) -> None:
         print(json.dumps(values | verification_values(verification)))
         return
     print("\n".join([*_lines(verification, promised), *(f"Warning: {warning}" for warning in warnings)]))
+
+
+def _check_runtime(options: VerifyOptions, origin: Origin) -> None:
+    """Raise InputError, before anything takes time, unless the artifact can be run here by what was asked for."""
+    if options.runtime not in (None, origin.target):
+        raise InputError(
+            f"--runtime {options.runtime}: {options.artifact} is for {origin.target}; "
+            f"make one: whisperfit export --target {options.runtime}"
+        )
+    if origin.target != OWN_TARGET:
+        check_installed(origin.target)
 
 
 def _heard_in_nothing(verification: Verification, network: Whisper) -> list[NonSpeechOutput]:
@@ -112,16 +127,25 @@ def _lines(verification: Verification, promised: int) -> list[str]:
         *languages_lines(verification.language_accuracy),
         *group_lines(verification.groups),
         f"size {verification.size_bytes / 1e6:.1f} MB, {excess:+.1f} % of what the recipe promised",
-        f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token, "
-        f"utterance {measured.utterance_ms:.0f} ms ({measured.audio_s:.1f} s, {measured.tokens:g} tokens); "
+        f"utterance {measured.utterance_ms:.0f} ms ({measured.audio_s:.1f} s); "
         f"medians of {measured.clips} clips x {measured.repeats}, {threads}",
-        f"reference utterance ({measured.reference_s:g} s, {measured.reference_tokens} tokens) "
-        f"{measured.reference_ms:.0f} ms",
+        *_parts(measured),
         f"memory {measured.peak_rss_bytes / 1e6:.0f} MB, Python included; loads in {1000 * measured.load_s:.0f} ms",
         "hears " + ", ".join(f"{_quoted(getattr(verification, name))} in {sound}" for name, sound in SOUNDS.items()),
         _sounds_line(verification.on_sounds),
     ]
     return lines + _differences(parity)
+
+
+def _parts(measured: Measurement) -> list[str]:
+    """Of what the runtime tells besides: encoder, decoder and the reference utterance."""
+    if measured.encoder_ms is None or measured.token_ms is None or measured.reference_ms is None:
+        return []
+    return [
+        f"encoder {measured.encoder_ms:.0f} ms, {measured.token_ms:.2f} ms a token ({measured.tokens:g} tokens)",
+        f"reference utterance ({measured.reference_s:g} s, {measured.reference_tokens} tokens) "
+        f"{measured.reference_ms:.0f} ms",
+    ]
 
 
 def _sounds_line(on_sounds: dict[str, str]) -> str:

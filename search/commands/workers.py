@@ -11,7 +11,7 @@ from common.log import tell
 from compression.techniques import bank, pruning
 from compression.whisper.compute import compute_of_worker
 from evaluators.accuracy import divergence_meter, evaluator
-from runtime.measure import peak_rss_bytes
+from runtime.memory import peak_rss_bytes
 from search.loading import Say
 from search.needs.memory import available_mb
 from search.records.folder import RunFolder

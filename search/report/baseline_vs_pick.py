@@ -185,20 +185,29 @@ def _artifacts(outcome: Outcome, pick: Trial) -> tuple[Comparison, ...]:
             change=_points(before.rate, after.rate),
             note=same,
         ),
-        Comparison(
-            label="Latency here",
-            baseline=Quantity(value=f"{before.host_latency_ms:,.0f} ms"),
-            pick=Quantity(value=f"{after.host_latency_ms:,.0f} ms"),
-            change=_less(before.host_latency_ms, after.host_latency_ms),
-            note="the run's machine",
-            mark="measured",
-        ),
+        *_latency_here(before.host_latency_ms, after.host_latency_ms),
         Comparison(
             label="Memory here",
             baseline=Quantity(value=f"{before.host_memory_mb:,.0f} MB"),
             pick=Quantity(value=f"{after.host_memory_mb:,.0f} MB"),
             change=_smaller(before.host_memory_mb, after.host_memory_mb),
             note="Python included",
+            mark="measured",
+        ),
+    )
+
+
+def _latency_here(before_ms: float | None, after_ms: float | None) -> tuple[Comparison, ...]:
+    """Nothing where the runtime does not tell."""
+    if before_ms is None or after_ms is None:
+        return ()
+    return (
+        Comparison(
+            label="Latency here",
+            baseline=Quantity(value=f"{before_ms:,.0f} ms"),
+            pick=Quantity(value=f"{after_ms:,.0f} ms"),
+            change=_less(before_ms, after_ms),
+            note="the run's machine",
             mark="measured",
         ),
     )

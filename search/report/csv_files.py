@@ -174,9 +174,10 @@ def _artifact(trial: Trial, outcome: Outcome) -> dict[str, object]:
         return {}
     measured: dict[str, object] = {**figures.rate.columns, "size_mb": figures.size_mb}
     costs = trial.costs
-    if outcome.device == HOST and outcome.artifacts_are_of_host and costs.rtf and costs.latency_ms:
-        latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), figures.host_latency_ms)
-        rtf = costs.rtf * figures.host_latency_ms / costs.latency_ms
+    here_ms = figures.host_latency_ms
+    if outcome.device == HOST and outcome.artifacts_are_of_host and here_ms and costs.rtf and costs.latency_ms:
+        latency = dict.fromkeys(("latency_ms", "latency_low_ms", "latency_high_ms"), here_ms)
+        rtf = costs.rtf * here_ms / costs.latency_ms
         measured |= {**latency, "rtf": rtf, "source": "measured"}
     return measured
 

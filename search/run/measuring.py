@@ -11,7 +11,7 @@ from common.log import note
 from common.stages import collecting
 from compression.recipe.recipe import Recipe
 from evaluators.accuracy.divergence import Divergence
-from runtime.measure import resident_bytes
+from runtime.memory import resident_bytes
 from search.scorer import Baseline
 from search.trial import Heard, RecipeText, Trial
 

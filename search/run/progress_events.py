@@ -2,7 +2,7 @@
 
 from common.log import note, tell
 from compression.recipe.recipe import Recipe
-from runtime.measure import resident_bytes
+from runtime.memory import resident_bytes
 from search.outcome import Outcome
 from search.run.progress import Progress
 from search.trial import Trial

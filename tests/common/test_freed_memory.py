@@ -5,7 +5,7 @@ import pytest
 
 from common import freed_memory
 from common.freed_memory import give_back_freed_memory
-from runtime.measure import STATUS, of_status
+from runtime.memory import STATUS, of_status
 
 MANY, FLOATS = 4000, 15_000  # of 60 kB: below what glibc maps by itself
 

@@ -11,7 +11,7 @@ from devices import host
 from devices.profile import load_profile
 from devices.profiler.board import inspect_machine
 from runtime import cores
-from runtime.measure import peak_rss_bytes
+from runtime.memory import peak_rss_bytes
 
 CHECKOUT = Path(__file__).parents[2]
 

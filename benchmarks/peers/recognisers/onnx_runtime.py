@@ -1,4 +1,4 @@
-"""An ONNX artifact by the package `runtime`, as `evaluators.accuracy.verification.ArtifactRecogniser` runs it:
+"""An ONNX artifact by the package `runtime`, as `evaluators.runtimes.verification.ArtifactRecogniser` runs it:
 greedily, without fallback. Imports numpy and onnxruntime.
 """
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.memory import peak_rss_bytes
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -93,7 +95,7 @@ def measure(load: Callable[[Job], Recognise]) -> None:
     load_s = perf_counter() - started
     _timed(recognise, job.clips[0])
     clips = tuple(_timed(recognise, clip) for clip in job.clips)
-    result = Result(load_s=load_s, peak_rss_bytes=_peak_rss_bytes(), clips=clips)
+    result = Result(load_s=load_s, peak_rss_bytes=peak_rss_bytes(), clips=clips)
     result_file.write_text(json.dumps(asdict(result)), encoding="utf-8")
 
 
@@ -102,11 +104,3 @@ def _timed(recognise: Recognise, clip: Clip) -> TimedClip:
     started = perf_counter()
     said = recognise(samples, clip)
     return TimedClip(id=clip.id, utterance_s=perf_counter() - started, **asdict(said))
-
-
-def _peak_rss_bytes() -> int:
-    """As `runtime.measure.peak_rss_bytes`, which cannot be imported without onnxruntime."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status states no VmHWM")

@@ -19,9 +19,13 @@ ALIGNMENT_BYTES = 64
 
 
 class Graph:
-    """Operators and tensors are added one after the other; every value is known by its name."""
+    """Operators and tensors are added one after the other; every value is known by its name.
+
+    `metadata`: entries of the file for whoever loads it.
+    """
 
     def __init__(self, name: str) -> None:
+        self.metadata: dict[str, str] = {}
         self._name = name
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
@@ -47,6 +51,11 @@ class Graph:
     @property
     def output_count(self) -> int:
         return len(self._outputs)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Of all stored tensors."""
+        return sum(values.nbytes for values in self._constants.values())
 
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
         """A stored tensor; a name that is there already must hold the same values."""
@@ -105,6 +114,7 @@ class Graph:
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, tensors)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, CONTRIB_VERSION)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="whisperfit")
+        helper.set_model_props(model, self.metadata)
         return bytes(model.SerializeToString())
 
 

@@ -26,6 +26,7 @@ from compression.recipe.recipe import Recipe
 from compression.whisper.load import LoadedModel
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.learning.calibration import calibration_samples
+from evaluators.runtimes.process import RuntimeProcess
 from evaluators.speech.audio import read_audio
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import load_speech_set
@@ -98,9 +99,22 @@ def transformers(folder: Path) -> Transcribe:
     return transcribe
 
 
+def sherpa_onnx(folder: Path) -> Transcribe:
+    def transcribe(audio: Audio, window_s: float) -> str:
+        # sherpa-onnx's frames lie half a frame behind Whisper's, whose frames see mirrored samples at the start
+        with RuntimeProcess("sherpa-onnx", folder, threads=1) as process:
+            return process.timed(np.concatenate([audio[80:0:-1], audio]), "en")[0]
+
+    return transcribe
+
+
 LOADERS = {
-    "onnxruntime": onnx_runtime, "ctranslate2": faster_whisper, "ggml": whisper_cpp, "huggingface": transformers,
-}  # fmt: skip
+    "onnxruntime": onnx_runtime,
+    "sherpa-onnx": sherpa_onnx,
+    "ctranslate2": faster_whisper,
+    "ggml": whisper_cpp,
+    "huggingface": transformers,
+}
 
 
 def pruned(recipe: Recipe) -> Recipe:
@@ -147,6 +161,9 @@ CASES = (
     Case(target="onnxruntime", name="uneven heads, mixed bits, 15 s", change=mixed),
     Case(target="onnxruntime", name="8192 English tokens, 15 s", change=shortened),
     Case(target="onnxruntime", name="low rank", change=factored),
+    Case(target="sherpa-onnx", name="original", change=lambda recipe: recipe),
+    Case(target="sherpa-onnx", name="uneven heads, mixed bits, 15 s", change=mixed),
+    Case(target="sherpa-onnx", name="8192 English tokens, 15 s", change=shortened),
     Case(target="ctranslate2", name="original", change=lambda recipe: recipe),
     Case(target="ctranslate2", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
     Case(target="ctranslate2", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),

@@ -15,7 +15,7 @@ from compression.whisper.tokenizer import tokenizer_of
 from evaluators.accuracy.decoding import Clip, Ending, Hypothesis, decode, joined
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.hearing import Hearing
-from evaluators.accuracy.verification import ArtifactRecogniser
+from evaluators.runtimes.verification import ArtifactRecogniser
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, load_speech_set
 from runtime.audio import SAMPLE_RATE

@@ -16,7 +16,7 @@ from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
-from evaluators.accuracy.verification import ArtifactRecogniser
+from evaluators.runtimes.own import ArtifactRecogniser
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet
 from tests.evaluators.conftest import MULTILINGUAL_VOCABULARY, talkative

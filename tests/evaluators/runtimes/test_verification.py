@@ -20,16 +20,15 @@ from compression.whisper.network import encode
 from evaluators.accuracy import evaluator as module
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.sounds import BATTERY
-from evaluators.accuracy.verification import (
-    ArtifactRecogniser,
-    measure_apart,
+from evaluators.accuracy.word_errors import count_errors
+from evaluators.costs.price import stored_bytes
+from evaluators.runtimes.own import ArtifactRecogniser, measure_apart
+from evaluators.runtimes.verification import (
     original_transcribes,
     parity,
     timed_clips,
     verify,
 )
-from evaluators.accuracy.word_errors import count_errors
-from evaluators.costs.price import stored_bytes
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.speech_set import SpeechSet, load_speech_set
 from runtime.measure import Plan
@@ -183,7 +182,7 @@ def test_transcripts_that_are_known_are_not_decoded_again(artifact, evaluator, t
     heard = evaluator.evaluate_transcripts(ArtifactRecogniser(artifact, threads=1)).texts
     first, *others = heard
     monkeypatch.setattr(evaluator, "evaluate", None)
-    monkeypatch.setattr("evaluators.accuracy.verification.measure_apart", lambda *_: None)
+    monkeypatch.setattr("evaluators.runtimes.verification.measure_apart", lambda *_: None)
     known = heard | {first: "as it was recorded"}
     found = verify(
         artifact, evaluator, PLAN, compressed=Compressed.original(tiny_en.network), window_s=30.0, heard=known

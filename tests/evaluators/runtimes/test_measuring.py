@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.accuracy import verification
-from evaluators.accuracy.verification import MeasurementError, measure_apart
+from evaluators.runtimes import own
+from evaluators.runtimes.own import MeasurementError, measure_apart
 from evaluators.speech.speech_set import load_speech_set
 from runtime.measure import Plan
 
@@ -27,7 +27,7 @@ def test_a_measuring_process_of_its_own(program, told, tmp_path: Path, monkeypat
     python = tmp_path / "python"
     python.write_text(f"#!{sys.executable}\nimport os, sys\n{program}\n", encoding="utf-8")
     python.chmod(0o755)
-    monkeypatch.setattr(verification.sys, "executable", str(python))
+    monkeypatch.setattr(own.sys, "executable", str(python))
     sample = load_speech_set(Path("sample"), language="en")
     clip = replace(sample, utterances=sample.utterances[:1]).utterances[0]
     with pytest.raises(MeasurementError, match=f"cannot be measured: {told}"):
