@@ -28,8 +28,6 @@ from search.memory_errors import MemoryShortageError, telling_memory_shortage
 from search.outcome import ArtifactFigures, ArtifactRecord
 from search.session import Session
 
-TARGET = "onnxruntime"
-"""What a run exports its front to: the runtime of every device profile."""
 REPEATS = 5
 
 
@@ -78,7 +76,7 @@ def make_artifact(
     """
     with telling_memory_shortage():
         try:
-            check_exportable(recipe, session.model.dimensions, TARGET)
+            check_exportable(recipe, session.model.dimensions, session.target)
             network = session.network(recipe).on(CPU)
             verification = _exported(session, recipe, network, folder, heard)
             flops = counted_flops(session, recipe, network)
@@ -93,7 +91,7 @@ def make_artifact(
 def _exported(
     session: Session, recipe: Recipe, network: Compressed, folder: Path, heard: Mapping[str, str] | None
 ) -> Verification:
-    export(session.model, recipe, network, folder, target=TARGET, sources=sources_of(session, recipe))
+    export(session.model, recipe, network, folder, target=session.target, sources=sources_of(session, recipe))
     plan = measurement_plan(session)
     return verify(folder, session.evaluator, plan, compressed=network, window_s=recipe.window_s, heard=heard)
 

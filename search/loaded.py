@@ -6,10 +6,12 @@ from pathlib import Path
 
 from common.errors import InputError, UnknownNameError
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import OWN_TARGET, RUNTIMES
 from compression.whisper.load import LoadedModel
 from devices.profile import DeviceProfile, load_profile
 from evaluators.accuracy.evaluator import Evaluator
 from evaluators.learning.speech_to_train_on import speech_to_train_on
+from evaluators.runtimes.process import check_installed
 from evaluators.speech.divergence_clips import drawn
 from evaluators.speech.features import CachedFeatures
 from evaluators.speech.language import language_of
@@ -67,6 +69,11 @@ class Loaded:
         return speech_to_train_on(sets, (*self.evaluator.speech.utterances, *confirm, *clips))
 
     @property
+    def target(self) -> str:
+        """For which runtime the front is exported."""
+        return target_of(self.config.runtime, self.profile)
+
+    @property
     def original(self) -> Recipe:
         return Recipe.original(self.model.dimensions, stored_bits=self.model.stored_bits)
 
@@ -80,6 +87,7 @@ def load_all(config: SearchConfig, say: Say, complain: Say) -> Loaded:
     """Everything, checked; `complain` is told of a confirm set that is no good for a new run."""
     use_threads(config.threads)
     profile, own_choices = load_profile(config.device), _own_choices(config.space)
+    check_runs_here(target_of(config.runtime, profile))
     for warning in profile.warnings:
         say(f"Warning: {profile.name}: {warning}")
     say(f"Loading {config.model}")
@@ -124,6 +132,30 @@ def load_all(config: SearchConfig, say: Say, complain: Say) -> Loaded:
         confirm=evaluator(confirm_speech) if confirm_speech else None,
         unlabelled=unlabelled,
     )
+
+
+def target_of(runtime: str | None, profile: DeviceProfile) -> str:
+    """The target for a device: what was asked for, else what its profile names.
+
+    Raises UnknownNameError for an unknown runtime, InputError for one whose latencies the profile does not know.
+    """
+    named = profile.runtime.name
+    target = runtime or (named if named in RUNTIMES else OWN_TARGET)
+    if target not in RUNTIMES:
+        raise UnknownNameError("runtime", target, RUNTIMES)
+    if runtime and RUNTIMES[runtime].latencies != named:
+        alike = [name for name, known in RUNTIMES.items() if known.latencies == named]
+        raise InputError(
+            f"--runtime {runtime}: the latencies of {profile.name} are those of {named}; "
+            f"runtimes that call its kernels: {', '.join(alike) or 'none'}"
+        )
+    return target
+
+
+def check_runs_here(target: str) -> None:
+    """Raise InputError where the artifacts could not be run to be verified."""
+    if target != OWN_TARGET:
+        check_installed(target)
 
 
 def _load_unlabelled(config: SearchConfig, model: LoadedModel, say: Say) -> SpeechSet | None:

@@ -13,6 +13,7 @@ from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import OWN_TARGET
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import unknown_words
@@ -46,6 +47,7 @@ class Session:
     `training`: what may be trained on; None where nothing is left that the run is not measured on.
     `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
     transcripts that it judges by besides, if any; `clips_digest`: of what it hears of both.
+    `target`: the runtime that its front is exported to.
     """
 
     config: SearchConfig
@@ -65,6 +67,7 @@ class Session:
     clips_digest: str | None = None
     recovered: Path | None = None
     training: SpeechSet | None = None
+    target: str = OWN_TARGET
 
     def weights(self, recipe: Recipe) -> Weights | None:
         """The weights that were trained for a recipe, if it has any. Raises InputError when they are missing."""
@@ -153,6 +156,7 @@ def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[[Loaded
         confirm=loaded.confirm,
         unlabelled=loaded.unlabelled,
         training=loaded.speech_to_train_on,
+        target=loaded.target,
         **_divergence_parts(loaded),
     )
 

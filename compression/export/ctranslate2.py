@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from whisper.model import Whisper
 
 from compression.export.alignment import alignment_heads
-from compression.recipe.dimensions import VOCABULARIES, Dimensions
-from compression.recipe.recipe import MAX_WINDOW_S, Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.ctranslate2_format import (
@@ -47,11 +47,6 @@ _DECODER_SETTINGS = {
 """What tells CTranslate2's general decoder that it is Whisper's (ctranslate2/specs/whisper_spec.py)."""
 
 
-def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
-    """The gene that CTranslate2 cannot run and why, in one line; None when it runs the recipe."""
-    return next(_obstacles(recipe, dimensions), None)
-
-
 def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
     """Write `compress(model, recipe, ...)` into the folder `out`; the recipe must not be refused.
 
@@ -77,44 +72,6 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
-    if dimensions.n_vocab not in VOCABULARIES:
-        yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
-    if recipe.vocabulary:
-        yield f"vocabulary = {recipe.vocabulary}: faster-whisper knows only Whisper's own vocabularies"
-    if recipe.embedding_rows(dimensions).finer:
-        yield f"frequent_tokens = {recipe.frequent_tokens}: CTranslate2 stores a matrix at one number of bits"
-    if recipe.window_s < MAX_WINDOW_S:
-        yield f"window_s = {recipe.window_s:g}: faster-whisper always encodes {MAX_WINDOW_S:g} s"
-    if recipe.activation_bits < 32:
-        yield f"activation_bits = {recipe.activation_bits}: CTranslate2 rounds activations its own way or not at all"
-    for gene, rank in recipe.ranks(dimensions).items():
-        yield f"{gene} = {rank}: CTranslate2 has one matrix where this has two"
-    yield from _precision_obstacles(recipe)
-    for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):
-        (first, heads), *others = recipe.layer_values(stack, *fields)
-        for gene, value in others:
-            if value != heads:
-                yield f"{gene} = {value} beside {first} = {heads}: CTranslate2 has one head count per stack"
-
-
-def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    matrices = list(recipe.matrix_bits())
-    for gene, bits in [*matrices, ("convolution_bits", recipe.convolution_bits)]:
-        if bits not in STORED_BITS:
-            yield f"{gene} = {bits}: CTranslate2 stores {STORED_BITS} bits"
-    first, bits = matrices[0]
-    for gene, other in matrices:
-        if (other == 8) != (bits == 8):
-            yield f"{gene} = {other} beside {first} = {bits}: CTranslate2 computes every matrix as int8, or none"
-    if recipe.convolution_bits == 8 and bits != 8:
-        yield f"convolution_bits = 8 beside {first} = {bits}: CTranslate2 would then round every matrix to int8"
-    if recipe.group_size:
-        yield f"group_size = {recipe.group_size}: CTranslate2 has one scale per output channel"
-    if not recipe.symmetric:
-        yield "symmetric = false: CTranslate2 has no zero points"
 
 
 def _variables(compressed: Compressed, dimensions: Dimensions) -> dict[str, Tensor]:

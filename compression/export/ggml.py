@@ -11,7 +11,6 @@ mask the rest.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +22,6 @@ from torch import Tensor, nn
 from whisper.audio import mel_filters
 from whisper.model import Whisper
 
-from compression.recipe.dimensions import VOCABULARIES, Dimensions
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
@@ -56,11 +54,6 @@ _TYPES = {
     4: _Type(tensor=2, file=_QUANTISED_FILE + 2),
 }
 """By weight bits. Not float32: the convolutions of such a file end whisper.cpp 1.8.5 with a failed assertion."""
-
-
-def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
-    """The gene that whisper.cpp cannot run and why, in one line; None when it runs the recipe."""
-    return next(_obstacles(recipe, dimensions), None)
 
 
 def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
@@ -99,50 +92,6 @@ def own_rounding(weight: Tensor, bits: int) -> QuantisedMatrix:
         bits=bits,
         columns=weight.shape[1],
     )
-
-
-def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
-    if dimensions.n_vocab not in VOCABULARIES:
-        yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
-    if recipe.vocabulary:
-        yield f"vocabulary = {recipe.vocabulary}: whisper.cpp knows only Whisper's own vocabularies"
-    if recipe.embedding_rows(dimensions).finer:
-        yield f"frequent_tokens = {recipe.frequent_tokens}: a whisper.cpp file has one type for all matrices"
-    originals = (
-        ("encoder", "heads", dimensions.n_audio_head),
-        ("encoder", "ffn_channels", dimensions.audio_ffn),
-        ("decoder", "heads", dimensions.n_text_head),
-        ("decoder", "cross_heads", dimensions.n_text_head),
-        ("decoder", "ffn_channels", dimensions.text_ffn),
-    )
-    for stack, field, original in originals:
-        for gene, value in recipe.layer_values(stack, field):
-            if value != original:
-                yield f"{gene} = {value} of {original}: whisper.cpp derives it from the model's width"
-    for gene, rank in recipe.ranks(dimensions).items():
-        yield f"{gene} = {rank}: whisper.cpp has one matrix where this has two"
-    yield from _precision_obstacles(recipe)
-
-
-def _precision_obstacles(recipe: Recipe) -> Iterator[str]:
-    (first, bits), *others = recipe.matrix_bits()
-    if bits not in _TYPES:
-        yield f"{first} = {bits}: whisper.cpp executes {tuple(_TYPES)} bits"
-    for gene, value in others:
-        if value != bits:
-            yield f"{gene} = {value} beside {first} = {bits}: a whisper.cpp file has one type for all matrices"
-    if recipe.convolution_bits != 16:
-        yield f"convolution_bits = {recipe.convolution_bits}: whisper.cpp's convolutions have 16 bits"
-    if bits <= 8 and recipe.group_size != BLOCK:
-        yield f"group_size = {recipe.group_size}: whisper.cpp has one scale per {BLOCK} weights"
-    if recipe.scale_bits != 16:
-        yield f"scale_bits = {recipe.scale_bits}: these blocks of whisper.cpp have float16 scales"
-    if not recipe.symmetric:
-        yield "symmetric = false: these blocks of whisper.cpp have no zero points"
-    if recipe.activation_bits not in ((8, 32) if bits <= 8 else (32,)):
-        yield f"activation_bits = {recipe.activation_bits}: whisper.cpp rounds to 8 where matrices are integers"
-    if recipe.activation_ranges == "static":
-        yield "activation_ranges = static: whisper.cpp takes the range from each input"
 
 
 def _write(path: Path, compressed: Compressed, bits: int) -> None:

@@ -6,7 +6,6 @@ here, but channels and layers that left are.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer
 
 from compression.export.alignment import alignment_heads
-from compression.recipe.dimensions import VOCABULARIES, Dimensions
-from compression.recipe.recipe import MAX_WINDOW_S, Recipe
+from compression.recipe.dimensions import Dimensions
+from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.decoding_rules import rules_of
 from compression.whisper.huggingface_format import their_name
@@ -26,11 +25,6 @@ from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import tokenizer_json, tokenizer_of
 from runtime.audio import SAMPLE_RATE
 from runtime.mel import FFT_SAMPLES, HOP_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES
-
-
-def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
-    """The gene that transformers cannot load and why, in one line; None when it loads the recipe."""
-    return next(_obstacles(recipe, dimensions), None)
 
 
 def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:
@@ -48,32 +42,6 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     }
     for name, content in files.items():
         (out / name).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
-    if dimensions.n_vocab not in VOCABULARIES:
-        yield f"a vocabulary of {dimensions.n_vocab} tokens: Whisper's have {VOCABULARIES}"
-    if recipe.vocabulary:
-        yield f"vocabulary = {recipe.vocabulary}: transformers' tokenizer knows only Whisper's own vocabularies"
-    if recipe.window_s < MAX_WINDOW_S:
-        yield f"window_s = {recipe.window_s:g}: transformers always encodes {MAX_WINDOW_S:g} s"
-    if recipe.activation_bits < 32:
-        yield f"activation_bits = {recipe.activation_bits}: transformers computes with floats"
-    for gene, rank in recipe.ranks(dimensions).items():
-        yield f"{gene} = {rank}: transformers has one matrix where this has two"
-    yield from _shape_obstacles(recipe, dimensions)
-
-
-def _shape_obstacles(recipe: Recipe, dimensions: Dimensions) -> Iterator[str]:
-    heads = {"encoder": dimensions.n_audio_head, "decoder": dimensions.n_text_head}
-    for stack, fields in (("encoder", ("heads",)), ("decoder", ("heads", "cross_heads"))):
-        for gene, value in recipe.layer_values(stack, *fields):
-            if value != heads[stack]:
-                yield f"{gene} = {value}: transformers' heads make up the width, {heads[stack]} of them"
-        (first, channels), *others = recipe.layer_values(stack, "ffn_channels")
-        for gene, value in others:
-            if value != channels:
-                yield f"{gene} = {value} beside {first} = {channels}: transformers has one width of FFNs per stack"
 
 
 def _stored(state: dict[str, Tensor]) -> dict[str, Tensor]:

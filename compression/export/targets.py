@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
@@ -12,35 +11,28 @@ from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.sherpa_onnx import artifact as sherpa_onnx
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 
+Export = Callable[[LoadedModel, Recipe, Compressed, Path], None]
+"""Writes a compressed model into an empty folder."""
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """`unsupported_reason`: the gene that the runtime cannot execute, and why, or None.
-
-    `export`: writes into an empty folder.
-    """
-
-    unsupported_reason: Callable[[Recipe, Dimensions], str | None]
-    export: Callable[[LoadedModel, Recipe, Compressed, Path], None]
-
-
-TARGETS = {
-    "onnxruntime": Target(unsupported_reason=onnx_runtime.unsupported_reason, export=onnx_runtime.export),
-    "sherpa-onnx": Target(unsupported_reason=sherpa_onnx.unsupported_reason, export=sherpa_onnx.export),
-    "ctranslate2": Target(unsupported_reason=ctranslate2.unsupported_reason, export=ctranslate2.export),
-    "huggingface": Target(unsupported_reason=huggingface.unsupported_reason, export=huggingface.export),
-    "ggml": Target(unsupported_reason=ggml.unsupported_reason, export=ggml.export),
+TARGETS: dict[str, Export] = {
+    "onnxruntime": onnx_runtime.export,
+    "sherpa-onnx": sherpa_onnx.export,
+    "ctranslate2": ctranslate2.export,
+    "huggingface": huggingface.export,
+    "ggml": ggml.export,
 }
+"""What their runtimes execute stands in `compression.recipe.runtimes`."""
 
 
 def check_exportable(recipe: Recipe, dimensions: Dimensions, target: str) -> None:
     """Raise InputError when the target's runtime cannot execute the recipe, UnknownNameError for an unknown target."""
     if target not in TARGETS:
         raise UnknownNameError("target", target, TARGETS)
-    reason = TARGETS[target].unsupported_reason(recipe, dimensions)
+    reason = unsupported_reason(target, recipe, dimensions)
     if reason:
         raise InputError(f"recipe {recipe.id} cannot be exported to {target}: {reason}")
 
@@ -65,7 +57,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        TARGETS[target].export(model, recipe, compressed, partial)
+        TARGETS[target](model, recipe, compressed, partial)
         write_manifest(partial, target=target, model=model, recipe=recipe, sources=sources)
         if out.exists():
             shutil.rmtree(out)

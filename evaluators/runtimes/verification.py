@@ -12,6 +12,7 @@ from torch.random import fork_rng, manual_seed
 from whisper.model import Whisper
 
 from compression.export.manifest import artifact_bytes, read_origin
+from compression.recipe.runtimes import OWN_TARGET
 from compression.techniques.compressed import Compressed
 from evaluators.accuracy.decoding import Hypothesis
 from evaluators.accuracy.evaluator import Evaluation, Evaluator
@@ -24,8 +25,6 @@ from evaluators.speech.speech_set import SpeechSet, Utterance
 from runtime.measure import Measurement, Plan
 from runtime.transcribe import SILENCE_PEAK
 
-OWN_TARGET = "onnxruntime"
-"""Whose artifacts the package `runtime` runs."""
 TIMED_CLIPS = 5
 
 

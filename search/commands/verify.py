@@ -14,9 +14,7 @@ from evaluators.accuracy.evaluator import Evaluator
 from evaluators.accuracy.normaliser_names import counted_units, parse_normaliser
 from evaluators.accuracy.sounds import BATTERY
 from evaluators.costs.price import stored_bytes
-from evaluators.runtimes.process import check_installed
 from evaluators.runtimes.verification import (
-    OWN_TARGET,
     Parity,
     Verification,
     original_transcribes,
@@ -27,6 +25,7 @@ from evaluators.speech.noisy_speech import Mixing
 from runtime.measure import Measurement, Plan
 from search.artifacts import compressed, verification_values
 from search.commands.groups import group_lines, languages_lines
+from search.loaded import check_runs_here
 from search.loading import load_speech, open_model, use_threads
 from search.report.group_and_silence_notes import SOUNDS, NonSpeechOutput, shortened
 
@@ -93,8 +92,7 @@ def _check_runtime(options: VerifyOptions, origin: Origin) -> None:
             f"--runtime {options.runtime}: {options.artifact} is for {origin.target}; "
             f"make one: whisperfit export --target {options.runtime}"
         )
-    if origin.target != OWN_TARGET:
-        check_installed(origin.target)
+    check_runs_here(origin.target)
 
 
 def _heard_in_nothing(verification: Verification, network: Whisper) -> list[NonSpeechOutput]:

@@ -83,6 +83,10 @@ class SearchOptions(BaseModel):
         ),
     ]
     device: Annotated[str, Field(min_length=1, description="A device profile's name, or your own TOML.")]
+    runtime: Annotated[
+        str | None,
+        Field(description="What runs the model there: onnxruntime or sherpa-onnx; default: what the profile names."),
+    ] = None
     data: Annotated[Path, Field(description="Evaluation speech; default: the built-in sample.")] = Path("sample")
     wer_budget: Annotated[str, Field(description="+10% above the baseline, or 8.5% absolute.")] = "+10%"
     group_budget: Annotated[

@@ -9,28 +9,11 @@ from typing import Any
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.export.vocabulary import KeptTokens
-from compression.recipe.dimensions import Dimensions
-from compression.recipe.kernels import KERNEL_BITS, MAX_BLOCK, MIN_BLOCK, block_of
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 
 CONFIG_VERSION = 1
-
-
-def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
-    """The gene that ONNX Runtime has no kernel for, and why; None when it runs the recipe.
-
-    Heads, channels, layers, windows and vocabularies may be any.
-    """
-    if recipe.has_groups and block_of(recipe.group_size, dimensions.n_audio_state) is None:
-        sizes = f"powers of two from {MIN_BLOCK} to {MAX_BLOCK}"
-        return f"group_size = {recipe.group_size}: ONNX Runtime has groups of {sizes}"
-    kernels = f"{', '.join(map(str, KERNEL_BITS))}, 16 and 32 bits"
-    for name, bits in (*recipe.matrix_bits(), ("convolution_bits", recipe.convolution_bits)):
-        if bits not in (*KERNEL_BITS, 16, 32):
-            return f"{name} = {bits}: ONNX Runtime has kernels for {kernels}"
-    return None
 
 
 def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:

@@ -9,12 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.errors import InputError
-from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.sherpa_onnx.decoder import decoder_graph
 from compression.export.sherpa_onnx.encoder import encoder_graph
 from compression.export.vocabulary import KeptTokens
-from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
@@ -23,11 +21,6 @@ from compression.whisper.tokenizer import tokenizer_of
 ENCODER, DECODER, TOKENS = "encoder.onnx", "decoder.onnx", "tokens.txt"
 LARGEST_FILE = 2**31 - 1
 """Bytes of an ONNX model in one piece: protobuf's limit."""
-
-
-def unsupported_reason(recipe: Recipe, dimensions: Dimensions) -> str | None:
-    """As of ONNX Runtime, which sherpa-onnx calls."""
-    return onnx_runtime.unsupported_reason(recipe, dimensions)
 
 
 def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path) -> None:

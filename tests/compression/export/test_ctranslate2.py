@@ -12,8 +12,9 @@ from whisper.tokenizer import get_tokenizer
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.export.ctranslate2 import export, unsupported_reason
+from compression.export.ctranslate2 import export
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from compression.whisper.ctranslate2_format import _read_variables
 from compression.whisper.load import LoadedModel, load_model
 from compression.whisper.network import encode
@@ -136,18 +137,20 @@ def test_alignment_is_openai_whispers_default_where_heads_left(
 
 
 def test_every_recipe_of_these_tests_is_executed() -> None:
-    assert [unsupported_reason(recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)
+    assert [unsupported_reason("ctranslate2", recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)
 
 
 REFUSED = {
-    "vocabulary = 8192: faster-whisper knows only Whisper's own vocabularies": changed(
+    "vocabulary = 8192: CTranslate2 knows only Whisper's own vocabularies": changed(
         ORIGINAL, vocabulary=8192, vocabulary_language="en"
     ),
     "frequent_tokens = 512: CTranslate2 stores a matrix at one": changed(ORIGINAL, bits=4, frequent_tokens=512),
-    "window_s = 15: faster-whisper always encodes 30 s": changed(ORIGINAL, window_s=15.0),
-    "activation_bits = 8: CTranslate2 rounds activations": changed(EIGHT, activation_bits=8),
-    "encoder.0.attention_bits = 4: CTranslate2 stores (8, 16, 32) bits": changed(ORIGINAL, bits=4),
-    "convolution_bits = 6: CTranslate2 stores": changed(EIGHT, convolution_bits=6),
+    "window_s = 15: CTranslate2 always encodes 30 s": changed(ORIGINAL, window_s=15.0),
+    "activation_bits = 8: CTranslate2 has activations of 32 bits beside integer weights": changed(
+        EIGHT, activation_bits=8
+    ),
+    "encoder.0.attention_bits = 4: CTranslate2 has matrices of 8, 16, 32 bits": changed(ORIGINAL, bits=4),
+    "convolution_bits = 6: CTranslate2 has convolutions of": changed(EIGHT, convolution_bits=6),
     "embedding_bits = 8 beside encoder.0.attention_bits = 16": changed(ORIGINAL, embedding_bits=8),
     "decoder.0.ffn_bits = 16 beside encoder.0.attention_bits = 8": changed(EIGHT, decoder={"ffn_bits": 16}),
     "convolution_bits = 8 beside encoder.0.attention_bits = 16": changed(ORIGINAL, convolution_bits=8),
@@ -160,13 +163,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_refusals_name_the_gene(reason: str) -> None:
-    text = unsupported_reason(REFUSED[reason], COMPACT)
+    text = unsupported_reason("ctranslate2", REFUSED[reason], COMPACT)
     assert text is not None
     assert text.startswith(reason)
     assert "\n" not in text
 
 
 def test_another_vocabulary_is_refused() -> None:
-    text = unsupported_reason(ORIGINAL, replace(COMPACT, n_vocab=300))
+    text = unsupported_reason("ctranslate2", ORIGINAL, replace(COMPACT, n_vocab=300))
     assert text is not None
     assert text.startswith("a vocabulary of 300 tokens")

@@ -14,8 +14,9 @@ from whisper.audio import mel_filters
 from whisper.tokenizer import get_tokenizer
 
 from compression.compress import compress
-from compression.export.ggml import blocks, export, export_own_rounding, own_rounding, unsupported_reason
+from compression.export.ggml import blocks, export, export_own_rounding, own_rounding
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from compression.techniques.grids import Grid, quantise
 from compression.whisper.load import LoadedModel
 from tests.compression.export.models import COMPACT, changed, compact_model, without
@@ -186,14 +187,14 @@ def test_the_peer_is_the_uncompressed_model(model: LoadedModel, tmp_path: Path) 
 def test_what_is_executed() -> None:
     eight = changed(BLOCKS[8], activation_bits=8, window_s=15.0)
     for recipe in (ORIGINAL, *BLOCKS.values(), eight, without(ORIGINAL, "encoder", 0)):
-        assert unsupported_reason(recipe, COMPACT) is None
+        assert unsupported_reason("ggml", recipe, COMPACT) is None
 
 
 REFUSED = {
     "vocabulary = 8192: whisper.cpp knows only Whisper's own vocabularies": changed(
         ORIGINAL, vocabulary=8192, vocabulary_language="en"
     ),
-    "frequent_tokens = 512: a whisper.cpp file has one type": changed(BLOCKS[4], frequent_tokens=512),
+    "frequent_tokens = 512: whisper.cpp stores a matrix at one number of bits": changed(BLOCKS[4], frequent_tokens=512),
     "encoder.1.heads = 3 of 4": replace(
         ORIGINAL, encoder=(ORIGINAL.encoder[0], changed(ORIGINAL, encoder={"heads": 3}).encoder[1])
     ),
@@ -205,18 +206,21 @@ REFUSED = {
     "decoder.0.ffn_bits = 4 beside encoder.0.attention_bits = 8": changed(BLOCKS[8], decoder={"ffn_bits": 4}),
     "embedding_bits = 8 beside encoder.0.attention_bits = 16": changed(ORIGINAL, embedding_bits=8),
     "convolution_bits = 8": changed(BLOCKS[8], convolution_bits=8),
-    "group_size = 0: whisper.cpp has one scale per 32 weights": changed(ORIGINAL, bits=8),
-    "scale_bits = 8: these blocks of whisper.cpp have float16 scales": changed(BLOCKS[4], scale_bits=8),
+    "group_size = 0: whisper.cpp has groups of 32 weights": changed(ORIGINAL, bits=8),
+    "scale_bits = 8: whisper.cpp has scales of 16 bits": changed(BLOCKS[4], scale_bits=8),
     "symmetric = false": changed(BLOCKS[4], symmetric=False),
     "activation_bits = 16": changed(BLOCKS[8], activation_bits=16),
-    "activation_bits = 8: whisper.cpp rounds to 8 where": changed(ORIGINAL, activation_bits=8),
+    "activation_bits = 8: whisper.cpp has activations of 32 bits beside floating-point weights": changed(
+        ORIGINAL, activation_bits=8
+    ),
+    "2 decoder layers: whisper.cpp cannot: it takes such a file for an early distil": without(BLOCKS[8], "decoder", 1),
     "activation_ranges = static": changed(BLOCKS[8], activation_bits=8, activation_ranges="static"),
 }
 
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_refusals_name_the_gene(reason: str) -> None:
-    text = unsupported_reason(REFUSED[reason], COMPACT)
+    text = unsupported_reason("ggml", REFUSED[reason], COMPACT)
     assert text is not None
     assert text.startswith(reason)
     assert "\n" not in text

@@ -9,8 +9,9 @@ from transformers import WhisperForConditionalGeneration
 
 from compression.calibration.calibration import Calibration
 from compression.compress import compress
-from compression.export.huggingface import export, unsupported_reason
+from compression.export.huggingface import export
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from compression.whisper.load import LoadedModel, load_model
 from compression.whisper.network import encode
 from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without
@@ -61,24 +62,26 @@ def test_what_is_written_is_read_back_exactly(name, model, calibration, tmp_path
 
 FIRST, *OTHERS = ORIGINAL.encoder
 REFUSED = {
-    "encoder.1.ffn_channels = 256 beside encoder.0.ffn_channels = 64: transformers has one width": replace(
+    "encoder.1.ffn_channels = 256 beside encoder.0.ffn_channels = 64: transformers has one number": replace(
         ORIGINAL, encoder=(replace(FIRST, ffn_channels=64), *OTHERS)
     ),
-    "vocabulary = 8192: transformers' tokenizer": changed(ORIGINAL, vocabulary=8192, vocabulary_language="en"),
+    "vocabulary = 8192: transformers knows only Whisper's own": changed(
+        ORIGINAL, vocabulary=8192, vocabulary_language="en"
+    ),
     "window_s = 15: transformers always encodes 30 s": changed(ORIGINAL, window_s=15.0),
-    "activation_bits = 8: transformers computes with floats": changed(ORIGINAL, bits=8, activation_bits=8),
+    "activation_bits = 8: transformers has activations of 32 bits": changed(ORIGINAL, bits=8, activation_bits=8),
     "decoder.0.ffn_rank = 32: transformers has one matrix": changed(ORIGINAL, decoder={"ffn_rank": 32}),
-    "decoder.0.heads = 3: transformers' heads make up the width": changed(ORIGINAL, decoder={"heads": 3}),
+    "decoder.0.heads = 3 of 4: transformers derives it from the model's width": changed(ORIGINAL, decoder={"heads": 3}),
 }
 
 
 @pytest.mark.parametrize("reason", REFUSED)
 def test_refusals_name_the_gene(reason: str) -> None:
-    text = unsupported_reason(REFUSED[reason], COMPACT)
+    text = unsupported_reason("huggingface", REFUSED[reason], COMPACT)
     assert text is not None
     assert text.startswith(reason)
     assert "\n" not in text
 
 
 def test_every_recipe_of_these_tests_is_executed() -> None:
-    assert [unsupported_reason(recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)
+    assert [unsupported_reason("huggingface", recipe, COMPACT) for recipe in RECIPES.values()] == [None] * len(RECIPES)

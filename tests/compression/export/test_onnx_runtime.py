@@ -12,12 +12,13 @@ import torch
 
 from compression.compress import compress
 from compression.export.manifest import Sources, write_manifest
-from compression.export.onnx_runtime.artifact import export, unsupported_reason
+from compression.export.onnx_runtime.artifact import export
 from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.rounded import linear
 from compression.export.onnx_runtime.weights import Storage, packed
 from compression.recipe.kernels import block_of
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from compression.techniques.compressed import Compressed
 from compression.whisper.decoding_rules import DecodingRules
 from compression.whisper.load import LoadedModel
@@ -94,7 +95,7 @@ ROUNDED_ACTIVATIONS = {
 
 def exported(model: LoadedModel, recipe: Recipe, out: Path) -> tuple[Compressed, Model]:
     recipe = recipe.canonical(COMPACT)
-    assert unsupported_reason(recipe, COMPACT) is None
+    assert unsupported_reason("onnxruntime", recipe, COMPACT) is None
     compressed = compress(model, recipe, compact_calibration(model))
     export(model, recipe, compressed, out)
     write_manifest(out, target="onnxruntime", model=model, recipe=recipe, sources=Sources(model="compact"))
@@ -277,7 +278,7 @@ def test_the_same_model_gives_the_same_bytes(model, tmp_path):
     ids=str,
 )
 def test_a_refusal_names_the_gene(changes, gene):
-    reason = unsupported_reason(changed(ORIGINAL, **changes), COMPACT)
+    reason = unsupported_reason("onnxruntime", changed(ORIGINAL, **changes), COMPACT)
     assert reason
     assert reason.startswith(gene)
 

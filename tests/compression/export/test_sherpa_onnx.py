@@ -183,11 +183,6 @@ def test_a_multilingual_model_names_its_languages_and_prompt(tmp_path):
     assert dict(zip(codes, tokens, strict=True))["de"] == "50261"
 
 
-def test_what_onnx_runtime_refuses_is_refused():
-    assert sherpa_onnx.unsupported_reason(changed(ORIGINAL, bits=3), COMPACT)
-    assert sherpa_onnx.unsupported_reason(ORIGINAL, COMPACT) is None
-
-
 def test_a_graph_that_is_too_large_for_one_file_is_refused(model, monkeypatch, tmp_path):
     monkeypatch.setattr(sherpa_onnx, "LARGEST_FILE", 1000)
     with pytest.raises(InputError, match=r"encoder\.onnx would have over 2 GB"):

@@ -8,9 +8,9 @@ from math import dist, log2
 import pytest
 from hypothesis import assume, given, settings
 
-from compression.export.onnx_runtime.artifact import unsupported_reason
 from compression.recipe.dimensions import published_dimensions
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from devices.operation import OPERATION_KINDS, Operation
 from devices.profile import load_description
 from devices.roofline import precisions
@@ -70,7 +70,7 @@ def test_a_profile_made_of_them_offers_what_its_runtime_says(first: list[Operati
 def test_every_recipe_runs_kernels_that_are_measured(first: list[Operation], recipe: Recipe) -> None:
     """Whatever its ranges of activations, which random workloads do not vary."""
     recipe = recipe.canonical(TINY)
-    assume(unsupported_reason(recipe, TINY) is None)
+    assume(unsupported_reason("onnxruntime", recipe, TINY) is None)
     measured = {kernel_of(operation) for operation in first}
     for item in operations(TINY, recipe):
         assert kernel_of(item.operation) in measured, item.operation

@@ -5,9 +5,9 @@ from itertools import islice
 import pytest
 
 from common.errors import UnknownNameError
-from compression.export.onnx_runtime.artifact import unsupported_reason
 from compression.recipe.dimensions import published_dimensions
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
 from evaluators.costs.inventory import prompt_length
 from evaluators.profiling.pool import Pool
 from evaluators.profiling.random_workloads import Workload, random_workloads
@@ -34,7 +34,7 @@ def test_all_can_be_exported_and_run() -> None:
         recipe = workload.recipe
         recipe.check(TINY)
         assert recipe == recipe.canonical(TINY)
-        assert unsupported_reason(recipe, TINY) is None
+        assert unsupported_reason("onnxruntime", recipe, TINY) is None
         assert {bits for bits in recipe.weight_bits if bits <= 8} <= set(RUNTIME.weight_bits)
         assert 0 < workload.audio_s <= 26
         assert prompt_length(TINY) + workload.tokens <= TINY.n_text_ctx
