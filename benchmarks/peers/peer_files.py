@@ -76,12 +76,12 @@ def pick_of(run: Path, model: LoadedModel) -> Pick:
     return Pick(recipe=recommended.recipe, sources=sources)
 
 
-def onnx_artifact(recipe: Recipe, sources: Sources, model: LoadedModel, out: Path) -> None:
+def artifact(target: str, recipe: Recipe, sources: Sources, model: LoadedModel, out: Path) -> None:
     """Our artifact, as `whisperfit export` writes it."""
-    check_exportable(recipe, model.dimensions, "onnxruntime")
+    check_exportable(recipe, model.dimensions, target)
     network = compress(model, recipe, calibrated(model, recipe, sources))
-    TARGETS["onnxruntime"].export(model, recipe, network, out)
-    write_manifest(out, target="onnxruntime", model=model, recipe=recipe, sources=sources)
+    TARGETS[target](model, recipe, network, out)
+    write_manifest(out, target=target, model=model, recipe=recipe, sources=sources)
 
 
 def stock_quantised_onnx(window_s: float, model: LoadedModel, out: Path) -> None:
@@ -95,7 +95,7 @@ def stock_quantised_onnx(window_s: float, model: LoadedModel, out: Path) -> None
     recipe = original(model, 32, window_s=window_s)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        TARGETS["onnxruntime"].export(model, recipe, compress(model, recipe), folder)
+        TARGETS["onnxruntime"](model, recipe, compress(model, recipe), folder)
         for name in ("encoder.onnx", "decoder.onnx"):
             whole, preprocessed = folder / f"whole.{name}", folder / f"preprocessed.{name}"
             onnx.save(onnx.load(folder / name), whole)  # preprocessing loses weights in a file of their own
@@ -129,7 +129,7 @@ def _write_torch(model: LoadedModel, state: dict[str, Tensor], out: Path) -> Non
 def ctranslate2_floats(model: LoadedModel, out: Path) -> None:
     """The weights as they are in the checkpoint."""
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
-    TARGETS["ctranslate2"].export(model, recipe, Compressed.original(model.network), out)
+    TARGETS["ctranslate2"](model, recipe, Compressed.original(model.network), out)
 
 
 def ctranslate2_int8(model: LoadedModel, out: Path) -> None:
@@ -144,7 +144,7 @@ def ctranslate2_int8(model: LoadedModel, out: Path) -> None:
     }
     recipe = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
     rounded = replace(Compressed.original(model.network), matrices=matrices)
-    TARGETS["ctranslate2"].export(model, recipe, rounded, out)
+    TARGETS["ctranslate2"](model, recipe, rounded, out)
 
 
 def _ctranslate2_rounding(rows: Tensor) -> QuantisedMatrix:
@@ -163,7 +163,7 @@ def _ctranslate2_rounding(rows: Tensor) -> QuantisedMatrix:
 
 def ggml_floats(model: LoadedModel, out: Path) -> None:
     """The weights in float16, which is what whisper.cpp's own conversion writes."""
-    TARGETS["ggml"].export(model, Recipe.original(model.dimensions), Compressed.original(model.network), out)
+    TARGETS["ggml"](model, Recipe.original(model.dimensions), Compressed.original(model.network), out)
 
 
 def ggml_blocks(bits: int, model: LoadedModel, out: Path) -> None:

@@ -1,6 +1,6 @@
 """What peers.py measured: a row per system, and what each of our points is beside each peer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -46,8 +46,8 @@ class Speed:
     threads: int
     clips: int
     utterance_ms: float
-    encoder_ms: float
-    token_ms: float
+    encoder_ms: float | None
+    token_ms: float | None
     load_average: float
 
 
@@ -121,10 +121,18 @@ def _speed(measured: Measured) -> Speed:
         threads=measured.threads,
         clips=len(clips),
         utterance_ms=1000 * median(clip.utterance_s for clip in clips),
-        encoder_ms=1000 * median(clip.encoder_s for clip in clips),
-        token_ms=1000 * median(clip.decoder_s / clip.steps for clip in clips),
+        encoder_ms=_median_ms(clip.encoder_s for clip in clips),
+        token_ms=_median_ms(
+            None if clip.decoder_s is None or clip.steps is None else clip.decoder_s / clip.steps for clip in clips
+        ),
         load_average=measured.load_average,
     )
+
+
+def _median_ms(seconds: Iterable[float | None]) -> float | None:
+    """None where the runtime does not tell."""
+    told = [value for value in seconds if value is not None]
+    return 1000 * median(told) if told else None
 
 
 def comparisons(measured: Sequence[Measured], table: Sequence[Row]) -> list[Comparison]:
@@ -188,11 +196,15 @@ def table_lines(table: Sequence[Row]) -> list[str]:
         alone = row.utterance_ms(second)
         lines.append(
             f"{row.system:{width}} {100 * accuracy.wer:6.2f} {interval:>13} {row.size_bytes / 1e6:6.1f} "
-            f"{speed.utterance_ms:9.0f} {'' if alone is None else f'{alone:.0f}':>6} {speed.encoder_ms:7.0f} "
-            f"{speed.token_ms:6.2f} {row.peak_rss_bytes / 1e6:6.0f} {row.load_s:6.2f} {row.window_s:5g}s "
+            f"{speed.utterance_ms:9.0f} {'' if alone is None else f'{alone:.0f}':>6} {_figure(speed.encoder_ms, 0):>7} "
+            f"{_figure(speed.token_ms, 2):>6} {row.peak_rss_bytes / 1e6:6.0f} {row.load_s:6.2f} {row.window_s:5g}s "
             f"{'' if row.identical is None else f'{row.identical:.0%}':>9}"
         )
     return lines
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def beaten_by(compared: Sequence[Comparison]) -> dict[str, list[Comparison]]:

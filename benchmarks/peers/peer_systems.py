@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import peer_files
+import sherpa_files
 from peer_files import OUR_WINDOW_S, Pick
 
 from common.errors import UnknownNameError
@@ -50,6 +51,7 @@ def systems(model: LoadedModel, pick: Pick | None) -> tuple[System, ...]:
         System(name=REFERENCE, side="original", recogniser="openai_whisper", prepare=peer_files.openai_checkpoint),
         *_ours(model, pick),
         *_faster_whisper(),
+        System(name="sherpa-onnx int8", side="peer", recogniser="sherpa_onnx", prepare=sherpa_files.int8),
         *_with_a_choice_of_window("peer", MAX_WINDOW_S),
         *_with_a_choice_of_window("peer with our window", OUR_WINDOW_S),
         System(
@@ -72,16 +74,33 @@ def _ours(model: LoadedModel, pick: Pick | None) -> list[System]:
         "onnx 4 bits, a8": peer_files.integers(model, 4, group_size=16, activation_bits=8),
     }
     ours = [
-        _artifact("onnx float32", "original", peer_files.original(model, 32, window_s=MAX_WINDOW_S), sources),
-        *(_artifact(name, "ours", recipe, sources) for name, recipe in points.items()),
+        in_onnx_runtime("onnx float32", "original", peer_files.original(model, 32, window_s=MAX_WINDOW_S), sources),
+        *(in_onnx_runtime(name, "ours", recipe, sources) for name, recipe in points.items()),
+        *(in_sherpa_onnx(name, recipe, sources) for name, recipe in points.items()),
     ]
-    return [*ours, _artifact("onnx mixed pick", "ours", pick.recipe, pick.sources)] if pick else ours
+    if pick is None:
+        return ours
+    picked = in_onnx_runtime("onnx mixed pick", "ours", pick.recipe, pick.sources)
+    return [*ours, picked, in_sherpa_onnx(picked.name, pick.recipe, pick.sources)]
 
 
-def _artifact(name: str, side: Side, recipe: Recipe, sources: Sources) -> System:
-    prepare = partial(peer_files.onnx_artifact, recipe, sources)
+def in_onnx_runtime(name: str, side: Side, recipe: Recipe, sources: Sources) -> System:
+    """Our artifact, by the package `runtime`."""
+    prepare = partial(peer_files.artifact, "onnxruntime", recipe, sources)
     return System(
         name=name, side=side, recogniser="onnx_runtime", prepare=prepare, window_s=recipe.window_s, recipe=recipe
+    )
+
+
+def in_sherpa_onnx(name: str, recipe: Recipe, sources: Sources) -> System:
+    """The same recipe, by sherpa-onnx's package."""
+    return System(
+        name=f"{name}, in sherpa-onnx",
+        side="ours",
+        recogniser="sherpa_onnx",
+        prepare=partial(peer_files.artifact, "sherpa-onnx", recipe, sources),
+        window_s=recipe.window_s,
+        recipe=recipe,
     )
 
 
@@ -123,7 +142,7 @@ def code_digest() -> str:
     """SHA-256 of all code that makes or runs the systems: files and rows of other code are not used again."""
     root = HERE.parents[1]
     sources = [*root.glob("compression/**/*.py"), *root.glob("runtime/**/*.py"), *HERE.glob("recognisers/*.py")]
-    sources += [HERE / "peer_files.py", HERE / "peer_systems.py"]
+    sources += [HERE / "peer_files.py", HERE / "sherpa_files.py", HERE / "peer_systems.py"]
     return sha256_of_text("".join(f"{path.relative_to(root)} {sha256_of_file(path)}\n" for path in sorted(sources)))
 
 

@@ -17,6 +17,9 @@ time to load the model, after the imports; the encoder's shortest window; the sh
 
     torch float32       openai-whisper's `whisper.decode` on a file as OpenAI ships it (float16 weights)
     onnx ...            ours, by the package `runtime`. a8: 8-bit activations; mixed pick: what --run recommends
+    ..., in sherpa-onnx the same recipe, exported for sherpa-onnx and run by its package, which does not tell the times
+                        of encoder and token
+    sherpa-onnx int8    sherpa-onnx's own quantisation (dynamic, MatMul only) of our float32 graphs in its form
     faster-whisper ...  CTranslate2 with compute type float32 (weights stored as float16) or int8 (stored as int8, of
                         CTranslate2's own rounding); beam 1, no voice detection
     whisper.cpp ...     pywhispercpp's wheel; whisper.cpp's own rounding, flash attention
@@ -35,15 +38,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from peer_files import onnx_artifact, pick_of
+from peer_files import pick_of
 from peer_results import SCORED_THREADS, THREADS, Measured, beaten_by, comparisons, rows, table_lines, verdict_lines
-from peer_systems import HERE, System, chosen, code_digest, prepared, systems
+from peer_systems import HERE, System, chosen, code_digest, in_onnx_runtime, in_sherpa_onnx, prepared, systems
 from recognisers.timed import Clip, Job, Result
 
 from common.errors import EvaluationError, InputError, WhisperfitError
@@ -105,7 +107,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> None:
     model = load_model(options.model)
     pick = pick_of(options.run, model) if options.run else None
-    further = [recipe_system(file, model) for file in options.recipe]
+    further = [system for file in options.recipe for system in recipe_systems(file, model)]
     compared = chosen([*systems(model, pick), *further], options.only)
     speech = load_speech(options.data, model, language=options.language, skip_broken=False)
     speech = replace(speech, utterances=speech.utterances[: options.limit])
@@ -128,17 +130,11 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(values, indent=1))
 
 
-def recipe_system(file: Path, model: LoadedModel) -> System:
-    """Our artifact of a recipe in a file, called by the file's name."""
-    recipe = read_recipe(file).canonical(model.dimensions)
-    return System(
-        name=f"onnx {file.stem}",
-        side="ours",
-        recogniser="onnx_runtime",
-        prepare=partial(onnx_artifact, recipe, Sources(model=model.name)),
-        window_s=recipe.window_s,
-        recipe=recipe,
-    )
+def recipe_systems(file: Path, model: LoadedModel) -> tuple[System, System]:
+    """Our artifacts of a recipe in a file, called by the file's name: in our own runtime and in sherpa-onnx."""
+    recipe, sources = read_recipe(file).canonical(model.dimensions), Sources(model=model.name)
+    name = f"onnx {file.stem}"
+    return in_onnx_runtime(name, "ours", recipe, sources), in_sherpa_onnx(name, recipe, sources)
 
 
 def setup_of(model: LoadedModel, speech: SpeechSet, timed_limit: int | None) -> Setup:

@@ -48,12 +48,13 @@ class Said:
     """A transcript. `steps`: tokens chosen, the end included.
 
     `encoder_s`: without the spectrogram. `decoder_s`: all that comes after the encoder, prompt and choices included.
+    None: what the runtime does not tell.
     """
 
     text: str
-    steps: int
-    encoder_s: float
-    decoder_s: float
+    steps: int | None
+    encoder_s: float | None
+    decoder_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +63,10 @@ class TimedClip:
 
     id: str
     text: str
-    steps: int
+    steps: int | None
     utterance_s: float
-    encoder_s: float
-    decoder_s: float
+    encoder_s: float | None
+    decoder_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

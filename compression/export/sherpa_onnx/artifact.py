@@ -30,10 +30,15 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
     """
     kept = KeptTokens.of(compressed)
     encoder = encoder_graph(compressed, recipe)
-    encoder.metadata.update(_metadata(model, compressed, kept))
+    encoder.metadata.update(metadata(model, compressed, kept))
     decoder = decoder_graph(compressed, recipe, kept)
     _write(encoder, out / ENCODER)
     _write(decoder, out / DECODER)
+    write_tokens(kept, out)
+
+
+def write_tokens(kept: KeptTokens, out: Path) -> None:
+    """A line for each row that stands for text: its bytes in base64, and its number."""
     lines = [f"{base64.b64encode(text).decode()} {row}\n" for row, text in enumerate(kept.texts()) if text]
     (out / TOKENS).write_text("".join(lines), encoding="ascii")
 
@@ -44,7 +49,7 @@ def _write(graph: Graph, path: Path) -> None:
     path.write_bytes(graph.to_bytes())
 
 
-def _metadata(model: LoadedModel, compressed: Compressed, kept: KeptTokens) -> dict[str, str]:
+def metadata(model: LoadedModel, compressed: Compressed, kept: KeptTokens) -> dict[str, str]:
     """What `InitEncoder` reads. `n_text_state`: the widest layer's keys, for the zeros of `decoder_graph`."""
     network, tokenizer = compressed.network, tokenizer_of(compressed.network, model.language)
     dimensions, blocks = model.dimensions, network.decoder.blocks

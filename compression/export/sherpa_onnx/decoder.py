@@ -29,7 +29,7 @@ def decoder_graph(compressed: Compressed, recipe: Recipe, kept: KeptTokens) -> G
     graph, network = Graph("decoder"), compressed.network
     build = Builder.of(graph, compressed, recipe, rows="one")
     tokens = graph.input("tokens", TensorProto.INT64, (1, "new"))
-    caches = _Caches(graph=graph, blocks=tuple(network.decoder.blocks))
+    caches = Caches(graph=graph, blocks=tuple(network.decoder.blocks))
     layers = caches.inputs(width=network.dims.n_text_state // network.dims.n_text_head)
     start = graph.op("Squeeze", caches.offset)
     step = DecoderStep(build=build, compressed=compressed, recipe=recipe)
@@ -43,7 +43,7 @@ def decoder_graph(compressed: Compressed, recipe: Recipe, kept: KeptTokens) -> G
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Caches:
+class Caches:
     """Those of all layers in four inputs."""
 
     graph: Graph
