@@ -143,4 +143,5 @@ def figures(verification: Verification, flops: Flops) -> ArtifactFigures:
         on_sounds=verification.on_sounds,
         flops_fvcore_g=flops.total / 1e9,
         language_accuracy=verification.language_accuracy,
+        host_utterance_ms=measured.utterance_ms,
     )

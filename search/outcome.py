@@ -27,7 +27,8 @@ class ArtifactFigures:
     """What was measured of an exported recipe, in the CSV's units; WER and counts on the search's speech.
 
     `host_latency_ms`: the reference utterance on this machine; `host_encoder_ms`, `host_token_ms`: medians over clips
-    of that speech; None of a runtime that does not tell. `identical_transcripts`: share of utterances on which artifact
+    of that speech; None of a runtime that does not tell. `host_utterance_ms`: such a clip from samples to text; None in
+    records from before it was kept. `identical_transcripts`: share of utterances on which artifact
     and torch say the same. `on_silence`, `on_noise`, `on_quiet`: what it hears where nobody speaks, as in
     `Verification`; `on_quiet` is None in records from before it was kept, and so is `on_sounds`, what it hears in each
     of the synthesised sounds.
@@ -49,6 +50,7 @@ class ArtifactFigures:
     on_sounds: dict[str, str] | None = None
     flops_fvcore_g: float | None = None
     language_accuracy: float | None = None
+    host_utterance_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ COLUMNS = (
     *("language_accuracy", "language_accuracy_confirm"),
 )
 """The columns of trials.csv and pareto.csv, in the order of the contract."""
-_YOUNGER_FIGURES = ("on_sounds", "flops_fvcore_g", "language_accuracy")
+_YOUNGER_FIGURES = ("on_sounds", "flops_fvcore_g", "language_accuracy", "host_utterance_ms")
 """Of the artifacts; the columns that were there before keep their places."""
 ARTIFACT_COLUMNS = (
     *("trial", "recipe_id", *RATE_COLUMNS),
