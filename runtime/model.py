@@ -30,11 +30,17 @@ _LOAD_ERRORS = (
 )
 
 
+OLDEST = (1, 23)
+"""The first onnxruntime that computes every artifact; 1.22 loads weights of 8 bits in blocks and computes nothing with
+them."""
+
+
 class Model:
     """The encoder and the decoder of an artifact, on the CPU."""
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         """`threads`: default one per usable core. Raises ArtifactError when onnxruntime cannot run the graphs."""
+        _check_version(ort.__version__)
         self._encoder = _session(artifact.folder / "encoder.onnx", threads)
         self._decoder = _session(artifact.folder / "decoder.onnx", threads)
         shapes = {value.name: value.shape for value in self._decoder.get_inputs()}
@@ -97,6 +103,13 @@ class WindowText:
 
 def _value(array: npt.NDArray[np.float32] | Ids) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def _check_version(installed: str) -> None:
+    """Raise ArtifactError where onnxruntime is too old."""
+    if tuple(int(part) for part in installed.split(".")[:2]) < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        raise ArtifactError(f"onnxruntime {installed} is too old: artifacts need {needed} or later")
 
 
 def _session(file: Path, threads: int | None) -> ort.InferenceSession:

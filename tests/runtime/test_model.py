@@ -11,6 +11,7 @@ from whisper.model import Whisper, disable_sdpa
 from compression.whisper.network import encode
 from runtime.artifact import Artifact
 from runtime.audio import Floats
+from runtime.errors import ArtifactError
 from runtime.model import Ids, Model, WindowText
 from tests.runtime.miniature import write_artifact, write_manifest
 
@@ -98,3 +99,12 @@ def test_the_same_rows_cost_nothing(model: Model) -> None:
     _, text = model.encode(mel_of(200)).step(random_tokens(1, 2))
     assert isinstance(text, WindowText)
     assert text.rows([0]) is text
+
+
+@pytest.mark.parametrize("version", ["1.22.1", "1.9.0", "0.5"])
+def test_an_onnxruntime_that_computes_nothing_is_refused(
+    version: str, small_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.model.ort.__version__", version)
+    with pytest.raises(ArtifactError, match=f"onnxruntime {version} is too old: artifacts need 1.23 or later"):
+        Model(Artifact.open(small_artifact))
