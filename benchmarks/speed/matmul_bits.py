@@ -24,7 +24,7 @@ BITS = (2, 4, 8)
 
 
 class Product(NamedTuple):
-    """Rows (rows, inputs) times a matrix (outputs, inputs) of so many bits. `accuracy`: MatMulNBits' `accuracy_level`."""
+    """(rows, inputs) times a matrix (outputs, inputs) of so many bits. `accuracy`: MatMulNBits' `accuracy_level`."""
 
     inputs: int
     outputs: int
