@@ -10,7 +10,9 @@ float16 scale, which hold our symmetric grids exactly (see `compression.export.g
 
 Its attention is square: heads that left would be zeros, of the same size. A stack has one number of FFN channels, in
 whole blocks: the last block is filled with channels of zeros, which add nothing. Vectors and positions are float32.
-The encoder always sees the recipe's window; transcribe.cpp hears longer audio in several windows.
+
+The loader takes any window, but has one for all audio: what is longer is cut into several, in the middle of words. A
+recipe's window is the shortest, and grows with the audio; so shorter ones than Whisper's 30 s are refused.
 """
 
 from collections.abc import Iterator
@@ -31,8 +33,7 @@ from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
 from compression.whisper.tokenizer import all_tokens, tokenizer_json
 from runtime.audio import SAMPLE_RATE
-from runtime.mel import FFT_SAMPLES, HOP_SAMPLES, mel_filters
-from runtime.window import FRAMES_PER_S, encoder_frames
+from runtime.mel import FFT_SAMPLES, HOP_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES, mel_filters
 
 FILE_NAME = "model.gguf"
 TYPES = {
@@ -82,7 +83,7 @@ def write(file: Path, model: LoadedModel, recipe: Recipe, compressed: Compressed
     """The file. Matrices without codes have the recipe's bits."""
     kept = KeptTokens.of(compressed)
     writer = GGUFWriter(file, "whisper")
-    keys = _general(model, kept) | _shapes(recipe, compressed) | _decoding(kept) | _frontend(recipe, compressed)
+    keys = _general(model, kept) | _shapes(compressed) | _decoding(kept) | _frontend(compressed)
     for name, value in keys.items():
         _add(writer, name, value)
     _add_vocabulary(writer, kept)
@@ -128,7 +129,7 @@ def _general(model: LoadedModel, kept: KeptTokens) -> dict[str, object]:
     }
 
 
-def _shapes(recipe: Recipe, compressed: Compressed) -> dict[str, object]:
+def _shapes(compressed: Compressed) -> dict[str, object]:
     network = compressed.network
     dims, encoder, decoder = network.dims, network.encoder.blocks, network.decoder.blocks
     of_encoder = {
@@ -137,7 +138,7 @@ def _shapes(recipe: Recipe, compressed: Compressed) -> dict[str, object]:
         "n_heads": dims.n_audio_head,
         "ffn_dim": _whole_blocks(encoder[0].mlp[0].out_features),
         "num_mel_bins": dims.n_mels,
-        "max_source_positions": _frames(recipe) // 2,
+        "max_source_positions": dims.n_audio_ctx,
         "activation": "gelu",
     }
     of_decoder = {
@@ -174,9 +175,8 @@ def _decoding(kept: KeptTokens) -> dict[str, object]:
     }
 
 
-def _frontend(recipe: Recipe, compressed: Compressed) -> dict[str, object]:
-    """Whisper's log-mel spectrogram, and the samples that are padded to."""
-    frames = _frames(recipe)
+def _frontend(compressed: Compressed) -> dict[str, object]:
+    """Whisper's log-mel spectrogram, padded to 30 s."""
     values = {
         "type": "mel",
         "num_mels": compressed.network.dims.n_mels,
@@ -186,16 +186,11 @@ def _frontend(recipe: Recipe, compressed: Compressed) -> dict[str, object]:
         "hop_length": HOP_SAMPLES,
         "window": "hann_periodic",
         "normalize": "whisper_logmel",
-        "chunk_length": frames // FRAMES_PER_S,
-        "n_samples": frames * HOP_SAMPLES,
-        "nb_max_frames": frames,
+        "chunk_length": WINDOW_SAMPLES // SAMPLE_RATE,
+        "n_samples": WINDOW_SAMPLES,
+        "nb_max_frames": WINDOW_FRAMES,
     }
     return {f"stt.frontend.{name}": value for name, value in values.items()}
-
-
-def _frames(recipe: Recipe) -> int:
-    """Mel frames of the shortest window, which is the only one here."""
-    return encoder_frames(recipe.window_s, 0.0)
 
 
 def _add_vocabulary(writer: GGUFWriter, kept: KeptTokens) -> None:
@@ -224,8 +219,6 @@ def _tensors(recipe: Recipe, compressed: Compressed) -> Iterator[tuple[str, Stor
         module, _, parameter = name.rpartition(".")
         if module in compressed.matrices and parameter == "weight":
             stored = _integers(compressed.matrices[module])
-        elif name == "encoder.positional_embedding":
-            stored = _floats(value[: _frames(recipe) // 2])
         elif parameter == "weight" and value.dim() > 1:
             stored = _floats(value, _bits(module, recipe))
         else:

@@ -100,7 +100,6 @@ RUNTIMES: dict[str, Runtime] = {
         integer_activations=(8, 32),
         ffn_channels="each stack",
         vocabularies=True,
-        window="file",
     ),
     "huggingface": Runtime(
         name="transformers",
