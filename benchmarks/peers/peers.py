@@ -47,7 +47,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from peer_files import pick_of
 from peer_results import SCORED_THREADS, THREADS, Measured, beaten_by, comparisons, rows, table_lines, verdict_lines
-from peer_systems import HERE, System, chosen, code_digest, in_onnx_runtime, in_sherpa_onnx, in_transcribe_cpp, prepared, systems
+from peer_systems import (
+    HERE,
+    System,
+    chosen,
+    code_digest,
+    in_onnx_runtime,
+    in_sherpa_onnx,
+    in_transcribe_cpp,
+    prepared,
+    systems,
+)
 from recognisers.timed import Clip, Job, Result
 
 from common.errors import EvaluationError, InputError, WhisperfitError

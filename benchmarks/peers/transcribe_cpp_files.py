@@ -1,8 +1,8 @@
 """transcribe.cpp's files as its own tools make them: its conversion in floats, then `transcribe-quantize`.
 
-Its presets Q8_0, Q5_0 and Q4_0 round every linear layer and the embedding by ggml's own quantiser and keep convolutions,
-vectors and positions in float32 (tools/transcribe-quantize/policy.cpp). Its wheel has no such tool; what stands here was
-compared with one built from its source (commit ea077b8), byte for byte: `same_as_its_tool.py`.
+Its presets Q8_0, Q5_0 and Q4_0 round every linear layer and the embedding by ggml's own quantiser, and keep
+convolutions, vectors and positions in float32 (tools/transcribe-quantize/policy.cpp). Its wheel has no such tool;
+`same_as_its_tool.py` compares what stands here with one built from its source, byte for byte.
 """
 
 from dataclasses import replace

@@ -237,7 +237,7 @@ def _bits(module: str, recipe: Recipe) -> int:
 
 
 def _floats(value: Tensor, bits: int = 32) -> Stored:
-    return value.numpy().astype(np.float32 if bits == 32 else np.float16), TYPES[bits]  # noqa: PLR2004
+    return value.numpy().astype(np.float32 if bits == 32 else np.float16), TYPES[bits]
 
 
 def _integers(matrix: QuantisedMatrix) -> Stored:
