@@ -23,8 +23,10 @@ def load(folder: Path, threads: int) -> Transcribe:
         if not len(samples):
             return ""
         try:
-            result = session.run(samples, language=language, timestamps="none", family=GREEDY)
+            result = session.run(samples.data, language=language, timestamps="none", family=GREEDY)
         except transcribe_cpp.OutputTruncated as error:
+            if error.partial_result is None:
+                raise
             result = error.partial_result
         return str(result.text).strip()
 
