@@ -20,7 +20,7 @@ time to load the model, after the imports; the encoder's shortest window; the sh
     ..., in sherpa-onnx the same recipe, exported for sherpa-onnx and run by its package, which does not tell the times
                         of encoder and token
     sherpa-onnx int8    sherpa-onnx's own quantisation (dynamic, MatMul only) of our float32 graphs in its form
-    transcribe.cpp ...  its own conversion and quantisation, by its package, which has a limit of tokens of its own (256)
+    transcribe.cpp ...  its own conversion and quantisation, by its package, which ends a text at 256 tokens
                         and says nothing where it is sure of no speech; "..., in transcribe.cpp" are ours there
     faster-whisper ...  CTranslate2 with compute type float32 (weights stored as float16) or int8 (stored as int8, of
                         CTranslate2's own rounding); beam 1, no voice detection
