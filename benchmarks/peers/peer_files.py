@@ -19,7 +19,7 @@ from compression.compress import compress
 from compression.export import ggml
 from compression.export.manifest import Sources, write_manifest
 from compression.export.targets import TARGETS, check_exportable
-from compression.recipe.recipe import Recipe
+from compression.recipe.recipe import MAX_WINDOW_S, Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.grids import QuantisedMatrix
 from compression.whisper.load import LoadedModel
@@ -54,6 +54,17 @@ def integers(model: LoadedModel, bits: int, *, group_size: int, activation_bits:
         convolution_bits=8,
         group_size=group_size,
         activation_bits=activation_bits,
+    ).canonical(model.dimensions)
+
+
+def ggml_integers(model: LoadedModel, bits: int) -> Recipe:
+    """The whole model in ggml's blocks of 32 weights, which its kernels multiply with activations of 8 bits."""
+    recipe = original(model, 16, window_s=MAX_WINDOW_S)
+    return replace(
+        recipe.with_each_layer(attention_bits=bits, ffn_bits=bits),
+        embedding_bits=bits,
+        group_size=32,
+        activation_bits=8,
     ).canonical(model.dimensions)
 
 

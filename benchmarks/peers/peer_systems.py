@@ -9,6 +9,7 @@ from typing import Literal
 
 import peer_files
 import sherpa_files
+import transcribe_cpp_files
 from peer_files import OUR_WINDOW_S, Pick
 
 from common.errors import UnknownNameError
@@ -52,6 +53,7 @@ def systems(model: LoadedModel, pick: Pick | None) -> tuple[System, ...]:
         *_ours(model, pick),
         *_faster_whisper(),
         System(name="sherpa-onnx int8", side="peer", recogniser="sherpa_onnx", prepare=sherpa_files.int8),
+        *_transcribe_cpp(model),
         *_with_a_choice_of_window("peer", MAX_WINDOW_S),
         *_with_a_choice_of_window("peer with our window", OUR_WINDOW_S),
         System(
@@ -112,6 +114,30 @@ def _faster_whisper() -> list[System]:
     ]
 
 
+def _transcribe_cpp(model: LoadedModel) -> list[System]:
+    """Its own files, and ours at the same bits."""
+    files: dict[str, Prepare] = {"f16": transcribe_cpp_files.floats}
+    files |= {f"q{bits}_0": partial(transcribe_cpp_files.blocks, bits) for bits in (8, 5, 4)}
+    build = partial(System, side="peer", recogniser="transcribe_cpp")
+    sources = Sources(model=model.name)
+    return [
+        *(build(name=f"transcribe.cpp {name}", prepare=prepare) for name, prepare in files.items()),
+        *(in_transcribe_cpp(f"{bits} bits", peer_files.ggml_integers(model, bits), sources) for bits in (8, 5, 4)),
+    ]
+
+
+def in_transcribe_cpp(name: str, recipe: Recipe, sources: Sources) -> System:
+    """Our artifact, by transcribe.cpp's package."""
+    return System(
+        name=f"{name}, in transcribe.cpp",
+        side="ours",
+        recogniser="transcribe_cpp",
+        prepare=partial(peer_files.artifact, "transcribe-cpp", recipe, sources),
+        window_s=recipe.window_s,
+        recipe=recipe,
+    )
+
+
 def _with_a_choice_of_window(side: Side, window_s: float) -> list[System]:
     """Peers that can be asked for another window than 30 s."""
     files: dict[str, Prepare] = {"whisper.cpp f16": peer_files.ggml_floats}
@@ -142,7 +168,8 @@ def code_digest() -> str:
     """SHA-256 of all code that makes or runs the systems: files and rows of other code are not used again."""
     root = HERE.parents[1]
     sources = [*root.glob("compression/**/*.py"), *root.glob("runtime/**/*.py"), *HERE.glob("recognisers/*.py")]
-    sources += [HERE / "peer_files.py", HERE / "sherpa_files.py", HERE / "peer_systems.py"]
+    sources += [HERE / "peer_files.py", HERE / "sherpa_files.py"]
+    sources += [HERE / "transcribe_cpp_files.py", HERE / "peer_systems.py"]
     return sha256_of_text("".join(f"{path.relative_to(root)} {sha256_of_file(path)}\n" for path in sorted(sources)))
 
 

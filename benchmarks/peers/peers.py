@@ -20,6 +20,8 @@ time to load the model, after the imports; the encoder's shortest window; the sh
     ..., in sherpa-onnx the same recipe, exported for sherpa-onnx and run by its package, which does not tell the times
                         of encoder and token
     sherpa-onnx int8    sherpa-onnx's own quantisation (dynamic, MatMul only) of our float32 graphs in its form
+    transcribe.cpp ...  its own conversion and quantisation, by its package, which ends a text at 256 tokens
+                        and says nothing where it is sure of no speech; "..., in transcribe.cpp" are ours there
     faster-whisper ...  CTranslate2 with compute type float32 (weights stored as float16) or int8 (stored as int8, of
                         CTranslate2's own rounding); beam 1, no voice detection
     whisper.cpp ...     pywhispercpp's wheel; whisper.cpp's own rounding, flash attention
@@ -45,12 +47,23 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from peer_files import pick_of
 from peer_results import SCORED_THREADS, THREADS, Measured, beaten_by, comparisons, rows, table_lines, verdict_lines
-from peer_systems import HERE, System, chosen, code_digest, in_onnx_runtime, in_sherpa_onnx, prepared, systems
+from peer_systems import (
+    HERE,
+    System,
+    chosen,
+    code_digest,
+    in_onnx_runtime,
+    in_sherpa_onnx,
+    in_transcribe_cpp,
+    prepared,
+    systems,
+)
 from recognisers.timed import Clip, Job, Result
 
 from common.errors import EvaluationError, InputError, WhisperfitError
 from common.files import write_text_whole
 from compression.export.manifest import Sources
+from compression.recipe.runtimes import unsupported_reason
 from compression.whisper.load import LoadedModel, load_model
 from evaluators.accuracy.evaluator import Evaluator, max_tokens
 from evaluators.accuracy.word_errors import ErrorCounts, count_errors
@@ -130,11 +143,16 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(values, indent=1))
 
 
-def recipe_systems(file: Path, model: LoadedModel) -> tuple[System, System]:
-    """Our artifacts of a recipe in a file, called by the file's name: in our own runtime and in sherpa-onnx."""
+def recipe_systems(file: Path, model: LoadedModel) -> list[System]:
+    """Our artifacts of a recipe in a file, called by the file's name: in every runtime here that runs it."""
     recipe, sources = read_recipe(file).canonical(model.dimensions), Sources(model=model.name)
     name = f"onnx {file.stem}"
-    return in_onnx_runtime(name, "ours", recipe, sources), in_sherpa_onnx(name, recipe, sources)
+    found = {
+        "onnxruntime": in_onnx_runtime(name, "ours", recipe, sources),
+        "sherpa-onnx": in_sherpa_onnx(name, recipe, sources),
+        "transcribe-cpp": in_transcribe_cpp(file.stem, recipe, sources),
+    }
+    return [system for target, system in found.items() if not unsupported_reason(target, recipe, model.dimensions)]
 
 
 def setup_of(model: LoadedModel, speech: SpeechSet, timed_limit: int | None) -> Setup:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
-from compression.export import ctranslate2, ggml, huggingface
+from compression.export import ctranslate2, ggml, huggingface, transcribe_cpp
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.sherpa_onnx import artifact as sherpa_onnx
@@ -24,6 +24,7 @@ TARGETS: dict[str, Export] = {
     "ctranslate2": ctranslate2.export,
     "huggingface": huggingface.export,
     "ggml": ggml.export,
+    "transcribe-cpp": transcribe_cpp.export,
 }
 """What their runtimes execute stands in `compression.recipe.runtimes`."""
 

@@ -92,6 +92,15 @@ RUNTIMES: dict[str, Runtime] = {
         window="call",
         refused_decoder_layers={2: "it takes such a file for an early distil model and leaves out timestamps"},
     ),
+    "transcribe-cpp": Runtime(
+        name="transcribe.cpp",
+        weight_bits=(4, 5, 8, 16, 32),
+        convolution_bits=(16, 32),
+        group_sizes=(32,),
+        integer_activations=(8, 32),
+        ffn_channels="each stack",
+        vocabularies=True,
+    ),
     "huggingface": Runtime(
         name="transformers",
         weight_bits=WEIGHT_BITS,

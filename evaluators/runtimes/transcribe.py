@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 Transcribe = Callable[[Floats, str], str]
 """The text of 16 kHz samples in a language."""
 
-RUNTIMES = {"sherpa-onnx": "sherpa_onnx"}
+RUNTIMES = {"sherpa-onnx": "sherpa_onnx", "transcribe-cpp": "transcribe_cpp"}
 """By target: the runtime's Python package, and the module of this folder that calls it by `load(folder, threads)`."""
 
 

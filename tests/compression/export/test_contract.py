@@ -108,12 +108,23 @@ def sherpa_onnx(folder: Path) -> Transcribe:
     return transcribe
 
 
+def transcribe_cpp(folder: Path) -> Transcribe:
+    pytest.importorskip("transcribe_cpp", reason="transcribe.cpp is not installed: pip install transcribe-cpp")
+
+    def transcribe(audio: Audio, window_s: float) -> str:
+        with RuntimeProcess("transcribe-cpp", folder, threads=1) as process:
+            return process.timed(audio, "en")[0]
+
+    return transcribe
+
+
 LOADERS = {
     "onnxruntime": onnx_runtime,
     "sherpa-onnx": sherpa_onnx,
     "ctranslate2": faster_whisper,
     "ggml": whisper_cpp,
     "huggingface": transformers,
+    "transcribe-cpp": transcribe_cpp,
 }
 
 
@@ -148,6 +159,13 @@ def shortened(recipe: Recipe) -> Recipe:
     return replace(eight, vocabulary=8192, vocabulary_language="en")
 
 
+def narrowed_blocks(recipe: Recipe) -> Recipe:
+    """Bits by matrix, channels that do not fill blocks, two decoder layers, fewer tokens."""
+    five = pruned(without(blocks(recipe, 5), "decoder", 1))
+    eight = changed(five, encoder={"ffn_bits": 8, "ffn_channels": 1380}, embedding_bits=8)
+    return replace(eight, vocabulary=40960, vocabulary_language="en")
+
+
 def factored(recipe: Recipe) -> Recipe:
     return changed(recipe, encoder={"ffn_rank": 288}, decoder={"ffn_rank": 288})
 
@@ -172,6 +190,10 @@ CASES = (
     Case(target="huggingface", name="4-bit blocks", change=lambda recipe: changed(recipe, bits=4, group_size=32)),
     Case(target="huggingface", name="layer dropped", change=lambda recipe: without(recipe, "decoder", 1)),
     Case(target="huggingface", name="channels pruned", change=pruned),
+    Case(target="transcribe-cpp", name="original", change=lambda recipe: recipe),
+    Case(target="transcribe-cpp", name="5 bits", change=lambda recipe: blocks(recipe, 5)),
+    Case(target="transcribe-cpp", name="4 bits", change=lambda recipe: blocks(recipe, 4)),
+    Case(target="transcribe-cpp", name="mixed bits, narrow, layer dropped, 40960 tokens", change=narrowed_blocks),
     Case(target="ggml", name="original", change=lambda recipe: recipe),
     Case(target="ggml", name="8 bits", change=lambda recipe: blocks(recipe, 8)),
     Case(target="ggml", name="5 bits, 15 s", change=lambda recipe: replace(blocks(recipe, 5), window_s=15.0)),
