@@ -75,7 +75,17 @@ from runtime.window import encoder_window_s
 from search.commands.baseline import read_recipe
 from search.loading import load_speech
 
-PACKAGES = ("torch", "openai-whisper", "onnxruntime", "numpy", "faster-whisper", "ctranslate2", "pywhispercpp")
+PACKAGES = (
+    "torch",
+    "openai-whisper",
+    "onnxruntime",
+    "numpy",
+    "faster-whisper",
+    "ctranslate2",
+    "pywhispercpp",
+    "sherpa-onnx",
+    "transcribe-cpp",
+)
 """Whose versions are recorded."""
 
 
