@@ -3,8 +3,9 @@
     python benchmarks/models/sherpa_onnx_fronts.py --data ../shared/speech/splits/read_confirm.jsonl --clips 8 \\
         --run results/first --run results/second > benchmarks/results/sherpa_onnx_fronts.md
 
-Both decode greedily. sherpa-onnx's frames lie half a frame behind Whisper's: it is given 80 mirrored samples before
-each clip, so that both see the same frames. Without them (`as it comes`) the same audio is cut 5 ms later. Recipes are
+Both decode greedily. sherpa-onnx's frames lie half a frame behind Whisper's, and its last ones see mirrored samples
+where Whisper's see silence: it is given 80 mirrored samples before each clip and 320 zeros behind it, so that both see
+the same frames. Without them (`as it comes`) the same audio is cut 5 ms later. Recipes are
 calibrated on their run's speech; those with trained weights are left out. Needs `pip install sherpa-onnx`.
 """
 
@@ -32,13 +33,13 @@ from search.configuration.config import SearchConfig
 from search.loading import load_speech, open_model, use_threads
 from search.records.folder import RunFolder
 
-MIRRORED = 80
+MIRRORED, ZEROS = 80, 320
 MAX_TOKENS = 224
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`same`: clips with the same text as in our runtime; `as_it_comes`: the same without mirrored samples."""
+    """`same`: clips with the same text as in our runtime, framed alike; `as_it_comes`: otherwise."""
 
     recipe: Recipe
     clips: int
@@ -95,7 +96,7 @@ def tried(model: LoadedModel, recipe: Recipe, sources: Sources, clips: tuple[Utt
         own = ArtifactRecogniser(Path(scratch) / "onnxruntime", threads=1)
         expected = [own(clip, MAX_TOKENS).text for clip in clips]
         with RuntimeProcess("sherpa-onnx", Path(scratch) / "sherpa-onnx", threads=1) as process:
-            aligned = [process.timed(mirrored(clip), "en")[0] for clip in clips]
+            aligned = [process.timed(framed_alike(clip), "en")[0] for clip in clips]
             plain = [process.timed(clip.samples(), "en")[0] for clip in clips]
     for clip, text, other in zip(clips, expected, aligned, strict=True):
         if text != other:
@@ -103,9 +104,9 @@ def tried(model: LoadedModel, recipe: Recipe, sources: Sources, clips: tuple[Utt
     return Row(recipe=recipe, clips=len(clips), same=equal(expected, aligned), as_it_comes=equal(expected, plain))
 
 
-def mirrored(clip: Utterance) -> np.ndarray:
+def framed_alike(clip: Utterance) -> np.ndarray:
     samples = clip.samples()
-    return np.concatenate([samples[MIRRORED:0:-1], samples])
+    return np.concatenate([samples[MIRRORED:0:-1], samples, np.zeros(ZEROS, np.float32)])
 
 
 def equal(texts: list[str], others: list[str]) -> int:
