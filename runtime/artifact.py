@@ -17,7 +17,8 @@ REQUIRED = ("config.json", "tokens.txt.gz", "encoder.onnx", "decoder.onnx")
 class Artifact:
     """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions.
 
-    `language`: the one that its checkpoint decoded in; None: the one that is detected.
+    `language`: the one that its checkpoint decoded in; None: the one that is detected. `alignment_heads`: of the last
+    decoder layer, those that follow the timing of words; none: all of them do, as far as one knows.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class Artifact:
     window_s: float
     vocabulary: Vocabulary
     language: str | None = None
+    alignment_heads: tuple[int, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> "Artifact":
@@ -56,6 +58,7 @@ class Artifact:
                 window_s=float(config["window_s"]),
                 vocabulary=Vocabulary.read(folder / "tokens.txt.gz", _special_tokens(config["tokens"])),
                 language=config.get("language"),
+                alignment_heads=tuple(config.get("alignment_heads", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{config_file} is damaged: {type(error).__name__} {error}") from error
@@ -103,4 +106,5 @@ def _special_tokens(tokens: dict[str, Any]) -> SpecialTokens:
         suppressed=tuple(tokens["suppressed"]),
         begin_suppressed=tuple(tokens["begin_suppressed"]),
         languages=tokens["languages"],
+        start_of_previous=tokens.get("start_of_previous"),
     )

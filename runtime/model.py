@@ -69,9 +69,14 @@ class WindowText:
         return values[0].numpy(), WindowText(decoder=self.decoder, audio=self.audio, past=past)
 
     def attention(self, tokens: Sequence[int]) -> Floats | None:
+        """The mean of `head_attention`'s heads, (tokens, positions); None where that is None."""
+        heads = self.head_attention(tokens)
+        return None if heads is None else heads.mean(axis=0)
+
+    def head_attention(self, tokens: Sequence[int]) -> Floats | None:
         """Where the decoder's last layer listens after each of the tokens of a text from its very beginning.
 
-        (tokens, positions): the mean over its heads. None for artifacts whose decoder has no output `audio_query`.
+        (heads, tokens, positions). None for artifacts whose decoder has no output `audio_query`.
         """
         if QUERY not in [output.name for output in self.decoder.get_outputs()]:
             return None
@@ -83,8 +88,7 @@ class WindowText:
         queries = query.numpy()[0].reshape(-1, heads, width).transpose(1, 0, 2)
         scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(np.float32(width))
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
-        mean: Floats = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=0)
-        return mean
+        return weights / weights.sum(axis=2, keepdims=True)
 
     def rows(self, rows: Sequence[int]) -> "WindowText":
         """The given rows of the batch, in that order, some perhaps several times."""

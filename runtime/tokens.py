@@ -32,6 +32,7 @@ class SpecialTokens:
     suppressed: tuple[int, ...]
     begin_suppressed: tuple[int, ...]
     languages: Mapping[str, int] | None
+    start_of_previous: int | None = None
 
 
 class Vocabulary:
@@ -84,6 +85,11 @@ class Vocabulary:
         task_token = special.translate if task == "translate" else special.transcribe
         prompt = (special.languages[language], task_token, special.no_timestamps)
         return tuple(token for token in prompt if token is not None)
+
+    def before(self, previous: Sequence[int]) -> tuple[int, ...]:
+        """What the decoder sees before the start token: the text before, if there is one and the model has a mark."""
+        mark = self.special.start_of_previous
+        return (mark, *previous) if previous and mark is not None else ()
 
     def likeliest_language(self, logits: Floats) -> str | None:
         """The language with the highest of the logits (vocabulary,) after the start token; None where it knows one."""

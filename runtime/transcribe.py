@@ -1,5 +1,6 @@
 """Speech to text for audio of any length, with Whisper's fallback."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -97,61 +98,63 @@ class Transcriber:
         segments, heard, start = list[Segment](), None, 0
         while start < len(samples) or not segments:
             piece = next_piece(samples, start)
-            opening = self._hear(samples[piece], language=language, task=task)
-            said = self._decode(opening, beams=beams, rng=rng) if opening else None
-            rest = self._rest(samples[piece], opening, said, task=task) if opening and said else None
+            opening = self.hear(samples[piece], language=language, task=task)
+            said = self.decode(opening, beams=beams, rng=rng) if opening else None
+            rest = self._rest(samples[piece], opening, said) if opening and said else None
             start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
             said = replace(said, tokens=said.tokens[: rest.tokens], text=rest.text) if said and rest else said
             segments.append(_segment(slice(piece.start, start), opening, said))
             if opening and said and segments[-1].text:
                 heard = heard or opening.language
-                language = language if _failed(said) else opening.language
+                language = language if is_poor(said) else opening.language
         text = " ".join(segment.text for segment in segments if segment.text)
         return Transcript(text=text, language=language or heard, segments=tuple(segments))
 
-    def _hear(self, samples: Floats, *, language: str | None, task: str) -> PromptedWindow | None:
-        """The window of a piece; None when it is silent."""
+    def hear(
+        self, samples: Floats, *, language: str | None, task: str, said: Sequence[int] = ()
+    ) -> PromptedWindow | None:
+        """The window of 16 kHz audio (samples,) of at most 30 s; None when it is silent. `said`: as in `open_window`."""
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
         frames = encoder_frames(self.artifact.window_s, len(samples) / SAMPLE_RATE)
         window = self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
-        return open_window(window, self._vocabulary, language=language, task=task)
+        return open_window(window, self._vocabulary, language=language, task=task, said=said)
 
-    def _decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
+    def decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
         """Decode at rising temperatures until the text is neither repetitive nor improbable."""
         max_tokens = self.artifact.n_text_ctx // 2
         for temperature in TEMPERATURES:
             options = DecodingOptions(max_tokens=max_tokens, beams=beams, temperature=temperature, rng=rng)
             said = decode(opening, self._vocabulary, options)
-            if not _failed(said) or _is_silent(opening, said):
+            if not is_poor(said) or is_silent(opening, said):
                 break
         return said
 
-    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded, *, task: str) -> Unheard | None:
+    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded) -> Unheard | None:
         """Where the piece must be decoded again; None where its text covers it, or is no good itself."""
-        if _failed(said) or _is_silent(opening, said):
+        if is_poor(said) or is_silent(opening, said):
             return None
         audio_s = len(samples) / SAMPLE_RATE
-        listened = listening(opening, self._vocabulary, said, task=task, audio_s=audio_s)
+        listened = listening(opening, self._vocabulary, said, audio_s=audio_s)
         return None if listened is None else unheard(energies(samples), listened)
 
 
-def _failed(said: Decoded) -> bool:
+def is_poor(said: Decoded) -> bool:
     """Whether the text is repetitive or improbable."""
     repetitive = said.ending == "loop" or said.compression_ratio > MAX_COMPRESSION_RATIO
     return repetitive or said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def _is_silent(opening: PromptedWindow, said: Decoded) -> bool:
+def is_silent(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether there is no speech: the model says so, and is not certain of what it heard none the less."""
     no_speech_prob = opening.no_speech_prob or 0.0
     return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < CERTAIN_AVG_LOGPROB
 
 
-def _is_invented(opening: PromptedWindow, said: Decoded) -> bool:
+def is_invented(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether nobody said the text: it has no word, or there is no speech, or it is far too improbable."""
     has_words = any(character.isalnum() for character in said.text)
-    return not has_words or _is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
+    return not has_words or is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
 
 
 def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
@@ -161,7 +164,7 @@ def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None)
     return Segment(
         start_s=start_s,
         end_s=end_s,
-        text="" if _is_invented(opening, said) else said.text,
+        text="" if is_invented(opening, said) else said.text,
         avg_logprob=said.avg_logprob,
         no_speech_prob=opening.no_speech_prob,
         compression_ratio=said.compression_ratio,
