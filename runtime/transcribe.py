@@ -100,7 +100,7 @@ class Transcriber:
             piece = next_piece(samples, start)
             opening = self.hear(samples[piece], language=language, task=task)
             said = self.decode(opening, beams=beams, rng=rng) if opening else None
-            rest = self._rest(samples[piece], opening, said) if opening and said else None
+            rest = self.rest(samples[piece], opening, said) if opening and said else None
             start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
             said = replace(said, tokens=said.tokens[: rest.tokens], text=rest.text) if said and rest else said
             segments.append(_segment(slice(piece.start, start), opening, said))
@@ -130,7 +130,7 @@ class Transcriber:
                 break
         return said
 
-    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded) -> Unheard | None:
+    def rest(self, samples: Floats, opening: PromptedWindow, said: Decoded) -> Unheard | None:
         """Where the piece must be decoded again; None where its text covers it, or is no good itself."""
         if is_poor(said) or is_silent(opening, said):
             return None

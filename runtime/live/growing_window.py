@@ -10,6 +10,7 @@ from runtime.errors import ArtifactError
 from runtime.live.local_agreement import LocalAgreement
 from runtime.pieces import HOP_S, energies, quietest
 from runtime.transcribe import INVENTED_AVG_LOGPROB, Transcriber, is_invented, is_poor
+from runtime.unheard import Unheard
 from runtime.words import UNSPACED_LANGUAGES, Word, is_said, word_slices
 
 TOKENS_PER_S, FEWEST_TOKENS = 10, 10
@@ -32,6 +33,7 @@ class _Hypothesis:
     """What follows the words that were final before. `spans`: of `tokens`, those of each word that is not final yet."""
 
     opening: PromptedWindow
+    said: Decoded
     tokens: tuple[int, ...]
     spans: tuple[slice, ...]
 
@@ -96,9 +98,17 @@ class GrowingWindow:
         """The rest of the words: of the last hypothesis if it heard all that was spoken, else of one more."""
         if self._latest is None or self.decoded_s < min(self.duration_s, spoken_s + BEHIND_S):
             self._latest = self._hypothesis(self.samples, at_last=True)
+        words: tuple[Word, ...] = ()
+        while self._latest and (rest := self._rest(self._latest)):
+            spans = self._latest.spans
+            kept = sum(span.stop <= rest.tokens - self._latest.opening.begun for span in spans)
+            words += self._made_final(self._latest, kept, spoken_s=rest.start_s, whole=True)
+            self._let_go(round(rest.start_s * SAMPLE_RATE))
+            spoken_s = max(0.0, spoken_s - rest.start_s)
+            self._latest = self._hypothesis(self.samples, at_last=True)
         if self._latest is None:
-            return ()
-        return self._made_final(self._latest, len(self._latest.spans), spoken_s=spoken_s, whole=True)
+            return words
+        return words + self._made_final(self._latest, len(self._latest.spans), spoken_s=spoken_s, whole=True)
 
     def cut(self) -> tuple[Word, ...]:
         """Let the first part go, to the quietest moment of the second half that final words reach; the words that
@@ -117,12 +127,21 @@ class GrowingWindow:
             if found:
                 words = self._made_final(found, len(found.spans), spoken_s=cut / SAMPLE_RATE, whole=True)
             self._final.clear()
-        self.start, self.samples = self.start + cut, self.samples[cut:]
+        self._let_go(cut)
+        return words
+
+    def _let_go(self, samples: int) -> None:
+        """The window begins so many samples later, with the final words that were said there."""
+        self.start, self.samples = self.start + samples, self.samples[samples:]
         start_s = self.start / SAMPLE_RATE
         self._final = [final for final in self._final if final.word.start_s + final.word.end_s >= 2 * start_s]
         self._latest, self.decoded_s = None, 0.0
         self._agreement.forget()
-        return words
+
+    def _rest(self, found: _Hypothesis) -> Unheard | None:
+        """What the text leaves out, behind all final words: `runtime.unheard`."""
+        rest = self._transcriber.rest(self.samples, found.opening, found.said)
+        return rest if rest and self.start / SAMPLE_RATE + rest.start_s >= self._ended_s else None
 
     @property
     def _now_s(self) -> float:
@@ -146,7 +165,10 @@ class GrowingWindow:
         tokens = self._unglued(said.tokens, prefix, opening.language)
         spellings = [self._vocabulary.spelling(token) for token in tokens]
         return _Hypothesis(
-            opening=opening, tokens=tokens, spans=tuple(word_slices(spellings, language=opening.language))
+            opening=opening,
+            said=replace(said, tokens=tokens),
+            tokens=tokens,
+            spans=tuple(word_slices(spellings, language=opening.language)),
         )
 
     def _most_tokens(self, prefix: int) -> int:

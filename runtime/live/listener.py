@@ -29,7 +29,7 @@ class ListenerOptions:
     language: str | None = None
     task: str = "transcribe"
     every_s: float = 0.7
-    pause_s: float = 0.5
+    pause_s: float = 0.8
     longest_s: float = 15.0
     max_lag_s: float | None = None
 
