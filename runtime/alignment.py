@@ -16,7 +16,7 @@ from runtime.words import Word, is_said
 
 MEDIAN_POSITIONS = 7
 LONGEST_USUAL_WORD_S = 0.7
-"""No word counts as longer than twice the median of the words, of which at most so much is believed: openai-whisper's."""
+"""A word that begins a sentence is at most twice as long as the median word, of which at most so much is believed."""
 SENTENCE_ENDS = (b".", "。".encode(), b"!", "！".encode(), b"?", "？".encode())
 
 
@@ -75,9 +75,7 @@ def first_columns(costs: Floats) -> npt.NDArray[np.int64]:
     for diagonal in range(2, rows + columns + 1):
         low, high = max(1, diagonal - columns), min(rows, diagonal - 1)
         first, stop = low * width + diagonal - low, high * width + diagonal - high + 1
-        both, above, before = (
-            total[first - back : stop - back : columns] for back in (width + 1, width, 1)
-        )
+        both, above, before = (total[first - back : stop - back : columns] for back in (width + 1, width, 1))
         total[first:stop:columns] = cells[first:stop:columns] + np.minimum(np.minimum(both, above), before)
         steps[first:stop:columns] = np.where(
             (both < above) & (both < before), 0, np.where((above < both) & (above < before), 1, 2)

@@ -48,9 +48,9 @@ class PromptedWindow:
     """A window whose prompt the decoder has seen.
 
     `logits`: (1, vocabulary), for the first token. `prompt`: all tokens seen, of which the last `begun` are the
-    beginning of the text that the window is to have, final already. `language`: as given, else as detected. `detected`: the likeliest
-    one; None when the model knows but one. `no_speech_prob`: the probability of the no-speech token after the start
-    token; None when the model has none.
+    beginning of the text that the window is to have, final already. `language`: as given, else as detected.
+    `detected`: the likeliest one; None when the model knows but one. `no_speech_prob`: the probability of the no-speech
+    token after the start token; None when the model has none.
     """
 
     text: Text
@@ -169,9 +169,7 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
     )
 
 
-def listening(
-    opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, audio_s: float
-) -> Listening | None:
+def listening(opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, audio_s: float) -> Listening | None:
     """Where in its audio of `audio_s` seconds a transcript listened, with the words that were final before; None where
     the model does not say: artifacts from before it was asked.
     """

@@ -13,8 +13,10 @@ from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, dec
 from runtime.mel import log_mel
 from runtime.model import Model
 from runtime.pieces import energies, next_piece
+from runtime.timing import segment_words
 from runtime.unheard import Unheard, unheard
 from runtime.window import encoder_frames
+from runtime.words import Word
 
 # openai-whisper's defaults
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -45,7 +47,7 @@ class Segment:
     """What was said in a piece of the audio. `text` is empty where there was no speech.
 
     The numbers are those of `runtime.decoding`, of all that was decoded where only its beginning is kept;
-    None where a piece was silent and not decoded.
+    None where a piece was silent and not decoded. `words`: None where they were not asked for.
     """
 
     start_s: float
@@ -55,6 +57,7 @@ class Segment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     temperature: float | None = None
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +83,23 @@ class Transcriber:
         artifact = Artifact.open(folder)
         return cls(Model(artifact, threads=threads), artifact)
 
-    def transcribe(
-        self, samples: Floats, *, language: str | None = None, task: str = "transcribe", beams: int = 1, seed: int = 0
+    def transcribe(  # noqa: PLR0913 - whisper's options
+        self,
+        samples: Floats,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        beams: int = 1,
+        seed: int = 0,
+        word_times: bool = False,
     ) -> Transcript:
         """The text of 16 kHz audio (samples,), of any length.
 
         `language`: Whisper's code; None: the artifact's own, where it has none the detected one. `task`: "transcribe",
         or "translate" to English. `beams`: the width of the beam search, 1 for greedy. `seed`: of the samples drawn
-        when the fallback raises the temperature. Raises OptionError when the model does not know the language or the
-        task, ArtifactError when its logits are not finite.
+        when the fallback raises the temperature. `word_times`: also tell when each word was said.
+        Raises OptionError when the model does not know the language or the task, ArtifactError when its logits are not
+        finite.
         """
         language = language or self.artifact.language
         self._vocabulary.check(language=language, task=task)
@@ -104,16 +115,25 @@ class Transcriber:
             start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
             said = replace(said, tokens=said.tokens[: rest.tokens], text=rest.text) if said and rest else said
             segments.append(_segment(slice(piece.start, start), opening, said))
+            if word_times:
+                segments[-1] = self._with_words(segments[-1], opening, said)
             if opening and said and segments[-1].text:
                 heard = heard or opening.language
                 language = language if is_poor(said) else opening.language
         text = " ".join(segment.text for segment in segments if segment.text)
         return Transcript(text=text, language=language or heard, segments=tuple(segments))
 
+    def _with_words(self, segment: Segment, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
+        if not (opening and said and segment.text):
+            return replace(segment, words=())
+        heads = self.artifact.alignment_heads
+        times = {"start_s": segment.start_s, "end_s": segment.end_s}
+        return replace(segment, words=segment_words(opening, said, self._vocabulary, heads=heads, **times))
+
     def hear(
         self, samples: Floats, *, language: str | None, task: str, said: Sequence[int] = ()
     ) -> PromptedWindow | None:
-        """The window of 16 kHz audio (samples,) of at most 30 s; None when it is silent. `said`: as in `open_window`."""
+        """The window of at most 30 s of 16 kHz audio (samples,); None when silent. `said`: as in `open_window`."""
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
         frames = encoder_frames(self.artifact.window_s, len(samples) / SAMPLE_RATE)

@@ -53,7 +53,9 @@ class GrowingWindow:
     The decoder begins each text with the words that are final: none is ever revised, and they cost one step together.
     """
 
-    def __init__(self, transcriber: Transcriber, samples: Floats, *, start: int, language: str | None, task: str) -> None:
+    def __init__(
+        self, transcriber: Transcriber, samples: Floats, *, start: int, language: str | None, task: str
+    ) -> None:
         """`start`: where in the stream the 16 kHz audio (samples,) begins. Others as `Transcriber.transcribe`."""
         self.start, self.samples, self.language = start, samples, language
         self.decoded_s = 0.0
@@ -197,9 +199,7 @@ class GrowingWindow:
                 return rest[next(spaced, len(rest)) :]
         return tokens
 
-    def _made_final(
-        self, found: _Hypothesis, count: int, *, spoken_s: float, whole: bool = False
-    ) -> tuple[Word, ...]:
+    def _made_final(self, found: _Hypothesis, count: int, *, spoken_s: float, whole: bool = False) -> tuple[Word, ...]:
         """The first words of a hypothesis become final. Signs behind the last one wait, unless it is the whole."""
         if not count:
             return ()

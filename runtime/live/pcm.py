@@ -28,7 +28,7 @@ class PcmDecoder:
         if self._in_header and not self._passes_header():
             return np.empty(0, np.float32)
         whole = len(self._held) // 2 * 2
-        samples = np.frombuffer(self._held[:whole], "<i2").astype(np.float32) / 2**15
+        samples = np.frombuffer(self._held[:whole], "<i2").astype(np.float32) / np.float32(2**15)
         self._held = self._held[whole:]
         return samples
 

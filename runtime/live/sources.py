@@ -89,9 +89,7 @@ class GrowingFile:
                     portion = file.read(size)
                     if portion:
                         grown_s = self._clock.now_s()
-                        yield Block(
-                            samples=decoder.feed(portion), arrived_s=grown_s, is_behind=len(file.peek(1)) > 0
-                        )
+                        yield Block(samples=decoder.feed(portion), arrived_s=grown_s, is_behind=len(file.peek(1)) > 0)
                     else:
                         self._clock.wait_until(self._clock.now_s() + POLL_S)
         except OSError as error:

@@ -106,21 +106,38 @@ def verify(
 @app.command()
 def transcribe(
     artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, of any length.")],
-    format: Annotated[str, typer.Option(help="text, json or srt.")] = "text",  # noqa: A002 - the option's name
+    audio: Annotated[list[Path] | None, typer.Argument(help="Audio files, of any length.")] = None,
+    format: Annotated[str, typer.Option(help="text, json, srt or vtt.")] = "text",  # noqa: A002 - the option's name
     language: Annotated[str | None, typer.Option(help="Such as en; default: detected where speech begins.")] = None,
     task: Annotated[str, typer.Option(help="transcribe, or translate to English.")] = "transcribe",
     beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.")] = 1,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: one per core that it may use.")] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Captions while it is spoken: of standard input (16 kHz, mono, s16le), a pipe or a file."
+        ),
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="With --live: the file still grows.")] = False,
+    max_lag_s: Annotated[
+        float | None, typer.Option(help="With --live: words are final after so many seconds, certain or not.")
+    ] = None,
+    word_timestamps: Annotated[
+        bool, typer.Option("--word-timestamps", help="With --format json: when each word was said.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Transcribe audio with an exported model."""
+    """Transcribe audio with an exported model, or caption it while it is spoken."""
     from runtime.command import Request
     from search.commands.transcribe import transcribe_files
 
     request = Request(
         artifact=artifact,
-        audio=tuple(audio),
+        audio=tuple(audio or ()),
+        live=live,
+        follow=follow,
+        max_lag_s=max_lag_s,
+        word_timestamps=word_timestamps,
         format=format,
         language=language,
         task=task,

@@ -16,7 +16,7 @@ from whisper.utils import WriteSRT
 
 from runtime import __main__ as runtime_main
 from runtime.audio import read_audio
-from runtime.formats import srt
+from runtime.formats import subtitles
 from runtime.transcribe import Segment, Transcriber, Transcript
 from search.cli import main as whisperfit_main
 
