@@ -3,10 +3,10 @@
     python benchmarks/live/live.py --artifact DIR --data MANIFEST [--seconds S] [--cores N] [--simulated] [--openai]
                                    [--out FILE]
 
-The recording is the manifest's first clips, joined with pauses of 0.5 to 6 s. The command `python -m runtime DIR --live`
-hears it in a process of its own on so many cores, at the pace of real time; --simulated: in this process, by a clock that
-only its CPU time moves on, which other work on the machine disturbs little. Beside its final words: the same artifact on
-the whole recording at once, and with --openai `whisper.transcribe` of the original.
+The recording is the manifest's first clips, joined with pauses of 0.5 to 6 s. The command `python -m runtime DIR
+--live` hears it in a process of its own on so many cores, at the pace of real time; --simulated: in this process, by a
+clock that only its CPU time moves on, which other work on the machine disturbs little. Beside its final words: the same
+artifact on the whole recording at once, and with --openai `whisper.transcribe` of the original.
 
 *revised*: final words that a later line changed or that lie before the end of the word before them; must be 0.
 """
@@ -19,15 +19,16 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
 import jiwer
-import numpy as np
 import soundfile
 from joined import joined
 
+from compression.whisper.load import load_model
 from evaluators.accuracy.word_errors import normaliser_for
 from runtime.audio import SAMPLE_RATE, Floats
 from runtime.live.clock import SimulatedClock
@@ -35,7 +36,7 @@ from runtime.live.command import listen
 from runtime.live.listener import Listener, ListenerOptions
 from runtime.live.outputs import JsonOutput
 from runtime.live.sources import PacedAudio
-from runtime.measure import STATUS, of_status
+from runtime.measure import of_status
 from runtime.transcribe import Transcriber
 
 MEMORY_EVERY_S = 10.0
@@ -64,7 +65,7 @@ def main() -> None:
         "load": os.getloadavg()[0],
         "report": lines[-1],
         "memory_mb": memory_mb,
-        "revised": sum(later["start_s"] < earlier["end_s"] for earlier, later in zip(said, said[1:], strict=False)),
+        "revised": sum(later["start_s"] < earlier["end_s"] for earlier, later in pairwise(said)),
         "live": errors(recording.text, text),
         "offline": errors(recording.text, offline(options.artifact, recording.samples)),
     }
@@ -88,7 +89,7 @@ def at_real_pace(artifact: Path, samples: Floats, cores: int) -> tuple[list[dict
             preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),  # noqa: PLW1509
         )
         lines, memory_mb, seen_s = [], [], 0.0
-        assert process.stdout is not None  # noqa: S101 - asked for above
+        assert process.stdout is not None
         for line in process.stdout:
             lines.append(json.loads(line))
             if time.monotonic() - seen_s >= MEMORY_EVERY_S:
@@ -115,11 +116,6 @@ def offline(artifact: Path, samples: Floats) -> str:
 
 
 def openai(model: str, samples: Floats) -> str:
-    import torch
-    import whisper
-
-    from compression.whisper.load import load_model
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return str(whisper.transcribe(load_model(model).network, samples, language="en", fp16=False)["text"])

@@ -48,7 +48,11 @@ def main() -> None:
                 row["openai-whisper"] = openai(options.model, samples)
             rows.append(row)
             print(json.dumps(row, ensure_ascii=False), flush=True)
-    totals = {key: sum(len(row[key].split()) for row in rows) for key in ("live", "offline", "openai-whisper") if key in rows[0]}
+    totals = {
+        key: sum(len(row[key].split()) for row in rows)
+        for key in ("live", "offline", "openai-whisper")
+        if key in rows[0]
+    }
     print("words:", totals)
     if options.out:
         values = {"artifact": options.artifact.name, "words": totals, "rows": rows}

@@ -4,8 +4,8 @@
 
 Speech is what Silero finds in the clips before noise is mixed in. Both detectors then hear the noisy recording.
 *missed*: the share of speech that lies in no segment; *listened*: the share of the rest of the recording that lies in
-one, where a model would run for nothing. Ours: segments as `runtime.live.listener` opens and closes them. Silero: as faster-whisper
-calls it, with the same silence of 0.8 s to end a segment and the same lead of 0.4 s.
+one, where a model would run for nothing. Ours: segments as `runtime.live.listener` opens and closes them. Silero: as
+faster-whisper calls it, with the same silence of 0.8 s to end a segment and the same lead of 0.4 s.
 """
 
 import argparse

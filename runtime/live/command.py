@@ -37,7 +37,7 @@ class LiveRequest:
 
 
 def run_live(request: LiveRequest) -> None:
-    """Listen to the end of the stream, or until SIGINT, and write what is said. The report goes to stderr, in JSON to stdout.
+    """Listen until the stream ends or SIGINT comes, and write what is said, the report to stderr or in the JSON.
 
     Raises TranscribeError, before the stream is opened where it can.
     """

@@ -15,6 +15,7 @@ from tests.runtime.fakes import END, VOCABULARY, FakeModel
 Script = Sequence[Sequence[int]]
 """For each pass the tokens that follow the final ones; 0 to 5 say " a" to " f"."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class ScriptedText:
     """Says `rest` after the prompt, one word each tenth of a second."""
@@ -42,6 +43,7 @@ class ScriptedText:
 
     def attention(self, tokens: Sequence[int]) -> Floats | None:
         return None
+
 
 class ScriptedTranscriber(Transcriber):
     """Counts its passes; `prefixes`: with which final tokens each began, `heard_s`: how much audio it heard."""

@@ -80,7 +80,9 @@ def test_final_words_are_never_revised(script: list[list[int]], data: st.DataObj
         if data.draw(st.booleans()) and growing.duration_s >= 4:
             final += growing.cut()
         else:
-            final += growing.decode_again(spoken_s=growing.duration_s, max_lag_s=data.draw(st.sampled_from((None, 0.5))))
+            final += growing.decode_again(
+                spoken_s=growing.duration_s, max_lag_s=data.draw(st.sampled_from((None, 0.5)))
+            )
         growing.grow(np.tile(SOUND, 2))
     before = list(final)
     final += growing.finish(spoken_s=growing.duration_s)

@@ -97,5 +97,7 @@ def test_live_words_are_nearly_those_of_the_whole_file(tiny: Transcriber, clips:
     ends = np.cumsum([len(part) for part in parts])[::2] / SAMPLE_RATE
     starts = [0, *(np.cumsum([len(part) for part in parts])[1:-1:2] / SAMPLE_RATE)]
     spoken = [word for word in words if any(letter.isalnum() for letter in word.text)]
-    inside = [any(a - 0.3 <= w.start_s and w.end_s <= b + 0.3 for a, b in zip(starts, ends, strict=True)) for w in spoken]
+    inside = [
+        any(a - 0.3 <= w.start_s and w.end_s <= b + 0.3 for a, b in zip(starts, ends, strict=True)) for w in spoken
+    ]
     assert np.mean(inside) > 0.95
