@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ class Artifact:
     """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions.
 
     `language`: the one that its checkpoint decoded in; None: the one that is detected. `alignment_heads`: of the last
-    decoder layer, those that follow the timing of words; none: all of them do, as far as one knows.
+    decoder layer, those that follow the timing of words; none: all of them do, as far as one knows. `elsewhere`: files
+    that another artifact of the same bundle holds.
     """
 
     folder: Path
@@ -28,8 +30,13 @@ class Artifact:
     n_text_ctx: int
     window_s: float
     vocabulary: Vocabulary
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
     language: str | None = None
     alignment_heads: tuple[int, ...] = ()
+
+    def file(self, name: str) -> Path:
+        """Where a file of the artifact lies."""
+        return self.elsewhere.get(name, self.folder / name)
 
     @classmethod
     def open(cls, folder: Path) -> "Artifact":
@@ -45,8 +52,8 @@ class Artifact:
             )
         manifest = _read_json(manifest_file)
         _check_format(manifest_file, manifest)
-        _check_files(folder, manifest)
-        config_file = folder / "config.json"
+        files = _checked_files(folder, manifest)
+        config_file = files["config.json"]
         config = _read_json(config_file)
         try:
             return cls(
@@ -56,7 +63,8 @@ class Artifact:
                 n_mels=int(config["n_mels"]),
                 n_text_ctx=int(config["n_text_ctx"]),
                 window_s=float(config["window_s"]),
-                vocabulary=Vocabulary.read(folder / "tokens.txt.gz", _special_tokens(config["tokens"])),
+                vocabulary=Vocabulary.read(files["tokens.txt.gz"], _special_tokens(config["tokens"])),
+                elsewhere={name: file for name, file in files.items() if file.parent != folder},
                 language=config.get("language"),
                 alignment_heads=tuple(config.get("alignment_heads", ())),
             )
@@ -80,12 +88,15 @@ def _check_format(file: Path, manifest: Any) -> None:
         )
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    """Where each file lies: in the folder, or, as a bundle's manifest says by `in`, in another one beside it."""
     files = manifest.get("files")
     if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
         raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(REQUIRED)}")
+    found: dict[str, Path] = {}
     for name, stated in files.items():
-        file = folder / name
+        beside = stated.get("in") if isinstance(stated, dict) else None
+        file = found[name] = folder / name if beside is None else folder.parent / Path(str(beside)).name / name
         try:
             with file.open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -93,6 +104,7 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
             raise ArtifactError(f"{file} is missing or cannot be read: copy the whole folder again") from error
         if not isinstance(stated, dict) or digest != stated.get("sha256"):
             raise ArtifactError(f"{file} is damaged: its SHA-256 is not the manifest's. Copy the whole folder again")
+    return found
 
 
 def _special_tokens(tokens: dict[str, Any]) -> SpecialTokens:

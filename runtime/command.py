@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.audio import SAMPLE_RATE, read_sound
+from runtime.bundle import Limits, open_within
 from runtime.errors import AudioError, OptionError
 from runtime.formats import Failed, Recording, json_values, subtitles
 from runtime.live.command import LiveRequest, run_live
@@ -32,6 +33,13 @@ class Request:
     follow: bool = False
     max_lag_s: float | None = None
     word_timestamps: bool = False
+    max_rtf: float | None = None
+    max_occupancy: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Of the model that a bundle offers."""
+        return Limits(real_time_factor=self.max_rtf, occupancy=self.max_occupancy)
 
 
 def _print(text: str) -> None:
@@ -52,7 +60,7 @@ def run(request: Request) -> None:
     if request.live:
         run_live(_live(request))
         return
-    transcriber = Transcriber.open(request.artifact, threads=request.threads)
+    transcriber = open_within(request.artifact, request.limits, threads=request.threads)
     failed: list[Failed] = []
     heard = _heard(transcriber, request, failed)
     if request.format == "json":
@@ -88,6 +96,7 @@ def _live(request: Request) -> LiveRequest:
         task=request.task,
         threads=request.threads,
         max_lag_s=request.max_lag_s,
+        limits=request.limits,
     )
 
 

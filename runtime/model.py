@@ -35,8 +35,8 @@ class Model:
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         """`threads`: default one per usable core. Raises ArtifactError when onnxruntime cannot run the graphs."""
-        self._encoder = _session(artifact.folder / "encoder.onnx", threads)
-        self._decoder = _session(artifact.folder / "decoder.onnx", threads)
+        self._encoder = _session(artifact.file("encoder.onnx"), threads)
+        self._decoder = _session(artifact.file("decoder.onnx"), threads)
         shapes = {value.name: value.shape for value in self._decoder.get_inputs()}
         pasts = [name for name in shapes if name.startswith("past_")]
         self._start = {name: np.empty((1, shapes[name][1], 0, shapes[name][3]), np.float32) for name in pasts}

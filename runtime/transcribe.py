@@ -136,9 +136,12 @@ class Transcriber:
         """The window of at most 30 s of 16 kHz audio (samples,); None when silent. `said`: as in `open_window`."""
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
+        return open_window(self.encode(samples), self._vocabulary, language=language, task=task, said=said)
+
+    def encode(self, samples: Floats) -> Text:
+        """The window of at most 30 s of 16 kHz audio (samples,), before any text."""
         frames = encoder_frames(self.artifact.window_s, len(samples) / SAMPLE_RATE)
-        window = self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
-        return open_window(window, self._vocabulary, language=language, task=task, said=said)
+        return self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
 
     def decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
         """Decode at rising temperatures until the text is neither repetitive nor improbable."""

@@ -26,6 +26,8 @@ from typing import Any
 
 import jiwer
 import soundfile
+import torch
+import whisper
 from joined import joined
 
 from compression.whisper.load import load_model

@@ -10,14 +10,15 @@ from threading import Event as Flag
 from threading import current_thread, main_thread
 
 from runtime.audio import SAMPLE_RATE, read_sound
+from runtime.bundle import BUNDLE, Limits, open_within, timed_points
 from runtime.errors import OptionError
 from runtime.live.clock import Clock, WallClock
-from runtime.live.events import Event, FinalWords
+from runtime.live.events import Event, FinalWords, SegmentEnd
 from runtime.live.listener import Listener, ListenerOptions
 from runtime.live.meter import LiveReport, Meter
-from runtime.live.outputs import Output, output_for
+from runtime.live.outputs import JsonOutput, Output, output_for
+from runtime.live.power import PowerControl
 from runtime.live.sources import GrowingFile, PacedAudio, PipedAudio, Source
-from runtime.transcribe import Transcriber
 
 SHORTEST_LAG_S = 0.5
 
@@ -34,6 +35,7 @@ class LiveRequest:
     task: str
     threads: int | None
     max_lag_s: float | None
+    limits: Limits
 
 
 def run_live(request: LiveRequest) -> None:
@@ -44,18 +46,26 @@ def run_live(request: LiveRequest) -> None:
     if request.max_lag_s is not None and not request.max_lag_s >= SHORTEST_LAG_S:
         raise OptionError(f"--max-lag-s must be at least {SHORTEST_LAG_S:g}, but got {request.max_lag_s:g}")
     output = output_for(request.format, _print)
-    transcriber = Transcriber.open(request.artifact, threads=request.threads)
+    power = None
+    if (request.artifact / BUNDLE).is_file():
+        request.limits.check()
+        power = PowerControl(timed_points(request.artifact, threads=request.threads), request.limits)
+    transcriber = (
+        power.point.transcriber if power else open_within(request.artifact, request.limits, threads=request.threads)
+    )
     options = ListenerOptions(language=request.language, task=request.task, max_lag_s=request.max_lag_s)
     listener, clock = Listener(transcriber, options), WallClock()
     with _source(request, clock) as source, _stopped_by_signal() as stop:
-        report = listen(listener, source, output, clock, stop)
+        report = listen(listener, source, output, clock, stop, power)
     output.end(report.audio_s, asdict(report))
     if request.format != "json":
         _say(report)
 
 
-def listen(listener: Listener, source: Source, output: Output, clock: Clock, stop: Flag) -> LiveReport:
-    """Show the output all that the listener makes of the source, to the last word."""
+def listen(  # noqa: PLR0913, PLR0917 - all that takes part
+    listener: Listener, source: Source, output: Output, clock: Clock, stop: Flag, power: PowerControl | None = None
+) -> LiveReport:
+    """Show the output all that the listener makes of the source, to the last word. `power`: may change its model."""
     meter = Meter(clock)
 
     def show(events: Iterator[Event]) -> None:
@@ -63,16 +73,34 @@ def listen(listener: Listener, source: Source, output: Output, clock: Clock, sto
             if isinstance(event, FinalWords):
                 meter.final(event.words)
             output.show(event)
+            if isinstance(event, SegmentEnd) and power:
+                _follow_power(listener, power, meter, output, event)
 
     for block in source.blocks(stop):
         began_s = clock.now_s()
         meter.arrived(listener.heard_s + len(block.samples) / SAMPLE_RATE, block.arrived_s)
         show(listener.hear(block.samples, is_behind=block.is_behind))
-        meter.hearing_s += clock.now_s() - began_s
+        meter.heard(clock.now_s() - began_s)
     began_s = clock.now_s()
     show(listener.finish())
-    meter.hearing_s += clock.now_s() - began_s
+    meter.heard(clock.now_s() - began_s)
     return meter.report()
+
+
+def _follow_power(listener: Listener, power: PowerControl, meter: Meter, output: Output, ended: SegmentEnd) -> None:
+    """At a pause, another model where that is called for."""
+    switch = power.after_segment(
+        at_s=ended.end_s,
+        audio_s=ended.end_s - ended.start_s,
+        hearing_s=meter.hearing_since_segment_s(),
+        waiting_s=meter.behind_s(ended.end_s),
+    )
+    if switch:
+        listener.transcriber = power.point.transcriber
+        output.show(switch)
+        if not isinstance(output, JsonOutput):
+            told = f"at {switch.at_s:.1f} s from {switch.before} to {switch.after}: {switch.reason}"
+            print(f"runtime: {told}", file=sys.stderr, flush=True)
 
 
 @contextmanager

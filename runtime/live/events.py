@@ -27,4 +27,14 @@ class SegmentEnd:
     end_s: float
 
 
-Event = FinalWords | Tentative | SegmentEnd
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """From here in the stream, in seconds, another model of the bundle listens, and why."""
+
+    at_s: float
+    before: str
+    after: str
+    reason: str
+
+
+Event = FinalWords | Tentative | SegmentEnd | Switch

@@ -92,8 +92,8 @@ class GrowingWindow:
         is_late = max_lag_s is not None and self.start / SAMPLE_RATE + self.duration_s - self._ended_s > max_lag_s
         if is_late and max_lag_s is not None:
             late = [word for word in self._timed(self._latest, spoken_s) if word.end_s <= self._now_s - max_lag_s]
-            self._agreement.made_final(max(0, len(late) - count))
             count = max(count, len(late))
+        self._agreement.made_final(count)
         return self._made_final(self._latest, count, spoken_s=spoken_s)
 
     def finish(self, *, spoken_s: float) -> tuple[Word, ...]:

@@ -14,7 +14,7 @@ class LocalAgreement:
         self._before: list[str] = []
 
     def agreed(self, words: Sequence[str]) -> int:
-        """How many of the first words both hypotheses have: those are final from now on.
+        """How many of the first words both hypotheses have.
 
         Words are compared by their letters and digits, without case: signs change until the sentence is over.
         """
@@ -24,11 +24,11 @@ class LocalAgreement:
             if not now or now != before:
                 break
             count += 1
-        self._before = current[count:]
+        self._before = current
         return count
 
     def made_final(self, words: int) -> None:
-        """So many more of the last hypothesis became final for another reason."""
+        """So many words of the last hypothesis became final: the next one follows them."""
         self._before = self._before[words:]
 
     def forget(self) -> None:

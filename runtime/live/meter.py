@@ -40,7 +40,7 @@ class Meter:
         self._clock = clock
         self._cpu_s = time.process_time()
         self._ends_s, self._arrivals_s, self._lags_s = list[float](), list[float](), list[float]()
-        self.audio_s = self.hearing_s = 0.0
+        self.audio_s = self.hearing_s = self._asked_s = 0.0
 
     def arrived(self, audio_s: float, at_s: float) -> None:
         """So much audio in all, at that time."""
@@ -57,9 +57,19 @@ class Meter:
             block = min(bisect_left(self._ends_s, word.end_s), len(self._ends_s) - 1)
             self._lags_s.append(now_s - self._arrivals_s[block])
 
-    def lag_s(self, latest: int) -> float:
-        """The median of the latest words; 0 without any."""
-        return float(np.median(self._lags_s[-latest:])) if self._lags_s else 0.0
+    def heard(self, seconds: float) -> None:
+        """So long a block took to be heard."""
+        self.hearing_s += seconds
+
+    def hearing_since_segment_s(self) -> float:
+        """Time spent on hearing since this was asked last."""
+        since_s, self._asked_s = self.hearing_s - self._asked_s, self.hearing_s
+        return since_s
+
+    def behind_s(self, position_s: float) -> float:
+        """How long ago the audio at a place of the stream arrived."""
+        block = min(bisect_left(self._ends_s, position_s), len(self._ends_s) - 1)
+        return self._clock.now_s() - self._arrivals_s[block]
 
     def report(self) -> LiveReport:
         """Until now."""

@@ -45,7 +45,7 @@ class TextOutput:
 
 
 class JsonOutput:
-    """An object in each line, whose `event` is `words`, `tentative`, `segment` or, at the end, `report`."""
+    """An object in each line, whose `event` is `words`, `tentative`, `segment`, `switch` or, at the end, `report`."""
 
     def __init__(self, write: Write) -> None:
         self._write, self._text = write, ""
@@ -56,10 +56,12 @@ class JsonOutput:
             self._line("words", {"words": [asdict(word) for word in event.words]})
         elif isinstance(event, Tentative):
             self._line("tentative", asdict(event))
-        else:
+        elif isinstance(event, SegmentEnd):
             if self._text:
                 self._line("segment", {**asdict(event), "text": self._text.strip()})
             self._text = ""
+        else:
+            self._line("switch", asdict(event))
 
     def end(self, at_s: float, report: dict[str, Any]) -> None:
         self._line("report", report)

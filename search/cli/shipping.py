@@ -43,9 +43,13 @@ def export(
     ] = None,
     language: Language = None,
     target: Annotated[str, typer.Option(help="onnxruntime, ctranslate2, ggml or huggingface.")] = "onnxruntime",
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Two to four trials of the run: --trial A,B,C, or three of its front.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a recipe as a model that a runtime loads."""
+    from search.commands.bundle import run_bundle
     from search.commands.export import ExportOptions, run_export
 
     options = ExportOptions(
@@ -59,7 +63,10 @@ def export(
         target=target,
         out=out,
     )
-    run_export(options, as_json=json)
+    if bundle:
+        run_bundle(options, as_json=json)
+    else:
+        run_export(options, as_json=json)
 
 
 @app.command()
@@ -122,6 +129,10 @@ def transcribe(
     max_lag_s: Annotated[
         float | None, typer.Option(help="With --live: words are final after so many seconds, certain or not.")
     ] = None,
+    max_rtf: Annotated[
+        float | None, typer.Option(help="Of a bundle, the best model whose real-time factor is lower.")
+    ] = None,
+    max_occupancy: Annotated[float | None, typer.Option(help="The same for CPU seconds a second of audio.")] = None,
     word_timestamps: Annotated[
         bool, typer.Option("--word-timestamps", help="With --format json: when each word was said.")
     ] = False,
@@ -137,6 +148,8 @@ def transcribe(
         live=live,
         follow=follow,
         max_lag_s=max_lag_s,
+        max_rtf=max_rtf,
+        max_occupancy=max_occupancy,
         word_timestamps=word_timestamps,
         format=format,
         language=language,
