@@ -8,7 +8,7 @@ from runtime.live.events import Switch
 BEHIND_S = 1.0
 """So much audio waiting at a pause means that the device is too slow."""
 BUSY, ROOM = 0.8, 0.4
-"""Time spent on hearing by time: above the first it steps down; up, where the better model would stay below the other."""
+"""Time spent on hearing by time: above the first it steps down; up, if the better model stayed below the other."""
 CALM_SEGMENTS = 3
 """So many segments in a row must leave room before it steps up."""
 
