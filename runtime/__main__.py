@@ -21,6 +21,8 @@ def main() -> int:
         help="captions while it is spoken: of standard input (16 kHz, mono, s16le), a pipe or a file",
     )
     parser.add_argument("--follow", action="store_true", help="with --live: the file still grows")
+    parser.add_argument("--prompt", default="", help="text that the decoder sees before the first piece of a file")
+    parser.add_argument("--hotwords", default="", help="names and terms that the decoder sees before every piece")
     parser.add_argument("--max-rtf", type=float, help="of a bundle, the best model whose real-time factor is lower")
     parser.add_argument("--max-occupancy", type=float, help="the same for CPU seconds a second of audio")
     parser.add_argument("--word-timestamps", action="store_true", help="with --format json: when each word was said")

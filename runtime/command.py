@@ -35,6 +35,8 @@ class Request:
     word_timestamps: bool = False
     max_rtf: float | None = None
     max_occupancy: float | None = None
+    prompt: str = ""
+    hotwords: str = ""
 
     @property
     def limits(self) -> Limits:
@@ -97,6 +99,7 @@ def _live(request: Request) -> LiveRequest:
         threads=request.threads,
         max_lag_s=request.max_lag_s,
         limits=request.limits,
+        hotwords=request.hotwords,
     )
 
 
@@ -105,19 +108,25 @@ def _check(request: Request) -> None:
         raise OptionError(f"unknown format {request.format!r}. Known: {', '.join(FORMATS)}")
     if request.format in ("srt", "vtt") and len(request.audio) > 1:
         raise OptionError(f"an {request.format.upper()} holds one recording: give one audio file at a time")
+    for name, number in (("beams", request.beams), ("threads", request.threads)):
+        if number is not None and not 1 <= number <= MOST:
+            raise OptionError(f"--{name} must be from 1 to {MOST}, but got {number}")
+    _check_live(request)
+
+
+def _check_live(request: Request) -> None:
     if request.live and len(request.audio) > 1:
         raise OptionError(f"--live listens to one stream, but got {len(request.audio)} audio files")
     if request.word_timestamps and request.format == "text":
         raise OptionError("--word-timestamps has no place in text: add --format json")
+    if request.live and request.prompt:
+        raise OptionError("--prompt is for the beginning of files: with --live give --hotwords")
     if request.live and request.beams != 1:
         raise OptionError(f"--live decodes greedily: leave out --beams {request.beams}")
     if not request.live and not request.audio:
         raise OptionError("give audio files, or --live to listen to standard input")
     if not request.live and (request.follow or request.max_lag_s is not None):
         raise OptionError("--follow and --max-lag-s are for --live")
-    for name, number in (("beams", request.beams), ("threads", request.threads)):
-        if number is not None and not 1 <= number <= MOST:
-            raise OptionError(f"--{name} must be from 1 to {MOST}, but got {number}")
 
 
 def _heard(transcriber: Transcriber, request: Request, failed: list[Failed]) -> Iterator[Recording | Failed]:
@@ -138,6 +147,8 @@ def _heard(transcriber: Transcriber, request: Request, failed: list[Failed]) -> 
             language=request.language,
             task=request.task,
             beams=request.beams,
+            prompt=request.prompt,
+            hotwords=request.hotwords,
             word_times=request.word_timestamps or request.format in ("srt", "vtt"),
         )
         yield Recording(audio=audio, duration_s=len(sound.samples) / SAMPLE_RATE, transcript=transcript)

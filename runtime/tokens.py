@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from runtime.audio import Floats
+from runtime.byte_pairs import encoded
 from runtime.errors import ArtifactError, OptionError
 
 TASKS = ("transcribe", "translate")
@@ -63,6 +64,17 @@ class Vocabulary:
     def spelling(self, token: int) -> bytes:
         """A token's bytes; none for special tokens."""
         return b64decode(self._texts[token])
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, such as openai-whisper gives the decoder before a window: it begins with a space.
+
+        Raises OptionError when the vocabulary lacks a byte of it.
+        """
+        ranks = {spelling: token for token in range(self.size) if (spelling := self.spelling(token))}
+        try:
+            return encoded(f" {text.strip()}", ranks) if text.strip() else []
+        except KeyError as error:
+            raise OptionError(f"this artifact's vocabulary cannot spell {text!r}: it lacks {error}") from error
 
     def check(self, *, language: str | None, task: str) -> None:
         """Raise OptionError unless the model knows the language (None: its own choice) and the task."""

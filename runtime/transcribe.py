@@ -92,12 +92,15 @@ class Transcriber:
         beams: int = 1,
         seed: int = 0,
         word_times: bool = False,
+        prompt: str = "",
+        hotwords: str = "",
     ) -> Transcript:
         """The text of 16 kHz audio (samples,), of any length.
 
         `language`: Whisper's code; None: the artifact's own, where it has none the detected one. `task`: "transcribe",
         or "translate" to English. `beams`: the width of the beam search, 1 for greedy. `seed`: of the samples drawn
         when the fallback raises the temperature. `word_times`: also tell when each word was said.
+        `prompt`: text that the decoder sees before the first piece, `hotwords`: before every piece.
         Raises OptionError when the model does not know the language or the task, ArtifactError when its logits are not
         finite.
         """
@@ -106,10 +109,12 @@ class Transcriber:
         if self._vocabulary.special.languages is None:
             language = "en"
         rng = np.random.default_rng(seed)
+        previous, every = self.before(f"{prompt} {hotwords}"), self.before(hotwords)
         segments, heard, start = list[Segment](), None, 0
         while start < len(samples) or not segments:
             piece = next_piece(samples, start)
-            opening = self.hear(samples[piece], language=language, task=task)
+            opening = self.hear(samples[piece], language=language, task=task, previous=previous)
+            previous = every
             said = self.decode(opening, beams=beams, rng=rng) if opening else None
             rest = self.rest(samples[piece], opening, said) if opening and said else None
             start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
@@ -130,13 +135,28 @@ class Transcriber:
         times = {"start_s": segment.start_s, "end_s": segment.end_s}
         return replace(segment, words=segment_words(opening, said, self._vocabulary, heads=heads, **times))
 
+    def before(self, text: str) -> tuple[int, ...]:
+        """What the decoder is shown of a text before a window: its last tokens, as many as openai-whisper shows."""
+        return tuple(self._vocabulary.encode(text)[-(self.artifact.n_text_ctx // 2 - 1) :])
+
     def hear(
-        self, samples: Floats, *, language: str | None, task: str, said: Sequence[int] = ()
+        self,
+        samples: Floats,
+        *,
+        language: str | None,
+        task: str,
+        said: Sequence[int] = (),
+        previous: Sequence[int] = (),
     ) -> PromptedWindow | None:
-        """The window of at most 30 s of 16 kHz audio (samples,); None when silent. `said`: as in `open_window`."""
+        """The window of at most 30 s of 16 kHz audio (samples,); None when silent.
+
+        `said`, `previous`: as in `open_window`.
+        """
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
-        return open_window(self.encode(samples), self._vocabulary, language=language, task=task, said=said)
+        return open_window(
+            self.encode(samples), self._vocabulary, language=language, task=task, said=said, previous=previous
+        )
 
     def encode(self, samples: Floats) -> Text:
         """The window of at most 30 s of 16 kHz audio (samples,), before any text."""

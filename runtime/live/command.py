@@ -36,6 +36,7 @@ class LiveRequest:
     threads: int | None
     max_lag_s: float | None
     limits: Limits
+    hotwords: str
 
 
 def run_live(request: LiveRequest) -> None:
@@ -53,7 +54,9 @@ def run_live(request: LiveRequest) -> None:
     transcriber = (
         power.point.transcriber if power else open_within(request.artifact, request.limits, threads=request.threads)
     )
-    options = ListenerOptions(language=request.language, task=request.task, max_lag_s=request.max_lag_s)
+    options = ListenerOptions(
+        language=request.language, task=request.task, max_lag_s=request.max_lag_s, hotwords=request.hotwords
+    )
     listener, clock = Listener(transcriber, options), WallClock()
     with _source(request, clock) as source, _stopped_by_signal() as stop:
         report = listen(listener, source, output, clock, stop, power)

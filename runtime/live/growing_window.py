@@ -1,5 +1,6 @@
 """A stretch of speech that grows: decoded again and again, its words final where two decodings agree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,13 +54,20 @@ class GrowingWindow:
     The decoder begins each text with the words that are final: none is ever revised, and they cost one step together.
     """
 
-    def __init__(
-        self, transcriber: Transcriber, samples: Floats, *, start: int, language: str | None, task: str
+    def __init__(  # noqa: PLR0913 - as `Transcriber.transcribe`
+        self,
+        transcriber: Transcriber,
+        samples: Floats,
+        *,
+        start: int,
+        language: str | None,
+        task: str,
+        previous: Sequence[int] = (),
     ) -> None:
-        """`start`: where in the stream the 16 kHz audio (samples,) begins. Others as `Transcriber.transcribe`."""
+        """`start`: where in the stream the 16 kHz audio (samples,) begins. Others as `Transcriber.hear`."""
         self.start, self.samples, self.language = start, samples, language
         self.decoded_s = 0.0
-        self._transcriber, self._task = transcriber, task
+        self._transcriber, self._task, self._previous = transcriber, task, previous
         self._vocabulary = transcriber.artifact.vocabulary
         self._final: list[_FinalWord] = []
         self._latest: _Hypothesis | None = None
@@ -152,16 +160,15 @@ class GrowingWindow:
     def _hypothesis(self, samples: Floats, *, at_last: bool) -> _Hypothesis | None:
         """Decode (samples,) behind the final words; None where nothing that can be believed was said.
 
-        At last, and where no word is final yet, with the fallback to higher temperatures.
+        Greedily, without the fallback to higher temperatures: it would take up to 26 texts, just where one is behind.
         """
         prefix = [token for final in self._final for token in final.tokens]
-        opening = self._transcriber.hear(samples, language=self.language, task=self._task, said=prefix)
+        opening = self._transcriber.hear(
+            samples, language=self.language, task=self._task, said=prefix, previous=self._previous
+        )
         if opening is None:
             return None
-        if at_last and not prefix:
-            said = self._transcriber.decode(opening, beams=1, rng=np.random.default_rng(0))
-        else:
-            said = decode(opening, self._vocabulary, DecodingOptions(max_tokens=self._most_tokens(len(prefix))))
+        said = decode(opening, self._vocabulary, DecodingOptions(max_tokens=self._most_tokens(len(prefix))))
         if not self._is_believed(opening, said, at_last=at_last):
             return None
         tokens = self._unglued(said.tokens, prefix, opening.language)
@@ -178,7 +185,7 @@ class GrowingWindow:
         return max(1, min(most, self._transcriber.artifact.n_text_ctx // 2 - prefix))
 
     def _is_believed(self, opening: PromptedWindow, said: Decoded, *, at_last: bool) -> bool:
-        """As files are judged; where words are final already, what follows them at last need not be probable."""
+        """As files are judged; at last a text that ended by itself need not be probable."""
         if is_invented(opening, said) and not (opening.begun and at_last and said.avg_logprob >= INVENTED_AVG_LOGPROB):
             return False
         if said.ending == "limit":

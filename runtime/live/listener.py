@@ -23,7 +23,8 @@ class ListenerOptions:
 
     `every_s`: after so much more speech the window is decoded again. `pause_s`: silence that ends a segment.
     `longest_s`: of a window; longer speech without a pause is cut where it is quietest. `max_lag_s`: words that ended
-    so long ago are final though only one decoding has them; None: never.
+    so long ago are final though only one decoding has them; None: never. `hotwords`: text that the decoder sees before
+    every window.
     """
 
     language: str | None = None
@@ -32,6 +33,7 @@ class ListenerOptions:
     pause_s: float = 0.8
     longest_s: float = 15.0
     max_lag_s: float | None = None
+    hotwords: str = ""
 
 
 class Listener:
@@ -99,7 +101,12 @@ class Listener:
             start = self._position - len(self._lead)
             self._segment_start_s = start / SAMPLE_RATE
             self._window = GrowingWindow(
-                self.transcriber, self._lead, start=start, language=self.language, task=self.options.task
+                self.transcriber,
+                self._lead,
+                start=start,
+                language=self.language,
+                task=self.options.task,
+                previous=self.transcriber.before(self.options.hotwords),
             )
             self._lead = np.empty(0, np.float32)
         else:

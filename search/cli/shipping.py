@@ -129,6 +129,8 @@ def transcribe(
     max_lag_s: Annotated[
         float | None, typer.Option(help="With --live: words are final after so many seconds, certain or not.")
     ] = None,
+    prompt: Annotated[str, typer.Option(help="Text that the decoder sees before the first piece of a file.")] = "",
+    hotwords: Annotated[str, typer.Option(help="Names and terms that the decoder sees before every piece.")] = "",
     max_rtf: Annotated[
         float | None, typer.Option(help="Of a bundle, the best model whose real-time factor is lower.")
     ] = None,
@@ -148,6 +150,8 @@ def transcribe(
         live=live,
         follow=follow,
         max_lag_s=max_lag_s,
+        prompt=prompt,
+        hotwords=hotwords,
         max_rtf=max_rtf,
         max_occupancy=max_occupancy,
         word_timestamps=word_timestamps,

@@ -114,6 +114,8 @@ def test_words_have_times(command: Command, small_artifact: Path, speech: list[P
         (["{artifact}", "{a}", "--word-timestamps"], "add --format json"),
         (["{artifact}", "{a}", "{a}", "--live"], "one stream, but got 2"),
         (["{artifact}", "{a}", "--live", "--beams", "2"], "--live decodes greedily"),
+        (["{artifact}", "{a}", "--live", "--prompt", "a"], "with --live give --hotwords"),
+        (["{artifact}", "{a}", "--max-rtf", "1"], "choose from a bundle"),
         (["{artifact}", "{a}", "--live", "--max-lag-s", "0.1"], "--max-lag-s must be at least 0.5, but got 0.1"),
         (["{artifact}", "{a}", "--live", "--max-lag-s", "nan"], "--max-lag-s must be at least 0.5, but got nan"),
         (["{artifact}", "{no}.wav", "--live"], "no.wav does not exist"),

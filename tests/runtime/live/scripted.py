@@ -58,7 +58,13 @@ class ScriptedTranscriber(Transcriber):
         self.heard_s: list[float] = []
 
     def hear(
-        self, samples: Floats, *, language: str | None, task: str, said: Sequence[int] = ()
+        self,
+        samples: Floats,
+        *,
+        language: str | None,
+        task: str,
+        said: Sequence[int] = (),
+        previous: Sequence[int] = (),
     ) -> PromptedWindow | None:
         rest = self._script[min(len(self.prefixes), len(self._script) - 1)]
         self.prefixes.append(tuple(said))
