@@ -185,12 +185,12 @@ class GrowingWindow:
         return max(1, min(most, self._transcriber.artifact.n_text_ctx // 2 - prefix))
 
     def _is_believed(self, opening: PromptedWindow, said: Decoded, *, at_last: bool) -> bool:
-        """As files are judged; at last a text that ended by itself need not be probable."""
-        if is_invented(opening, said) and not (opening.begun and at_last and said.avg_logprob >= INVENTED_AVG_LOGPROB):
-            return False
+        """As files are judged at temperature 0; at last, what ends a text of final words need not be probable."""
         if said.ending == "limit":
             return False
-        return not is_poor(said) or (at_last and said.ending == "complete")
+        if opening.begun and at_last and said.ending == "complete":
+            return said.avg_logprob >= INVENTED_AVG_LOGPROB
+        return not is_poor(said) and not is_invented(opening, said)
 
     def _unglued(self, tokens: tuple[int, ...], prefix: list[int], language: str) -> tuple[int, ...]:
         """Without letters that would lengthen the last final word; signs may follow it."""
