@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ REQUIRED = ("config.json", "tokens.txt.gz", "encoder.onnx", "decoder.onnx")
 class Artifact:
     """What the folder says about its model. `window_s`: the shortest encoder window; `n_text_ctx`: text positions.
 
-    `language`: the one that its checkpoint decoded in; None: the one that is detected.
+    `language`: the one that its checkpoint decoded in; None: the one that is detected. `alignment_heads`: of the last
+    decoder layer, those that follow the timing of words; none: all of them do, as far as one knows. `elsewhere`: files
+    that another artifact of the same bundle holds.
     """
 
     folder: Path
@@ -27,7 +30,13 @@ class Artifact:
     n_text_ctx: int
     window_s: float
     vocabulary: Vocabulary
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
     language: str | None = None
+    alignment_heads: tuple[int, ...] = ()
+
+    def file(self, name: str) -> Path:
+        """Where a file of the artifact lies."""
+        return self.elsewhere.get(name, self.folder / name)
 
     @classmethod
     def open(cls, folder: Path) -> "Artifact":
@@ -43,8 +52,8 @@ class Artifact:
             )
         manifest = _read_json(manifest_file)
         _check_format(manifest_file, manifest)
-        _check_files(folder, manifest)
-        config_file = folder / "config.json"
+        files = _checked_files(folder, manifest)
+        config_file = files["config.json"]
         config = _read_json(config_file)
         try:
             return cls(
@@ -54,8 +63,10 @@ class Artifact:
                 n_mels=int(config["n_mels"]),
                 n_text_ctx=int(config["n_text_ctx"]),
                 window_s=float(config["window_s"]),
-                vocabulary=Vocabulary.read(folder / "tokens.txt.gz", _special_tokens(config["tokens"])),
+                vocabulary=Vocabulary.read(files["tokens.txt.gz"], _special_tokens(config["tokens"])),
+                elsewhere={name: file for name, file in files.items() if file.parent != folder},
                 language=config.get("language"),
+                alignment_heads=tuple(config.get("alignment_heads", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{config_file} is damaged: {type(error).__name__} {error}") from error
@@ -77,12 +88,15 @@ def _check_format(file: Path, manifest: Any) -> None:
         )
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    """Where each file lies: in the folder, or, as a bundle's manifest says by `in`, in another one beside it."""
     files = manifest.get("files")
     if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
         raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(REQUIRED)}")
+    found: dict[str, Path] = {}
     for name, stated in files.items():
-        file = folder / name
+        beside = stated.get("in") if isinstance(stated, dict) else None
+        file = found[name] = folder / name if beside is None else folder.parent / Path(str(beside)).name / name
         try:
             with file.open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -90,6 +104,7 @@ def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
             raise ArtifactError(f"{file} is missing or cannot be read: copy the whole folder again") from error
         if not isinstance(stated, dict) or digest != stated.get("sha256"):
             raise ArtifactError(f"{file} is damaged: its SHA-256 is not the manifest's. Copy the whole folder again")
+    return found
 
 
 def _special_tokens(tokens: dict[str, Any]) -> SpecialTokens:
@@ -103,4 +118,5 @@ def _special_tokens(tokens: dict[str, Any]) -> SpecialTokens:
         suppressed=tuple(tokens["suppressed"]),
         begin_suppressed=tuple(tokens["begin_suppressed"]),
         languages=tokens["languages"],
+        start_of_previous=tokens.get("start_of_previous"),
     )

@@ -1,6 +1,6 @@
 """What a model says about one window: greedily, by beam search or by sampling, with the rules of `whisper.decode`.
 
-Without timestamps and without the text of earlier windows. Unlike `whisper.decode`, decoding ends where a transcript
+Without timestamps. Unlike `whisper.decode`, decoding ends where a transcript
 has become a loop (runtime/repetition.py).
 """
 
@@ -12,11 +12,13 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from runtime.alignment import aligned
 from runtime.audio import Floats
 from runtime.errors import ArtifactError
 from runtime.repetition import is_loop, without_repeats
 from runtime.tokens import SpecialTokens, Vocabulary
 from runtime.unheard import Listening
+from runtime.words import Word
 
 Ids = npt.NDArray[np.int64]
 Ending = Literal["complete", "limit", "loop"]
@@ -37,14 +39,18 @@ class Text(Protocol):
     def attention(self, tokens: Sequence[int]) -> Floats | None:
         """Where each of the tokens of a whole text listens (tokens, positions); None where the model does not say."""
 
+    def head_attention(self, tokens: Sequence[int]) -> Floats | None:
+        """The same by head (heads, tokens, positions)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PromptedWindow:
     """A window whose prompt the decoder has seen.
 
-    `logits`: (1, vocabulary), for the first token. `language`: as given, else as detected. `detected`: the likeliest
-    one; None when the model knows but one. `no_speech_prob`: the probability of the no-speech token after the start
-    token; None when the model has none.
+    `logits`: (1, vocabulary), for the first token. `prompt`: all tokens seen, of which the last `begun` are the
+    beginning of the text that the window is to have, final already. `language`: as given, else as detected.
+    `detected`: the likeliest one; None when the model knows but one. `no_speech_prob`: the probability of the no-speech
+    token after the start token; None when the model has none.
     """
 
     text: Text
@@ -52,11 +58,13 @@ class PromptedWindow:
     language: str
     detected: str | None
     no_speech_prob: float | None
+    prompt: tuple[int, ...] = ()
+    begun: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A transcript of a window.
+    """A transcript of a window, or of it what follows the words that are final already.
 
     `tokens`: without prompt and end. `text`: of them, a loop's unit once. `avg_logprob`: mean natural logarithm of the
     tokens' probabilities, the end included. `compression_ratio`: bytes of the text of all tokens by its bytes in zlib's
@@ -107,18 +115,38 @@ class _Row:
         return _Row(tokens=tokens, logprob=total, ending=ending)
 
 
-def open_window(window: Text, vocabulary: Vocabulary, *, language: str | None, task: str) -> PromptedWindow:
+def open_window(  # noqa: PLR0913 - what the decoder is told before it speaks
+    window: Text,
+    vocabulary: Vocabulary,
+    *,
+    language: str | None,
+    task: str,
+    previous: Sequence[int] = (),
+    said: Sequence[int] = (),
+) -> PromptedWindow:
     """Show the decoder the prompt: the start token first, whose logits tell speech from silence and which language is
     spoken; then the rest, with that language where `language` is None.
+
+    `previous`: tokens of the text before the window, or of one in its style. `said`: tokens with which the window's
+    own text begins; what is decoded follows them.
     """
     special = vocabulary.special
-    logits, window = window.step(np.array([[special.start]]))
+    first = (*vocabulary.before(previous), special.start)
+    logits, window = window.step(np.array([first]))
     detected = vocabulary.likeliest_language(logits[0])
     language = language or detected or "en"
     no_speech = None if special.no_speech is None else float(np.exp(_logprobs(logits)[0, special.no_speech]))
-    prompt = vocabulary.prompt(language=language, task=task)
+    prompt = (*vocabulary.prompt(language=language, task=task), *said)
     logits, window = window.step(np.array([prompt]))
-    return PromptedWindow(text=window, logits=logits, language=language, detected=detected, no_speech_prob=no_speech)
+    return PromptedWindow(
+        text=window,
+        logits=logits,
+        language=language,
+        detected=detected,
+        no_speech_prob=no_speech,
+        prompt=(*first, *prompt),
+        begun=len(said),
+    )
 
 
 def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOptions) -> Decoded:
@@ -141,18 +169,40 @@ def decode(opening: PromptedWindow, vocabulary: Vocabulary, options: DecodingOpt
     )
 
 
-def listening(
-    opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, task: str, audio_s: float
-) -> Listening | None:
-    """Where in its audio of `audio_s` seconds a transcript listened; None where the model does not say: artifacts from
-    before it was asked.
+def listening(opening: PromptedWindow, vocabulary: Vocabulary, said: Decoded, *, audio_s: float) -> Listening | None:
+    """Where in its audio of `audio_s` seconds a transcript listened, with the words that were final before; None where
+    the model does not say: artifacts from before it was asked.
     """
-    prompt = (vocabulary.special.start, *vocabulary.prompt(language=opening.language, task=task))
-    attention = opening.text.attention((*prompt, *said.tokens))
+    seen = (*opening.prompt, *said.tokens)
+    attention = opening.text.attention(seen)
     if attention is None:
         return None
-    spellings = [vocabulary.spelling(token) for token in said.tokens]
-    return Listening.to(audio_s, spellings=spellings, attention=attention[len(prompt) - 1 : -1])
+    begins = len(opening.prompt) - opening.begun
+    spellings = [vocabulary.spelling(token) for token in seen[begins:]]
+    return Listening.to(audio_s, spellings=spellings, attention=attention[begins - 1 : -1])
+
+
+def timed_words(  # noqa: PLR0913 - what was decoded, and what of it makes words
+    opening: PromptedWindow,
+    vocabulary: Vocabulary,
+    tokens: Sequence[int],
+    words: Sequence[slice],
+    *,
+    audio_s: float,
+    heads: Sequence[int] = (),
+) -> list[Word] | None:
+    """The words of a window's text with their times from its beginning; None where the model does not tell them.
+
+    `tokens`: what was decoded. `words`: which tokens make each, counted from the beginning of the text that was final
+    before. `heads`: of the last layer, those that follow the timing of words; none: all.
+    """
+    seen = (*opening.prompt, *tokens)
+    attention = opening.text.head_attention(seen)
+    if attention is None:
+        return None
+    begins = len(opening.prompt) - opening.begun
+    spellings = [vocabulary.spelling(token) for token in seen[begins:]]
+    return aligned(attention[list(heads) or slice(None), begins - 1 :], spellings, words, audio_s=audio_s)
 
 
 def compression_ratio(text: str) -> float:
@@ -166,7 +216,7 @@ def _follow(opening: PromptedWindow, special: SpecialTokens, options: DecodingOp
     rows = [_Row()] * (BEST_OF if options.temperature else 1)
     first = [0] * len(rows)
     text, logits = opening.text.rows(first), opening.logits[first]
-    _suppress(logits, special, begins=True)
+    _suppress(logits, special, begins=not opening.begun)
     while True:
         tokens = _chosen(logits, options)
         logprobs = _logprobs(logits)[np.arange(len(rows)), tokens]
@@ -193,7 +243,7 @@ def _chosen(logits: Floats, options: DecodingOptions) -> Ids:
 def _beam_search(opening: PromptedWindow, special: SpecialTokens, options: DecodingOptions) -> list[_Row]:
     """Beam search at patience 1: ends when as many transcripts as beams are complete, or the likeliest one must end."""
     text, logits = opening.text, opening.logits.copy()
-    _suppress(logits, special, begins=True)
+    _suppress(logits, special, begins=not opening.begun)
     live, complete = [_Row()], list[_Row]()
     while True:
         candidates = _candidates(live, logits, special, options)

@@ -1,9 +1,10 @@
-"""Transcripts as text, JSON and SRT."""
+"""Transcripts as text, JSON, SRT and VTT."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.captions import VTT_HEAD, captions, srt_entry, vtt_entry
 from runtime.transcribe import Transcript
 
 
@@ -31,19 +32,9 @@ def json_values(file: Recording | Failed) -> dict[str, Any]:
     return {"audio": str(file.audio), "duration_s": file.duration_s, **asdict(file.transcript)}
 
 
-def srt(transcript: Transcript) -> str:
-    """Subtitles, one for each segment that has text, numbered from 1."""
-    spoken = [segment for segment in transcript.segments if segment.text]
-    blocks = (
-        f"{number}\n{_srt_time(segment.start_s)} --> {_srt_time(segment.end_s)}\n{segment.text}\n"
-        for number, segment in enumerate(spoken, start=1)
-    )
-    return "\n".join(blocks)
-
-
-def _srt_time(seconds: float) -> str:
-    """HH:MM:SS,mmm."""
-    whole_s, milliseconds = divmod(round(seconds * 1000), 1000)
-    minutes, second = divmod(whole_s, 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours:02}:{minute:02}:{second:02},{milliseconds:03}"
+def subtitles(transcript: Transcript, kind: str) -> str:
+    """An SRT or VTT of a transcript with words: see `runtime.captions`."""
+    found = captions(word for segment in transcript.segments for word in segment.words or ())
+    if kind == "vtt":
+        return VTT_HEAD + "".join(map(vtt_entry, found))
+    return "".join(srt_entry(number, caption) for number, caption in enumerate(found, start=1))

@@ -41,8 +41,8 @@ class Model:
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         """`threads`: default one per usable core. Raises ArtifactError when onnxruntime cannot run the graphs."""
         _check_version(ort.__version__)
-        self._encoder = _session(artifact.folder / "encoder.onnx", threads)
-        self._decoder = _session(artifact.folder / "decoder.onnx", threads)
+        self._encoder = _session(artifact.file("encoder.onnx"), threads)
+        self._decoder = _session(artifact.file("decoder.onnx"), threads)
         shapes = {value.name: value.shape for value in self._decoder.get_inputs()}
         pasts = [name for name in shapes if name.startswith("past_")]
         self._start = {name: np.empty((1, shapes[name][1], 0, shapes[name][3]), np.float32) for name in pasts}
@@ -75,9 +75,14 @@ class WindowText:
         return values[0].numpy(), WindowText(decoder=self.decoder, audio=self.audio, past=past)
 
     def attention(self, tokens: Sequence[int]) -> Floats | None:
+        """The mean of `head_attention`'s heads, (tokens, positions); None where that is None."""
+        heads = self.head_attention(tokens)
+        return None if heads is None else heads.mean(axis=0)
+
+    def head_attention(self, tokens: Sequence[int]) -> Floats | None:
         """Where the decoder's last layer listens after each of the tokens of a text from its very beginning.
 
-        (tokens, positions): the mean over its heads. None for artifacts whose decoder has no output `audio_query`.
+        (heads, tokens, positions). None for artifacts whose decoder has no output `audio_query`.
         """
         if QUERY not in [output.name for output in self.decoder.get_outputs()]:
             return None
@@ -89,8 +94,7 @@ class WindowText:
         queries = query.numpy()[0].reshape(-1, heads, width).transpose(1, 0, 2)
         scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(np.float32(width))
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
-        mean: Floats = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=0)
-        return mean
+        return weights / weights.sum(axis=2, keepdims=True)
 
     def rows(self, rows: Sequence[int]) -> "WindowText":
         """The given rows of the batch, in that order, some perhaps several times."""

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from runtime.audio import Floats
+from runtime.byte_pairs import encoded
 from runtime.errors import ArtifactError, OptionError
 
 TASKS = ("transcribe", "translate")
@@ -32,6 +33,7 @@ class SpecialTokens:
     suppressed: tuple[int, ...]
     begin_suppressed: tuple[int, ...]
     languages: Mapping[str, int] | None
+    start_of_previous: int | None = None
 
 
 class Vocabulary:
@@ -63,6 +65,17 @@ class Vocabulary:
         """A token's bytes; none for special tokens."""
         return b64decode(self._texts[token])
 
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, such as openai-whisper gives the decoder before a window: it begins with a space.
+
+        Raises OptionError when the vocabulary lacks a byte of it.
+        """
+        ranks = {spelling: token for token in range(self.size) if (spelling := self.spelling(token))}
+        try:
+            return encoded(f" {text.strip()}", ranks) if text.strip() else []
+        except KeyError as error:
+            raise OptionError(f"this artifact's vocabulary cannot spell {text!r}: it lacks {error}") from error
+
     def check(self, *, language: str | None, task: str) -> None:
         """Raise OptionError unless the model knows the language (None: its own choice) and the task."""
         known = self.special.languages or {"en": 0}
@@ -84,6 +97,11 @@ class Vocabulary:
         task_token = special.translate if task == "translate" else special.transcribe
         prompt = (special.languages[language], task_token, special.no_timestamps)
         return tuple(token for token in prompt if token is not None)
+
+    def before(self, previous: Sequence[int]) -> tuple[int, ...]:
+        """What the decoder sees before the start token: the text before, if there is one and the model has a mark."""
+        mark = self.special.start_of_previous
+        return (mark, *previous) if previous and mark is not None else ()
 
     def likeliest_language(self, logits: Floats) -> str | None:
         """The language with the highest of the logits (vocabulary,) after the start token; None where it knows one."""

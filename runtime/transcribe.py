@@ -1,5 +1,6 @@
 """Speech to text for audio of any length, with Whisper's fallback."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,10 @@ from runtime.decoding import Decoded, DecodingOptions, PromptedWindow, Text, dec
 from runtime.mel import log_mel
 from runtime.model import Model
 from runtime.pieces import energies, next_piece
+from runtime.timing import segment_words
 from runtime.unheard import Unheard, unheard
 from runtime.window import encoder_frames
+from runtime.words import Word
 
 # openai-whisper's defaults
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -44,7 +47,7 @@ class Segment:
     """What was said in a piece of the audio. `text` is empty where there was no speech.
 
     The numbers are those of `runtime.decoding`, of all that was decoded where only its beginning is kept;
-    None where a piece was silent and not decoded.
+    None where a piece was silent and not decoded. `words`: None where they were not asked for.
     """
 
     start_s: float
@@ -54,6 +57,7 @@ class Segment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     temperature: float | None = None
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,79 +83,121 @@ class Transcriber:
         artifact = Artifact.open(folder)
         return cls(Model(artifact, threads=threads), artifact)
 
-    def transcribe(
-        self, samples: Floats, *, language: str | None = None, task: str = "transcribe", beams: int = 1, seed: int = 0
+    def transcribe(  # noqa: PLR0913 - whisper's options
+        self,
+        samples: Floats,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        beams: int = 1,
+        seed: int = 0,
+        word_times: bool = False,
+        prompt: str = "",
+        hotwords: str = "",
     ) -> Transcript:
         """The text of 16 kHz audio (samples,), of any length.
 
         `language`: Whisper's code; None: the artifact's own, where it has none the detected one. `task`: "transcribe",
         or "translate" to English. `beams`: the width of the beam search, 1 for greedy. `seed`: of the samples drawn
-        when the fallback raises the temperature. Raises OptionError when the model does not know the language or the
-        task, ArtifactError when its logits are not finite.
+        when the fallback raises the temperature. `word_times`: also tell when each word was said.
+        `prompt`: text that the decoder sees before the first piece, `hotwords`: before every piece.
+        Raises OptionError when the model does not know the language or the task, ArtifactError when its logits are not
+        finite.
         """
         language = language or self.artifact.language
         self._vocabulary.check(language=language, task=task)
         if self._vocabulary.special.languages is None:
             language = "en"
         rng = np.random.default_rng(seed)
+        previous, every = self.before(f"{prompt} {hotwords}"), self.before(hotwords)
         segments, heard, start = list[Segment](), None, 0
         while start < len(samples) or not segments:
             piece = next_piece(samples, start)
-            opening = self._hear(samples[piece], language=language, task=task)
-            said = self._decode(opening, beams=beams, rng=rng) if opening else None
-            rest = self._rest(samples[piece], opening, said, task=task) if opening and said else None
+            opening = self.hear(samples[piece], language=language, task=task, previous=previous)
+            previous = every
+            said = self.decode(opening, beams=beams, rng=rng) if opening else None
+            rest = self.rest(samples[piece], opening, said) if opening and said else None
             start = piece.stop if rest is None else piece.start + round(rest.start_s * SAMPLE_RATE)
             said = replace(said, tokens=said.tokens[: rest.tokens], text=rest.text) if said and rest else said
             segments.append(_segment(slice(piece.start, start), opening, said))
+            if word_times:
+                segments[-1] = self._with_words(segments[-1], opening, said)
             if opening and said and segments[-1].text:
                 heard = heard or opening.language
-                language = language if _failed(said) else opening.language
+                language = language if is_poor(said) else opening.language
         text = " ".join(segment.text for segment in segments if segment.text)
         return Transcript(text=text, language=language or heard, segments=tuple(segments))
 
-    def _hear(self, samples: Floats, *, language: str | None, task: str) -> PromptedWindow | None:
-        """The window of a piece; None when it is silent."""
+    def _with_words(self, segment: Segment, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
+        if not (opening and said and segment.text):
+            return replace(segment, words=())
+        heads = self.artifact.alignment_heads
+        times = {"start_s": segment.start_s, "end_s": segment.end_s}
+        return replace(segment, words=segment_words(opening, said, self._vocabulary, heads=heads, **times))
+
+    def before(self, text: str) -> tuple[int, ...]:
+        """What the decoder is shown of a text before a window: its last tokens, as many as openai-whisper shows."""
+        return tuple(self._vocabulary.encode(text)[-(self.artifact.n_text_ctx // 2 - 1) :])
+
+    def hear(
+        self,
+        samples: Floats,
+        *,
+        language: str | None,
+        task: str,
+        said: Sequence[int] = (),
+        previous: Sequence[int] = (),
+    ) -> PromptedWindow | None:
+        """The window of at most 30 s of 16 kHz audio (samples,); None when silent.
+
+        `said`, `previous`: as in `open_window`.
+        """
         if not len(samples) or np.abs(samples).max() <= SILENCE_PEAK:
             return None
-        frames = encoder_frames(self.artifact.window_s, len(samples) / SAMPLE_RATE)
-        window = self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
-        return open_window(window, self._vocabulary, language=language, task=task)
+        return open_window(
+            self.encode(samples), self._vocabulary, language=language, task=task, said=said, previous=previous
+        )
 
-    def _decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
+    def encode(self, samples: Floats) -> Text:
+        """The window of at most 30 s of 16 kHz audio (samples,), before any text."""
+        frames = encoder_frames(self.artifact.window_s, len(samples) / SAMPLE_RATE)
+        return self.model.encode(log_mel(samples, self.artifact.n_mels)[:, :frames])
+
+    def decode(self, opening: PromptedWindow, *, beams: int, rng: np.random.Generator) -> Decoded:
         """Decode at rising temperatures until the text is neither repetitive nor improbable."""
         max_tokens = self.artifact.n_text_ctx // 2
         for temperature in TEMPERATURES:
             options = DecodingOptions(max_tokens=max_tokens, beams=beams, temperature=temperature, rng=rng)
             said = decode(opening, self._vocabulary, options)
-            if not _failed(said) or _is_silent(opening, said):
+            if not is_poor(said) or is_silent(opening, said):
                 break
         return said
 
-    def _rest(self, samples: Floats, opening: PromptedWindow, said: Decoded, *, task: str) -> Unheard | None:
+    def rest(self, samples: Floats, opening: PromptedWindow, said: Decoded) -> Unheard | None:
         """Where the piece must be decoded again; None where its text covers it, or is no good itself."""
-        if _failed(said) or _is_silent(opening, said):
+        if is_poor(said) or is_silent(opening, said):
             return None
         audio_s = len(samples) / SAMPLE_RATE
-        listened = listening(opening, self._vocabulary, said, task=task, audio_s=audio_s)
+        listened = listening(opening, self._vocabulary, said, audio_s=audio_s)
         return None if listened is None else unheard(energies(samples), listened)
 
 
-def _failed(said: Decoded) -> bool:
+def is_poor(said: Decoded) -> bool:
     """Whether the text is repetitive or improbable."""
     repetitive = said.ending == "loop" or said.compression_ratio > MAX_COMPRESSION_RATIO
     return repetitive or said.avg_logprob < MIN_AVG_LOGPROB
 
 
-def _is_silent(opening: PromptedWindow, said: Decoded) -> bool:
+def is_silent(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether there is no speech: the model says so, and is not certain of what it heard none the less."""
     no_speech_prob = opening.no_speech_prob or 0.0
     return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < CERTAIN_AVG_LOGPROB
 
 
-def _is_invented(opening: PromptedWindow, said: Decoded) -> bool:
+def is_invented(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether nobody said the text: it has no word, or there is no speech, or it is far too improbable."""
     has_words = any(character.isalnum() for character in said.text)
-    return not has_words or _is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
+    return not has_words or is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
 
 
 def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None) -> Segment:
@@ -161,7 +207,7 @@ def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None)
     return Segment(
         start_s=start_s,
         end_s=end_s,
-        text="" if _is_invented(opening, said) else said.text,
+        text="" if is_invented(opening, said) else said.text,
         avg_logprob=said.avg_logprob,
         no_speech_prob=opening.no_speech_prob,
         compression_ratio=said.compression_ratio,

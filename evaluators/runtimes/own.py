@@ -60,7 +60,7 @@ class ArtifactRecogniser:
             window = self._transcriber.model.encode(mel)
             opening = open_window(window, vocabulary, language=language_of(utterance), task="transcribe")
             said = decode(opening, vocabulary, options)
-            listened = listening(opening, vocabulary, said, task="transcribe", audio_s=audio_s)
+            listened = listening(opening, vocabulary, said, audio_s=audio_s)
         except TranscribeError as error:
             raise EvaluationError(str(error)) from error
         tokens = said.tokens if self._ids is None else tuple(self._ids[token] for token in said.tokens)

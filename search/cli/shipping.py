@@ -45,9 +45,13 @@ def export(
     target: Annotated[
         str, typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml, transcribe-cpp or huggingface.")
     ] = "onnxruntime",
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Two to four trials of the run: --trial A,B,C, or three of its front.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a recipe as a model that a runtime loads."""
+    from search.commands.bundle import run_bundle
     from search.commands.export import ExportOptions, run_export
 
     options = ExportOptions(
@@ -61,7 +65,10 @@ def export(
         target=target,
         out=out,
     )
-    run_export(options, as_json=json)
+    if bundle:
+        run_bundle(options, as_json=json)
+    else:
+        run_export(options, as_json=json)
 
 
 @app.command()
@@ -112,21 +119,48 @@ def verify(
 @app.command()
 def transcribe(
     artifact: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `whisperfit export` wrote.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, of any length.")],
-    format: Annotated[str, typer.Option(help="text, json or srt.")] = "text",  # noqa: A002 - the option's name
+    audio: Annotated[list[Path] | None, typer.Argument(help="Audio files, of any length.")] = None,
+    format: Annotated[str, typer.Option(help="text, json, srt or vtt.")] = "text",  # noqa: A002 - the option's name
     language: Annotated[str | None, typer.Option(help="Such as en; default: detected where speech begins.")] = None,
     task: Annotated[str, typer.Option(help="transcribe, or translate to English.")] = "transcribe",
     beams: Annotated[int, typer.Option(help="Width of the beam search; 1 is greedy.")] = 1,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: one per core that it may use.")] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Captions while it is spoken: of standard input (16 kHz, mono, s16le), a pipe or a file."
+        ),
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="With --live: the file still grows.")] = False,
+    max_lag_s: Annotated[
+        float | None, typer.Option(help="With --live: words are final after so many seconds, certain or not.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Text that the decoder sees before the first piece of a file.")] = "",
+    hotwords: Annotated[str, typer.Option(help="Names and terms that the decoder sees before every piece.")] = "",
+    max_rtf: Annotated[
+        float | None, typer.Option(help="Of a bundle, the best model whose real-time factor is lower.")
+    ] = None,
+    max_occupancy: Annotated[float | None, typer.Option(help="The same for CPU seconds a second of audio.")] = None,
+    word_timestamps: Annotated[
+        bool, typer.Option("--word-timestamps", help="With --format json: when each word was said.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Transcribe audio with an exported model."""
+    """Transcribe audio with an exported model, or caption it while it is spoken."""
     from runtime.command import Request
     from search.commands.transcribe import transcribe_files
 
     request = Request(
         artifact=artifact,
-        audio=tuple(audio),
+        audio=tuple(audio or ()),
+        live=live,
+        follow=follow,
+        max_lag_s=max_lag_s,
+        prompt=prompt,
+        hotwords=hotwords,
+        max_rtf=max_rtf,
+        max_occupancy=max_occupancy,
+        word_timestamps=word_timestamps,
         format=format,
         language=language,
         task=task,

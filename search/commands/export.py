@@ -44,8 +44,8 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Material:
-    """`network`: the model compressed by the recipe; made when everything else is known to be right."""
+class Material:
+    """What an artifact is made of. `network`: compressed by the recipe, when everything else is known to be right."""
 
     model: LoadedModel
     recipe: Recipe
@@ -56,7 +56,7 @@ class _Material:
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
     check_replaceable(options.out)
-    material = _from_run(options, options.run) if options.run else _from_file(options)
+    material = material_of_run(options, options.run) if options.run else _from_file(options)
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
     tell(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}")
@@ -69,7 +69,8 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     print(f"{options.out}: {size / 1e6:.1f} MB (its recipe's tensors: {promised / 1e6:.1f} MB), {recipe.summary()}")
 
 
-def _from_run(options: ExportOptions, run: Path) -> _Material:
+def material_of_run(options: ExportOptions, run: Path) -> Material:
+    """What the options' trial of a run is made of. Raises InputError when they name more than that."""
     of_recipes = {
         "--recipe": options.recipe_file,
         "--model": options.model,
@@ -86,7 +87,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
     folder = RunFolder.open(run)
     recipe = find_trial(read_outcome(StudyStore(folder.study, create=False)), options.trial).recipe
     session = reopen_session(folder, tell)
-    return _Material(
+    return Material(
         model=session.model,
         recipe=recipe,
         network=lambda: session.network(recipe).on(CPU),
@@ -94,7 +95,7 @@ def _from_run(options: ExportOptions, run: Path) -> _Material:
     )
 
 
-def _from_file(options: ExportOptions) -> _Material:
+def _from_file(options: ExportOptions) -> Material:
     if options.recipe_file is None or options.model is None or options.trial:
         raise InputError("export takes either a run (perhaps with --trial), or --recipe and --model")
     model = open_model(options.model, tell)
@@ -106,4 +107,4 @@ def _from_file(options: ExportOptions) -> _Material:
         language=options.language,
         recovered=str(options.recipe_file.parent.absolute()) if recipe.recovery else None,
     )
-    return _Material(model=model, recipe=recipe, network=lambda: compressed(model, recipe, sources), sources=sources)
+    return Material(model=model, recipe=recipe, network=lambda: compressed(model, recipe, sources), sources=sources)

@@ -43,6 +43,10 @@ class FakeText:
         """It does not say what it listens to."""
         return None
 
+    def head_attention(self, tokens: Sequence[int]) -> Floats | None:
+        """Nor by head."""
+        return None
+
     def rows(self, rows: Sequence[int]) -> "FakeText":
         return FakeText(rule=self.rule, seen=tuple(self.seen[row] for row in rows))
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from whisper.utils import WriteSRT
 
 from runtime import __main__ as runtime_main
 from runtime.audio import read_audio
-from runtime.formats import srt
-from runtime.transcribe import Segment, Transcriber, Transcript
+from runtime.captions import Caption, srt_entry
+from runtime.formats import subtitles
+from runtime.transcribe import Transcriber, Transcript
 from search.cli import main as whisperfit_main
 
 CHECKOUT = Path(__file__).parents[2]
@@ -81,8 +83,20 @@ def test_json_is_one_object(
 def test_srt_of_one_file(
     command: Command, small_artifact: Path, speech: list[Path], expected: list[Transcript]
 ) -> None:
-    assert command(small_artifact, speech[0], "--format", "srt") == (0, srt(expected[0]), "")
+    transcript = Transcriber.open(small_artifact, threads=1).transcribe(read_audio(speech[0]), word_times=True)
+    assert transcript.text == expected[0].text
+    assert command(small_artifact, speech[0], "--format", "srt") == (0, subtitles(transcript, "srt"), "")
     assert command(small_artifact, speech[1], "--format", "srt") == (0, "", "")
+    assert command(small_artifact, speech[1], "--format", "vtt") == (0, "WEBVTT\n\n", "")
+
+
+def test_words_have_times(command: Command, small_artifact: Path, speech: list[Path]) -> None:
+    code, out, _ = command(small_artifact, speech[0], "--format", "json", "--word-timestamps")
+    assert code == 0
+    for segment in json.loads(out)["files"][0]["segments"]:
+        times = [time for word in segment["words"] for time in (word["start_s"], word["end_s"])]
+        assert times == sorted(times)
+        assert "".join(word["text"] for word in segment["words"]).strip() == segment["text"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +109,19 @@ def test_srt_of_one_file(
         (["{artifact}", "{a}", "--beams", "0"], "--beams must be from 1 to 256, but got 0"),
         (["{artifact}", "{a}", "--language", "de"], "does not know the language 'de'"),
         (["{artifact}", "{a}", "--task", "sing"], "unknown task 'sing'"),
+        (["{artifact}"], "give audio files, or --live"),
+        (["{artifact}", "{a}", "--follow"], "--follow and --max-lag-s are for --live"),
+        (["{artifact}", "{a}", "--word-timestamps"], "add --format json"),
+        (["{artifact}", "{a}", "{a}", "--live"], "one stream, but got 2"),
+        (["{artifact}", "{a}", "--live", "--beams", "2"], "--live decodes greedily"),
+        (["{artifact}", "{a}", "--live", "--prompt", "a"], "with --live give --hotwords"),
+        (["{artifact}", "{a}", "--max-rtf", "1"], "choose from a bundle"),
+        (["{artifact}", "{a}", "--live", "--max-lag-s", "0.1"], "--max-lag-s must be at least 0.5, but got 0.1"),
+        (["{artifact}", "{a}", "--live", "--max-lag-s", "nan"], "--max-lag-s must be at least 0.5, but got nan"),
+        (["{artifact}", "{no}.wav", "--live"], "no.wav does not exist"),
+        (["{artifact}", "--live", "--follow"], "--follow needs an audio file"),
+        (["{artifact}", "{no}.wav", "--live", "--follow"], "no.wav cannot be read: No such file"),
+        (["{artifact}", "{a}", "--live", "--language", "de"], "does not know the language 'de'"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
@@ -169,9 +196,47 @@ def test_the_package_imports_only_numpy_and_onnxruntime() -> None:
 
 def test_srt_is_what_whisper_writes() -> None:
     times = [(0.0, 1.0005), (1.0005, 59.9996), (59.9996, 3599.9999), (3599.9999, 360_000.25)]
-    segments = [Segment(start_s=a, end_s=b, text=f"Text {a:g}.") for a, b in times]
-    transcript = Transcript(text="", language="en", segments=(*segments, Segment(start_s=1, end_s=2, text="")))
+    captions = [Caption(start_s=a, end_s=b, lines=(f"Text {a:g}.",)) for a, b in times]
     written = StringIO()
-    result = {"segments": [{"start": s.start_s, "end": s.end_s, "text": s.text} for s in segments]}
+    result = {"segments": [{"start": c.start_s, "end": c.end_s, "text": c.lines[0]} for c in captions]}
     WriteSRT("").write_result(result, file=written, options={})
-    assert srt(transcript).strip() == written.getvalue().strip()
+    entries = [srt_entry(number, caption) for number, caption in enumerate(captions, start=1)]
+    assert "".join(entries) == written.getvalue()
+
+
+def listening(artifact: Path, *options: object) -> subprocess.Popen[bytes]:
+    """`python -m runtime` in a process of its own, on standard input."""
+    command = [sys.executable, "-m", "runtime", artifact, "--live", "--threads", "1", *options]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(list(map(str, command)), cwd=CHECKOUT, **pipes)  # type: ignore[call-overload]
+
+
+RAW = (np.random.default_rng(0).normal(0, 0.1, 32_000) * 2**15).astype("<i2").tobytes()
+
+
+def test_standard_input_is_heard_as_it_comes(small_artifact: Path) -> None:
+    out, err = (process := listening(small_artifact, "--format", "json")).communicate(RAW, timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    report = json.loads(out.splitlines()[-1])
+    assert (report["event"], report["audio_s"]) == ("report", 2.0)
+    assert report["peak_memory_mb"] > 50
+
+
+def test_no_audio_is_one_line_and_code_2(small_artifact: Path) -> None:
+    out, err = (process := listening(small_artifact)).communicate(b"", timeout=60)
+    assert (process.returncode, out) == (2, b"")
+    assert err.startswith(b"runtime: standard input is empty; live audio is 16 kHz, mono")
+    assert err.count(b"\n") == 1
+
+
+def test_an_interrupt_ends_it_with_its_last_words(small_artifact: Path) -> None:
+    process = listening(small_artifact, "--format", "json")
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(RAW)
+    process.stdin.flush()
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    assert json.loads((first + out).splitlines()[-1])["event"] == "report"

@@ -213,9 +213,9 @@ def test_improbable_text_does_not_decide_the_language(
     asked, logprobs = [], iter([*[-1.5] * 6, -0.3, -0.3])
     opened = transcribe.open_window
 
-    def open_window(*args: object, language: str | None, task: str) -> object:
+    def open_window(*args: object, language: str | None, **others: object) -> object:
         asked.append(language)
-        return replace(opened(*args, language=language, task=task), language=language or ("de", "sv")[len(asked) - 1])
+        return replace(opened(*args, language=language, **others), language=language or ("de", "sv")[len(asked) - 1])
 
     def decode(_opening: object, _vocabulary: object, options: DecodingOptions) -> Decoded:
         return Decoded(
@@ -324,9 +324,9 @@ def test_later_pieces_keep_the_language(multilingual_artifact: Path, monkeypatch
     asked = []
     opened = transcribe.open_window
 
-    def open_window(*args: object, language: str | None, task: str) -> object:
+    def open_window(*args: object, language: str | None, **others: object) -> object:
         asked.append(language)
-        return replace(opened(*args, language=language, task=task), no_speech_prob=0.0)
+        return replace(opened(*args, language=language, **others), no_speech_prob=0.0)
 
     monkeypatch.setattr(transcribe, "open_window", open_window)
     believe_everything(monkeypatch)

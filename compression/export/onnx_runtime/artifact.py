@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compression.export.alignment import alignment_heads
 from compression.export.onnx_runtime.decoder import decoder_graph
 from compression.export.onnx_runtime.encoder import encoder_graph
 from compression.export.vocabulary import KeptTokens
@@ -31,9 +32,17 @@ def export(model: LoadedModel, recipe: Recipe, compressed: Compressed, out: Path
         "n_text_ctx": dimensions.n_text_ctx,
         "window_s": recipe.window_s,
         "language": model.language,
+        "alignment_heads": _last_alignment_heads(recipe, compressed),
         "tokens": _special_tokens(kept, multilingual=dimensions.is_multilingual),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _last_alignment_heads(recipe: Recipe, compressed: Compressed) -> list[int]:
+    """Heads of the last layer that follow the timing of words; none where none is known."""
+    network = compressed.network
+    last = len(network.decoder.blocks) - 1
+    return [head for layer, head in alignment_heads(recipe, network) if layer == last]
 
 
 def _lines(kept: KeptTokens) -> bytes:

@@ -1,0 +1,1 @@
+"""Live captions: speech is transcribed while it is spoken. See docs/live.md."""
