@@ -45,10 +45,11 @@ def run_bundle(options: ExportOptions, *, as_json: bool) -> None:
 def bundled(outcome: Outcome, wanted: str | None) -> list[Trial]:
     """The trials that --trial names, else the recommended one with the front's slowest and fastest; best WER first.
 
-    Raises InputError when they are not two to four.
+    The original is only there where it is named. Raises InputError when they are not two to four.
     """
     if wanted is None:
-        front = sorted(outcome.front, key=_latency_ms)
+        compressed = [trial for trial in outcome.front if trial is not outcome.baseline]
+        front = sorted(compressed, key=_latency_ms)
         ends = [trial for trial in (front[:1] + front[-1:]) if trial is not outcome.recommended]
         found = [*([outcome.recommended] if outcome.recommended else []), *ends]
     else:

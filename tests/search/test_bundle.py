@@ -18,7 +18,9 @@ TRIALS = [trial(number, latency_ms) for number, latency_ms in enumerate([900.0, 
 
 def outcome(recommended: int | None, front: list[int]) -> SimpleNamespace:
     pick = None if recommended is None else TRIALS[recommended]
-    return SimpleNamespace(trials=TRIALS, front=[TRIALS[number] for number in front], recommended=pick)
+    return SimpleNamespace(
+        trials=TRIALS, front=[TRIALS[number] for number in front], recommended=pick, baseline=TRIALS[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,7 @@ def outcome(recommended: int | None, front: list[int]) -> SimpleNamespace:
         (3, [1, 2, 3, 4], None, [2, 3, 1]),
         (1, [1, 2, 3], None, [2, 1]),
         (None, [1, 2, 3], None, [2, 1]),
+        (3, [0, 1, 2, 3, 4], None, [2, 3, 1]),
         (3, [1, 2, 3], "1, id4,2", [2, 4, 1]),
         (3, [1, 2, 3], "1,2,3,4", [2, 4, 3, 1]),
     ],
