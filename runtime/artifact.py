@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class Artifact:
     language: str | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> "Artifact":
-        """Check and read an exported folder.
+    def open(cls, folder: Path, *, target: str = TARGET, required: Sequence[str] = REQUIRED) -> "Artifact":
+        """Check and read an exported folder; `target`: the runtime that it is for, `required`: files that it must have.
 
         Raises ArtifactError when the folder or a file is missing, of another format or version, or when a file's
         SHA-256 is not the manifest's.
@@ -42,8 +43,8 @@ class Artifact:
                 f"{folder} is no artifact: it holds no manifest.json. Give a folder that `whisperfit export` wrote"
             )
         manifest = _read_json(manifest_file)
-        _check_format(manifest_file, manifest)
-        _check_files(folder, manifest)
+        _check_format(manifest_file, manifest, target)
+        _check_files(folder, manifest, required)
         config_file = folder / "config.json"
         config = _read_json(config_file)
         try:
@@ -68,19 +69,19 @@ def _read_json(file: Path) -> Any:
         raise ArtifactError(f"{file} cannot be read: {error}") from error
 
 
-def _check_format(file: Path, manifest: Any) -> None:
+def _check_format(file: Path, manifest: Any, target: str) -> None:
     stated = (manifest.get("target"), manifest.get("format_version")) if isinstance(manifest, dict) else (None, None)
-    if stated != (TARGET, FORMAT_VERSION):
+    if stated != (target, FORMAT_VERSION):
         raise ArtifactError(
             f"{file} describes an artifact for {stated[0]}, version {stated[1]}, but this runtime reads those for "
-            f"{TARGET}, version {FORMAT_VERSION}: use the runtime that came with its whisperfit, or export it again"
+            f"{target}, version {FORMAT_VERSION}: use the runtime that came with its whisperfit, or export it again"
         )
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
+def _check_files(folder: Path, manifest: dict[str, Any], required: Sequence[str]) -> None:
     files = manifest.get("files")
-    if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
-        raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(REQUIRED)}")
+    if not isinstance(files, dict) or not set(required) <= set(files):
+        raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(required)}")
     for name, stated in files.items():
         file = folder / name
         try:

@@ -148,7 +148,7 @@ def _is_silent(opening: PromptedWindow, said: Decoded) -> bool:
     return no_speech_prob > MAX_NO_SPEECH_PROB and said.avg_logprob < CERTAIN_AVG_LOGPROB
 
 
-def _is_invented(opening: PromptedWindow, said: Decoded) -> bool:
+def is_invented(opening: PromptedWindow, said: Decoded) -> bool:
     """Whether nobody said the text: it has no word, or there is no speech, or it is far too improbable."""
     has_words = any(character.isalnum() for character in said.text)
     return not has_words or _is_silent(opening, said) or said.avg_logprob < INVENTED_AVG_LOGPROB
@@ -161,7 +161,7 @@ def _segment(piece: slice, opening: PromptedWindow | None, said: Decoded | None)
     return Segment(
         start_s=start_s,
         end_s=end_s,
-        text="" if _is_invented(opening, said) else said.text,
+        text="" if is_invented(opening, said) else said.text,
         avg_logprob=said.avg_logprob,
         no_speech_prob=opening.no_speech_prob,
         compression_ratio=said.compression_ratio,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
 from compression.export import ctranslate2, ggml, huggingface
+from compression.export.litert import artifact as litert
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.sherpa_onnx import artifact as sherpa_onnx
@@ -24,6 +25,7 @@ TARGETS: dict[str, Export] = {
     "ctranslate2": ctranslate2.export,
     "huggingface": huggingface.export,
     "ggml": ggml.export,
+    "litert": litert.export,
 }
 """What their runtimes execute stands in `compression.recipe.runtimes`."""
 
