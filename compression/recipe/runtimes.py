@@ -21,12 +21,12 @@ class Runtime:
     """`name`: as sentences have it. `weight_bits`: stored, of linear layers and the embedding; `convolution_bits`.
 
     `group_sizes`: weights per scale where they are integers; 0 is one scale per output channel, None any number.
-    `grouped_bits`: of weights that may have several scales a row; None: all. `scale_bits`, `zero_points`: of those scales. `integer_activations`, `float_activations`: bits of activations
-    beside weights of integers and of floating point. `static_ranges`: whether the ranges of rounded activations may be
-    those of the calibration speech. `ranks`: low-rank layers. `vocabularies`: shorter ones, or of other numbers of
-    tokens. `frequent_tokens`: rows of the embedding with other bits. `refused_decoder_layers`: numbers of decoder
-    layers, each with what would go wrong. `latencies`: the runtime whose kernels it calls, so whose
-    latency tables are its own.
+    `grouped_bits`: of weights that may have several scales a row; None: all. `scale_bits`, `zero_points`: of those
+    scales. `integer_activations`, `float_activations`: bits of activations beside weights of integers and of floating
+    point. `static_ranges`: whether the ranges of rounded activations may be those of the calibration speech. `ranks`:
+    low-rank layers. `vocabularies`: shorter ones, or of other numbers of tokens. `frequent_tokens`: rows of the
+    embedding with other bits. `refused_decoder_layers`: numbers of decoder layers, each with what would go wrong.
+    `latencies`: the runtime whose kernels it calls, so whose latency tables are its own.
     """
 
     name: str

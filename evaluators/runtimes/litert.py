@@ -57,7 +57,10 @@ class _Text:
         """Show it (1, new) tokens, one after the other; the text itself grows."""
         for token in tokens[0]:
             outputs = self._step(
-                token=np.array([token], np.int32), position=np.array([self._seen], np.int32), **self._past, **self._audio
+                token=np.array([token], np.int32),
+                position=np.array([self._seen], np.int32),
+                **self._past,
+                **self._audio,
             )
             for name, value in self._past.items():
                 value[:, :, self._seen] = outputs[f"new_{name.removeprefix('past_')}"][:, :, 0]

@@ -1,7 +1,7 @@
 """A folder for LiteRT: encoder.tflite, decoder.tflite, vocabulary and configuration; see docs/artifacts.md.
 
-`litert_torch` converts the network, and every matrix on an integer grid is then replaced by its codes. Shapes are fixed:
-the encoder has a signature for the recipe's window and one for 30 s, the decoder takes one token at a time.
+`litert_torch` converts the network, and every matrix on an integer grid is then replaced by its codes. Shapes are
+fixed: each file has a signature for the recipe's window and one for 30 s, and the decoder takes one token at a time.
 """
 
 import warnings
@@ -79,9 +79,7 @@ def _decoding(step: DecoderStep, encoders: Sequence[EncoderWindow]) -> list[Sign
     """For each window one, as its keys and values have its shape."""
     token, position = torch.zeros(2, 1, dtype=torch.int32)  # one tensor twice would be taken for one input
     inputs = {"token": token, "position": position, "past": step.caches()}
-    return [
-        (f"step_{encoder.frames}", step, inputs | {"audio": encoder(encoder.silence())}) for encoder in encoders
-    ]
+    return [(f"step_{encoder.frames}", step, inputs | {"audio": encoder(encoder.silence())}) for encoder in encoders]
 
 
 def _write(path: Path, signatures: Sequence[Signature], codes: Mapping[str, tuple[bytes, Codes]]) -> None:

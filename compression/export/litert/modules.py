@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from whisper import model as whisper_model
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, Whisper
-from whisper.model import Linear as WhisperLinear
 
 from compression.calibration.inputs import EMBEDDING
 from compression.techniques.compressed import Compressed
@@ -112,7 +112,7 @@ def converted(compressed: Compressed, length: int, windows: Sequence[int]) -> tu
     source = compressed.on(torch.device("cpu"))
     network = copy.deepcopy(source.network, {id(parameter): parameter for parameter in source.network.parameters()})
     for name, module in list(network.named_modules()):
-        if isinstance(module, WhisperLinear):
+        if isinstance(module, whisper_model.Linear):
             network.set_submodule(name, _linear(source, name, module.weight, module.bias))
     embedding = _linear(source, EMBEDDING, network.decoder.token_embedding.weight, None)
     encoders = [EncoderWindow(network, frames).eval() for frames in windows]

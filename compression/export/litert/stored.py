@@ -1,7 +1,8 @@
 """The weights of a .tflite file as a recipe stores them: our own codes in the place of floating-point values.
 
-`litert_torch` writes float32. A matrix is found again by its values, which the conversion leaves as they are. The layout
-is that of LiteRT's schema (`QuantizationParameters`, `BlockwiseQuantization`), as `ai_edge_quantizer` 0.10 writes it.
+`litert_torch` writes float32. A matrix is found again by its values, which the conversion leaves as they are. The
+layout is that of LiteRT's schema (`QuantizationParameters`, `BlockwiseQuantization`), as `ai_edge_quantizer` 0.10
+writes it, whose own rounding is not used.
 """
 
 import hashlib
@@ -53,12 +54,13 @@ class Codes:
     def packed(self) -> npt.NDArray[np.uint8]:
         """Bytes; of 4 bits two codes in one, the first in its lower half."""
         flat = self.values.reshape(-1).view(np.uint8)
-        return flat if self.bits == 8 else flat[::2] & 15 | flat[1::2] << 4
+        halves = [flat[::2] & 15, flat[1::2] << 4]
+        return flat if self.bits == 8 else np.bitwise_or(*halves, dtype=np.uint8)
 
 
 def digest(values: Floats) -> bytes:
     """By which a matrix is found."""
-    return hashlib.sha256(np.ascontiguousarray(values)).digest()
+    return hashlib.sha256(values.tobytes()).digest()
 
 
 def stored(file: bytes, matrices: Mapping[bytes, Codes]) -> bytes:
@@ -130,7 +132,7 @@ class _Writer:
         tensor.quantization.quantizedDimension = 0
         if not codes.has_blocks:
             tensor.quantization.scale = codes.scales[:, 0]
-            tensor.quantization.zeroPoint = np.zeros(len(codes.scales), np.int64)
+            tensor.quantization.zeroPoint = np.zeros(len(codes.scales), np.int64)  # the loader wants one a row
             return
         blocks = self.schema.BlockwiseQuantizationT()
         blocks.scales, blocks.zeroPoints = self._scales(subgraph, tensor.name, codes.scales), -1
