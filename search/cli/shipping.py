@@ -43,7 +43,7 @@ def export(
     ] = None,
     language: Language = None,
     target: Annotated[
-        str, typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml or huggingface.")
+        str, typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml, huggingface or litert.")
     ] = "onnxruntime",
     json: Json = False,
 ) -> None:
