@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from common.errors import WhisperfitError
 from common.log import tell
@@ -59,20 +60,21 @@ HEADER = ("recipe", "target", "transcripts as torch's", "WER", "MB", "ms per utt
 
 
 def recipes(model: LoadedModel) -> dict[str, Recipe]:
-    """What LiteRT takes, for a window of 15 s."""
-    original = replace(Recipe.original(model.dimensions, stored_bits=model.stored_bits), window_s=15.0)
+    """What LiteRT takes. Windows are of 30 s: of a shorter one, longer audio gets 30 s there, and less elsewhere."""
+    original = Recipe.original(model.dimensions, stored_bits=model.stored_bits)
 
-    def integers(bits: int, **fields: object) -> Recipe:
+    def integers(bits: int, **fields: Any) -> Recipe:
         layers = original.with_each_layer(attention_bits=bits, ffn_bits=bits)
-        return replace(layers, embedding_bits=bits, convolution_bits=8, **fields)
+        return replace(layers, **{"embedding_bits": bits, "convolution_bits": 8} | fields)
 
     found = {
         "float16": original,
         "8 bits": integers(8),
         "8 bits, rounded activations": integers(8, activation_bits=8),
-        "4 bits in groups of 32": integers(4, group_size=32, activation_bits=8, rounding="calibrated"),
-        "4 bits, calibrated, embedding 8, one scale a row": replace(
-            integers(4, rounding="calibrated"), embedding_bits=8
+        "the same, 15 s": integers(8, activation_bits=8, window_s=15.0),
+        "4 bits in groups of 32, calibrated": integers(4, group_size=32, activation_bits=8, rounding="calibrated"),
+        "4 bits by row, embedding 8, calibrated": integers(
+            4, embedding_bits=8, activation_bits=8, rounding="calibrated"
         ),
     }
     return {name: recipe.canonical(model.dimensions) for name, recipe in found.items()}
