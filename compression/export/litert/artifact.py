@@ -83,10 +83,10 @@ def _decoding(step: DecoderStep, encoders: Sequence[EncoderWindow]) -> list[Sign
 
 
 def _write(path: Path, signatures: Sequence[Signature], codes: Mapping[str, tuple[bytes, Codes]]) -> None:
-    path.write_bytes(stored(_converted(signatures), dict(codes.values())))
+    path.write_bytes(stored(converted_bytes(signatures), dict(codes.values())))
 
 
-def _converted(signatures: Sequence[Signature]) -> bytes:
+def converted_bytes(signatures: Sequence[Signature]) -> bytes:
     """A .tflite file in float32. `litert_torch` and what it loads print and warn much, of which nothing is ours."""
     try:
         with warnings.catch_warnings():
