@@ -16,6 +16,7 @@ import numpy.typing as npt
 from common.errors import CompressionError
 
 DEQUANTIZE_VERSION = 6
+STRETCHES = 8
 Floats = npt.NDArray[np.float32]
 
 
@@ -36,15 +37,15 @@ class Codes:
     def of(cls, codes: npt.NDArray[np.uint8], scales: Floats, *, bits: int, is_unpacked: bool) -> "Codes":
         """From a `QuantisedMatrix`'s codes and scales.
 
-        XNNPACK multiplies by codes only where scales are positive. Where one is negative the codes change their sign,
-        and the one code that then has no counterpart, that of the weight of largest magnitude, is a step smaller.
+        XNNPACK multiplies by codes only where scales are positive. Where one is negative, its weights are rounded anew.
         """
-        half = 2 ** (bits - 1)
-        signed = codes.astype(np.int16) - half
+        signed = codes.astype(np.int16) - 2 ** (bits - 1)
         if not is_unpacked:
-            signed = np.minimum(np.where(scales[..., None] < 0, -signed, signed), half - 1)
+            values = signed * scales[..., None]
             signed[scales == 0] = 0
-            scales = np.where(scales == 0, np.float32(1), np.abs(scales))
+            scales = np.where(scales == 0, np.float32(1), scales)
+            is_negative = scales < 0
+            signed[is_negative], scales[is_negative] = _positive(values[is_negative], -scales[is_negative], bits)
         return cls(bits=bits, values=signed.astype(np.int8), scales=scales, is_unpacked=is_unpacked)
 
     @property
@@ -56,6 +57,27 @@ class Codes:
         flat = self.values.reshape(-1).view(np.uint8)
         halves = [flat[::2] & 15, flat[1::2] << 4]
         return flat if self.bits == 8 else np.bitwise_or(*halves, dtype=np.uint8)
+
+
+def _positive(values: Floats, scales: Floats, bits: int) -> tuple[npt.NDArray[np.int16], Floats]:
+    """Codes and scales (rows,) of values (rows, g) from -(half - 1) to half steps of `scales`, half being 2^(bits - 1).
+
+    A positive scale lacks the code of the last step. Of scales between this one, which clips it, and that which reaches
+    it, each row has the one with the least squared error.
+    """
+    half = 2 ** (bits - 1)
+    best = (np.zeros(values.shape, np.int16), scales, np.full(scales.shape, np.inf, np.float32))
+    for stretch in np.linspace(1, half / (half - 1), STRETCHES):
+        sizes = (scales * np.float32(stretch)).astype(np.float16).astype(np.float32)
+        codes = np.clip(np.rint(values / sizes[:, None]), -half, half - 1).astype(np.int16)
+        errors = ((codes * sizes[:, None] - values) ** 2).sum(axis=1)
+        is_better = errors < best[2]
+        best = (
+            np.where(is_better[:, None], codes, best[0]),
+            np.where(is_better, sizes, best[1]),
+            np.minimum(errors, best[2]),
+        )
+    return best[0], best[1]
 
 
 def digest(values: Floats) -> bytes:

@@ -151,17 +151,20 @@ def stored_values(matrix: QuantisedMatrix, *, is_unpacked: bool) -> Array:
 
 
 @pytest.mark.parametrize(("bits", "group"), [(8, 0), (4, 0), (4, 32)])
-def test_codes_are_ours_but_for_the_extreme_of_a_negative_scale(bits, group):
+def test_codes_are_ours_but_where_scales_are_negative(bits, group):
     weight = torch.randn(50, 64, generator=torch.Generator().manual_seed(3))
     weight[7] = 0
     matrix = quantise(weight, Grid(bits=bits, group_size=group))
     ours = matrix.padded().view(matrix.codes.shape).numpy()
     np.testing.assert_array_equal(stored_values(matrix, is_unpacked=True), ours)
-    scales = matrix.scales.float().numpy()[..., None]
-    is_extreme = (scales < 0) & (matrix.codes.numpy() == 0)
-    assert is_extreme.any()
-    expected = np.where(is_extreme, ours + scales, ours)
-    np.testing.assert_allclose(stored_values(matrix, is_unpacked=False), expected, rtol=1e-6)
+    scales = matrix.scales.float().numpy()
+    found, is_negative = stored_values(matrix, is_unpacked=False), scales < 0
+    assert is_negative.any()
+    np.testing.assert_array_equal(found[~is_negative], ours[~is_negative])
+    clipped = ((matrix.codes.numpy() == 0).sum(axis=-1) * scales**2)[is_negative]
+    errors = ((found - ours) ** 2).sum(axis=-1)[is_negative]
+    assert (errors <= 1.01 * clipped).all()
+    assert bits == 8 or errors.sum() < clipped.sum()
 
 
 def test_codes_of_4_bits_lie_two_in_a_byte():
