@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class Artifact:
         return self.elsewhere.get(name, self.folder / name)
 
     @classmethod
-    def open(cls, folder: Path) -> "Artifact":
-        """Check and read an exported folder.
+    def open(cls, folder: Path, *, target: str = TARGET, required: Sequence[str] = REQUIRED) -> "Artifact":
+        """Check and read an exported folder; `target`: the runtime that it is for, `required`: files that it must have.
 
         Raises ArtifactError when the folder or a file is missing, of another format or version, or when a file's
         SHA-256 is not the manifest's.
@@ -51,8 +51,8 @@ class Artifact:
                 f"{folder} is no artifact: it holds no manifest.json. Give a folder that `whisperfit export` wrote"
             )
         manifest = _read_json(manifest_file)
-        _check_format(manifest_file, manifest)
-        files = _checked_files(folder, manifest)
+        _check_format(manifest_file, manifest, target)
+        files = _checked_files(folder, manifest, required)
         config_file = files["config.json"]
         config = _read_json(config_file)
         try:
@@ -79,20 +79,20 @@ def _read_json(file: Path) -> Any:
         raise ArtifactError(f"{file} cannot be read: {error}") from error
 
 
-def _check_format(file: Path, manifest: Any) -> None:
+def _check_format(file: Path, manifest: Any, target: str) -> None:
     stated = (manifest.get("target"), manifest.get("format_version")) if isinstance(manifest, dict) else (None, None)
-    if stated != (TARGET, FORMAT_VERSION):
+    if stated != (target, FORMAT_VERSION):
         raise ArtifactError(
             f"{file} describes an artifact for {stated[0]}, version {stated[1]}, but this runtime reads those for "
-            f"{TARGET}, version {FORMAT_VERSION}: use the runtime that came with its whisperfit, or export it again"
+            f"{target}, version {FORMAT_VERSION}: use the runtime that came with its whisperfit, or export it again"
         )
 
 
-def _checked_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+def _checked_files(folder: Path, manifest: dict[str, Any], required: Sequence[str]) -> dict[str, Path]:
     """Where each file lies: in the folder, or, as a bundle's manifest says by `in`, in another one beside it."""
     files = manifest.get("files")
-    if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
-        raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(REQUIRED)}")
+    if not isinstance(files, dict) or not set(required) <= set(files):
+        raise ArtifactError(f"{folder / 'manifest.json'} is damaged: it must list {', '.join(required)}")
     found: dict[str, Path] = {}
     for name, stated in files.items():
         beside = stated.get("in") if isinstance(stated, dict) else None

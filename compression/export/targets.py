@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import FULL, InputError, UnknownNameError
 from compression.export import ctranslate2, ggml, huggingface, transcribe_cpp
+from compression.export.litert import artifact as litert
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.sherpa_onnx import artifact as sherpa_onnx
@@ -25,6 +26,7 @@ TARGETS: dict[str, Export] = {
     "huggingface": huggingface.export,
     "ggml": ggml.export,
     "transcribe-cpp": transcribe_cpp.export,
+    "litert": litert.export,
 }
 """What their runtimes execute stands in `compression.recipe.runtimes`."""
 

@@ -22,7 +22,8 @@ def _listed(values: tuple[int, ...]) -> str:
 def _groups(runtime: Runtime) -> str:
     if runtime.group_sizes is None:
         return "any"
-    return ", ".join("one scale per output channel" if size == 0 else str(size) for size in runtime.group_sizes)
+    sizes = ", ".join("one scale per output channel" if size == 0 else str(size) for size in runtime.group_sizes)
+    return sizes if runtime.grouped_bits is None else f"{sizes}; groups only at {_listed(runtime.grouped_bits)} bits"
 
 
 def _activations(runtime: Runtime) -> str:

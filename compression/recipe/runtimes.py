@@ -21,12 +21,12 @@ class Runtime:
     """`name`: as sentences have it. `weight_bits`: stored, of linear layers and the embedding; `convolution_bits`.
 
     `group_sizes`: weights per scale where they are integers; 0 is one scale per output channel, None any number.
-    `scale_bits`, `zero_points`: of those scales. `integer_activations`, `float_activations`: bits of activations
-    beside weights of integers and of floating point. `static_ranges`: whether the ranges of rounded activations may be
-    those of the calibration speech. `ranks`: low-rank layers. `vocabularies`: shorter ones, or of other numbers of
-    tokens. `frequent_tokens`: rows of the embedding with other bits. `refused_decoder_layers`: numbers of decoder
-    layers, each with what would go wrong. `latencies`: the runtime whose kernels it calls, so whose
-    latency tables are its own.
+    `grouped_bits`: of weights that may have several scales a row; None: all. `scale_bits`, `zero_points`: of those
+    scales. `integer_activations`, `float_activations`: bits of activations beside weights of integers and of floating
+    point. `static_ranges`: whether the ranges of rounded activations may be those of the calibration speech. `ranks`:
+    low-rank layers. `vocabularies`: shorter ones, or of other numbers of tokens. `frequent_tokens`: rows of the
+    embedding with other bits. `refused_decoder_layers`: numbers of decoder layers, each with what would go wrong.
+    `latencies`: the runtime whose kernels it calls, so whose latency tables are its own.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Runtime:
     convolution_bits: tuple[int, ...]
     widths: Widths = "each matrix"
     group_sizes: tuple[int, ...] | None
+    grouped_bits: tuple[int, ...] | None = None
     scale_bits: tuple[int, ...] = (16,)
     zero_points: bool = False
     integer_activations: tuple[int, ...] = (FLOAT_BITS,)
@@ -111,6 +112,19 @@ RUNTIMES: dict[str, Runtime] = {
         ffn_channels="each stack",
         frequent_tokens=True,
     ),
+    "litert": Runtime(
+        name="LiteRT",
+        weight_bits=(4, 8, 16, 32),
+        convolution_bits=(8, 16, 32),
+        group_sizes=(0, 32, 64, 128, 256),
+        grouped_bits=(4,),
+        integer_activations=(8, 32),
+        heads="each layer",
+        ffn_channels="each layer",
+        ranks=True,
+        vocabularies=True,
+        window="file",
+    ),
 }
 """By target of `whisperfit export`. transformers has the values of any grid, as floating point."""
 
@@ -165,6 +179,8 @@ def _grids(runtime: Runtime, recipe: Recipe) -> Iterator[str]:
     yield from _widths(runtime, recipe)
     if recipe.has_groups and runtime.group_sizes is not None and recipe.group_size not in runtime.group_sizes:
         yield f"group_size = {recipe.group_size}: {runtime.name} has {_groups(runtime.group_sizes)}"
+    if recipe.has_several_scales and runtime.grouped_bits is not None:
+        yield from _ungrouped(runtime, recipe)
     if recipe.has_several_scales and recipe.scale_bits not in runtime.scale_bits:
         yield f"scale_bits = {recipe.scale_bits}: {runtime.name} has scales of {_listed(runtime.scale_bits)} bits"
     if recipe.is_quantised and not recipe.symmetric and not runtime.zero_points:
@@ -209,6 +225,12 @@ def _integers_beside_floats(runtime: Runtime, recipe: Recipe) -> Iterator[str]:
     convolutions = recipe.convolution_bits
     if convolutions <= WIDEST_INTEGER and not is_integer:
         yield f"convolution_bits = {convolutions} beside {first} = {bits}: {runtime.name} would round every matrix"
+
+
+def _ungrouped(runtime: Runtime, recipe: Recipe) -> Iterator[str]:
+    for gene, value in recipe.matrix_bits():
+        if value <= WIDEST_INTEGER and value not in (runtime.grouped_bits or ()):
+            yield f"{gene} = {value} in groups of {recipe.group_size}: {runtime.name} has one scale per output channel"
 
 
 def _groups(sizes: tuple[int, ...]) -> str:

@@ -47,9 +47,13 @@ class QuantisedMatrix:
 
     def dequantised(self) -> Tensor:
         """(N, K) float32, the values that the runtime computes with."""
+        return self.padded()[:, : self.columns].contiguous()
+
+    def padded(self) -> Tensor:
+        """(N, G * g) float32: the same with the zeros that fill the last group."""
         zero = 2 ** (self.bits - 1) if self.zero_points is None else self.zero_points.float().unsqueeze(-1)
         values = self.codes.float().sub_(zero).mul_(_values_of_scales(self.scales, self.row_scales).unsqueeze(-1))
-        return values.flatten(1)[:, : self.columns].contiguous()
+        return values.flatten(1)
 
     def of_rows(self, rows: Tensor) -> Self:
         """The matrix of some of its rows (kept,), in this order."""

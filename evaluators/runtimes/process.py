@@ -27,7 +27,9 @@ def check_installed(target: str) -> None:
     if target not in RUNTIMES:
         raise InputError(f"artifacts for {target} are not run here, only those for onnxruntime, {', '.join(RUNTIMES)}")
     if find_spec(RUNTIMES[target]) is None:
-        raise InputError(f"artifacts for {target} are run by its own package: pip install {target}")
+        raise InputError(
+            f"artifacts for {target} are run by its own package: pip install {RUNTIMES[target].replace('_', '-')}"
+        )
 
 
 class RuntimeProcess:

@@ -24,8 +24,9 @@ Floats = npt.NDArray[np.float32]
 Transcribe = Callable[[Floats, str], str]
 """The text of 16 kHz samples in a language."""
 
-RUNTIMES = {"sherpa-onnx": "sherpa_onnx", "transcribe-cpp": "transcribe_cpp"}
-"""By target: the runtime's Python package, and the module of this folder that calls it by `load(folder, threads)`."""
+RUNTIMES = {"sherpa-onnx": "sherpa_onnx", "transcribe-cpp": "transcribe_cpp", "litert": "ai_edge_litert"}
+"""By target: the runtime's Python package. The module of this folder with the target's name (`-` is `_`) calls it by
+`load(folder, threads)`."""
 
 
 def main(target: str, folder: Path, threads: int) -> None:
@@ -33,7 +34,8 @@ def main(target: str, folder: Path, threads: int) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the runtime's own code prints is no answer
     started = perf_counter()
-    transcribe: Transcribe = import_module(f"evaluators.runtimes.{RUNTIMES[target]}").load(folder, threads)
+    module = target.replace("-", "_")
+    transcribe: Transcribe = import_module(f"evaluators.runtimes.{module}").load(folder, threads)
     _answer(answers, {"seconds": perf_counter() - started})
     for line in sys.stdin.buffer:
         request = json.loads(line)

@@ -43,7 +43,8 @@ def export(
     ] = None,
     language: Language = None,
     target: Annotated[
-        str, typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml, transcribe-cpp or huggingface.")
+        str,
+        typer.Option(help="onnxruntime, sherpa-onnx, ctranslate2, ggml, transcribe-cpp, huggingface or litert."),
     ] = "onnxruntime",
     bundle: Annotated[
         bool, typer.Option("--bundle", help="Two to four trials of the run: --trial A,B,C, or three of its front.")

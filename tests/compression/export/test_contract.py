@@ -8,6 +8,7 @@ whisper.cpp, which computes attention and GELU in float16, in 48 for the origina
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,14 @@ def transcribe_cpp(folder: Path) -> Transcribe:
     return transcribe
 
 
+def litert(folder: Path) -> Transcribe:
+    def transcribe(audio: Audio, window_s: float) -> str:
+        with RuntimeProcess("litert", folder, threads=1) as process:
+            return process.timed(audio, "en")[0]
+
+    return transcribe
+
+
 LOADERS = {
     "onnxruntime": onnx_runtime,
     "sherpa-onnx": sherpa_onnx,
@@ -125,6 +134,7 @@ LOADERS = {
     "ggml": whisper_cpp,
     "huggingface": transformers,
     "transcribe-cpp": transcribe_cpp,
+    "litert": litert,
 }
 
 
@@ -170,6 +180,10 @@ def factored(recipe: Recipe) -> Recipe:
     return changed(recipe, encoder={"ffn_rank": 288}, decoder={"ffn_rank": 288})
 
 
+def eight_bits(recipe: Recipe) -> Recipe:
+    return changed(recipe, bits=8, convolution_bits=8, activation_bits=8)
+
+
 CASES = (
     Case(target="onnxruntime", name="original", change=lambda recipe: recipe),
     Case(target="onnxruntime", name="8 bits", change=lambda recipe: changed(recipe, bits=8, convolution_bits=8)),
@@ -203,6 +217,10 @@ CASES = (
         name="layer dropped, 15 s",
         change=lambda recipe: replace(without(recipe, "decoder", 1), window_s=15.0),
     ),
+    Case(target="litert", name="original", change=lambda recipe: recipe),
+    Case(target="litert", name="8192 English tokens, 15 s", change=shortened),
+    Case(target="litert", name="8 bits, rounded activations", change=eight_bits),
+    Case(target="litert", name="low rank", change=factored),
 )
 
 
@@ -223,6 +241,8 @@ def calibration(tiny_en: LoadedModel, evaluator: Evaluator) -> Calibration:
 def test_the_runtime_says_what_torch_says(
     case: Case, tiny_en: LoadedModel, evaluator: Evaluator, calibration: Calibration, tmp_path: Path
 ) -> None:
+    if case.target == "litert" and find_spec("litert_torch") is None:
+        pytest.skip("litert-torch, which brings jax and LLVM, is no test dependency")
     recipe = case.change(Recipe.original(tiny_en.dimensions)).canonical(tiny_en.dimensions)
     network = compress(tiny_en, recipe, calibration)
     artifact = tmp_path / "artifact"

@@ -1,0 +1,1 @@
+"""Export to LiteRT, the successor of TensorFlow Lite."""
