@@ -16,6 +16,7 @@ from common.errors import UnknownNameError
 from common.files import cache_folder, sha256_of_file, sha256_of_text
 from compression.export.manifest import Sources
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
+from compression.recipe.runtimes import RUNTIMES
 from compression.whisper.load import LoadedModel
 
 Prepare = Callable[[LoadedModel, Path], None]
@@ -52,7 +53,13 @@ def systems(model: LoadedModel, pick: Pick | None) -> tuple[System, ...]:
         System(name=REFERENCE, side="original", recogniser="openai_whisper", prepare=peer_files.openai_checkpoint),
         *_ours(model, pick),
         *_faster_whisper(),
-        System(name="sherpa-onnx int8", side="peer", recogniser="sherpa_onnx", prepare=sherpa_files.int8),
+        System(
+            name="sherpa-onnx int8",
+            side="peer",
+            recogniser="other_runtime",
+            compute="sherpa-onnx",
+            prepare=sherpa_files.int8,
+        ),
         *_transcribe_cpp(model),
         *_with_a_choice_of_window("peer", MAX_WINDOW_S),
         *_with_a_choice_of_window("peer with our window", OUR_WINDOW_S),
@@ -78,12 +85,12 @@ def _ours(model: LoadedModel, pick: Pick | None) -> list[System]:
     ours = [
         in_onnx_runtime("onnx float32", "original", peer_files.original(model, 32, window_s=MAX_WINDOW_S), sources),
         *(in_onnx_runtime(name, "ours", recipe, sources) for name, recipe in points.items()),
-        *(in_sherpa_onnx(name, recipe, sources) for name, recipe in points.items()),
+        *(in_other_runtime("sherpa-onnx", name, recipe, sources) for name, recipe in points.items()),
     ]
     if pick is None:
         return ours
     picked = in_onnx_runtime("onnx mixed pick", "ours", pick.recipe, pick.sources)
-    return [*ours, picked, in_sherpa_onnx(picked.name, pick.recipe, pick.sources)]
+    return [*ours, picked, in_other_runtime("sherpa-onnx", picked.name, pick.recipe, pick.sources)]
 
 
 def in_onnx_runtime(name: str, side: Side, recipe: Recipe, sources: Sources) -> System:
@@ -94,13 +101,14 @@ def in_onnx_runtime(name: str, side: Side, recipe: Recipe, sources: Sources) -> 
     )
 
 
-def in_sherpa_onnx(name: str, recipe: Recipe, sources: Sources) -> System:
-    """The same recipe, by sherpa-onnx's package."""
+def in_other_runtime(runtime: str, name: str, recipe: Recipe, sources: Sources) -> System:
+    """Our artifact for another runtime, by that one's package. `runtime`: a target."""
     return System(
-        name=f"{name}, in sherpa-onnx",
+        name=f"{name}, in {RUNTIMES[runtime].name}",
         side="ours",
-        recogniser="sherpa_onnx",
-        prepare=partial(peer_files.artifact, "sherpa-onnx", recipe, sources),
+        recogniser="other_runtime",
+        compute=runtime,
+        prepare=partial(peer_files.artifact, runtime, recipe, sources),
         window_s=recipe.window_s,
         recipe=recipe,
     )
@@ -118,24 +126,12 @@ def _transcribe_cpp(model: LoadedModel) -> list[System]:
     """Its own files, and ours at the same bits."""
     files: dict[str, Prepare] = {"f16": transcribe_cpp_files.floats}
     files |= {f"q{bits}_0": partial(transcribe_cpp_files.blocks, bits) for bits in (8, 5, 4)}
-    build = partial(System, side="peer", recogniser="transcribe_cpp")
-    sources = Sources(model=model.name)
+    build = partial(System, side="peer", recogniser="other_runtime", compute="transcribe-cpp")
+    ours = partial(in_other_runtime, "transcribe-cpp")
     return [
         *(build(name=f"transcribe.cpp {name}", prepare=prepare) for name, prepare in files.items()),
-        *(in_transcribe_cpp(f"{bits} bits", peer_files.ggml_integers(model, bits), sources) for bits in (8, 5, 4)),
+        *(ours(f"{bits} bits", peer_files.ggml_integers(model, bits), Sources(model=model.name)) for bits in (8, 5, 4)),
     ]
-
-
-def in_transcribe_cpp(name: str, recipe: Recipe, sources: Sources) -> System:
-    """Our artifact, by transcribe.cpp's package."""
-    return System(
-        name=f"{name}, in transcribe.cpp",
-        side="ours",
-        recogniser="transcribe_cpp",
-        prepare=partial(peer_files.artifact, "transcribe-cpp", recipe, sources),
-        window_s=recipe.window_s,
-        recipe=recipe,
-    )
 
 
 def _with_a_choice_of_window(side: Side, window_s: float) -> list[System]:

@@ -53,8 +53,7 @@ from peer_systems import (
     chosen,
     code_digest,
     in_onnx_runtime,
-    in_sherpa_onnx,
-    in_transcribe_cpp,
+    in_other_runtime,
     prepared,
     systems,
 )
@@ -159,8 +158,8 @@ def recipe_systems(file: Path, model: LoadedModel) -> list[System]:
     name = f"onnx {file.stem}"
     found = {
         "onnxruntime": in_onnx_runtime(name, "ours", recipe, sources),
-        "sherpa-onnx": in_sherpa_onnx(name, recipe, sources),
-        "transcribe-cpp": in_transcribe_cpp(file.stem, recipe, sources),
+        "sherpa-onnx": in_other_runtime("sherpa-onnx", name, recipe, sources),
+        "transcribe-cpp": in_other_runtime("transcribe-cpp", file.stem, recipe, sources),
     }
     return [system for target, system in found.items() if not unsupported_reason(target, recipe, model.dimensions)]
 

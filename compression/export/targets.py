@@ -1,15 +1,15 @@
 """The runtimes that recipes are exported to, behind one interface."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import FULL, InputError, UnknownNameError
+from common.errors import InputError, UnknownNameError
 from compression.export import ctranslate2, ggml, huggingface, transcribe_cpp
 from compression.export.litert import artifact as litert
 from compression.export.manifest import MANIFEST, Sources, write_manifest
 from compression.export.onnx_runtime import artifact as onnx_runtime
 from compression.export.sherpa_onnx import artifact as sherpa_onnx
+from compression.export.whole_folder import check_replaceable, whole_folder
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
 from compression.recipe.runtimes import unsupported_reason
@@ -55,27 +55,7 @@ def export(  # noqa: PLR0913 - what an artifact is made from
     `check_exportable`, InputError when the folder cannot be written or holds something else, OSError on a full disk.
     """
     check_exportable(recipe, model.dimensions, target)
-    check_replaceable(out)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    check_replaceable(out, MANIFEST, "artifact")
+    with whole_folder(out) as partial:
         TARGETS[target](model, recipe, compressed, partial)
         write_manifest(partial, target=target, model=model, recipe=recipe, sources=sources)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_replaceable(out: Path) -> None:
-    """Raise InputError unless `out` is free, an empty folder or an artifact."""
-    if not out.exists() or (out / MANIFEST).is_file():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise InputError(f"--out {out}: exists and is no artifact; give a new or an empty folder")

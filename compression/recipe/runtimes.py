@@ -1,7 +1,7 @@
 """What each runtime executes: the one place that search spaces, exporters and docs/targets.md ask."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from compression.recipe.dimensions import VOCABULARIES, Dimensions
@@ -73,7 +73,7 @@ _ONNX_RUNTIME = Runtime(
 )
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": _ONNX_RUNTIME,
-    "sherpa-onnx": _ONNX_RUNTIME,
+    "sherpa-onnx": replace(_ONNX_RUNTIME, name="sherpa-onnx"),
     "ctranslate2": Runtime(
         name="CTranslate2",
         weight_bits=(8, 16, 32),

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from common.errors import InputError
 from common.log import tell
-from compression.export.bundle import FEWEST, MOST, bundle_folder, complete_bundle
+from compression.export.bundle import BUNDLE, FEWEST, MOST, complete_bundle
 from compression.export.targets import check_exportable, export
+from compression.export.whole_folder import check_replaceable, whole_folder
 from search.commands.export import ExportOptions, material_of_run
 from search.outcome import Outcome
 from search.records.folder import RunFolder
@@ -25,7 +26,8 @@ def run_bundle(options: ExportOptions, *, as_json: bool) -> None:
         raise InputError(f"--bundle takes points of a run, for {TARGET}: give a run, without --target")
     outcome = read_outcome(StudyStore(RunFolder.open(options.run).study, create=False))
     points = bundled(outcome, options.trial)
-    with bundle_folder(options.out) as folder:
+    check_replaceable(options.out, BUNDLE, "bundle")
+    with whole_folder(options.out) as folder:
         for point in points:
             material = material_of_run(replace(options, trial=point.recipe.id), options.run)
             check_exportable(material.recipe, material.model.dimensions, TARGET)

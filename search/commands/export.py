@@ -7,8 +7,9 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.log import tell
-from compression.export.manifest import Sources, artifact_bytes
-from compression.export.targets import check_exportable, check_replaceable, export
+from compression.export.manifest import MANIFEST, Sources, artifact_bytes
+from compression.export.targets import check_exportable, export
+from compression.export.whole_folder import check_replaceable
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.whisper.compute import CPU
@@ -55,7 +56,7 @@ class Material:
 
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
-    check_replaceable(options.out)
+    check_replaceable(options.out, MANIFEST, "artifact")
     material = material_of_run(options, options.run) if options.run else _from_file(options)
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)

@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import InputError
 from compression.export import bundle as written
-from compression.export.bundle import bundle_folder, complete_bundle
+from compression.export.bundle import BUNDLE, complete_bundle
+from compression.export.whole_folder import check_replaceable, whole_folder
 from runtime import bundle
 from runtime.artifact import Artifact
 from runtime.bundle import Limits, Point, chosen, open_within, point_folders
@@ -21,7 +22,7 @@ from tests.runtime.miniature import write_manifest
 def two(small_artifact: Path, tmp_path: Path) -> Path:
     """A bundle of an artifact and one that differs in its configuration."""
     out = tmp_path / "bundle"
-    with bundle_folder(out) as folder:
+    with whole_folder(out) as folder:
         for name in ("good", "cheap"):
             shutil.copytree(small_artifact, folder / name)
         config = json.loads((folder / "cheap/config.json").read_text())
@@ -77,8 +78,8 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path, content: str, message: str)
 
 def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
-    with pytest.raises(InputError, match="exists and is no bundle"), bundle_folder(tmp_path):
-        pass
+    with pytest.raises(InputError, match="exists and is no bundle"):
+        check_replaceable(tmp_path, BUNDLE, "bundle")
 
 
 def points(*factors: float) -> list[Point]:
