@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.command import FORMATS, Request, run
+from runtime.command import Request, run
 from runtime.errors import TranscribeError
+from runtime.formats import FORMATS
 from runtime.tokens import TASKS
 
 

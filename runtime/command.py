@@ -9,11 +9,10 @@ from pathlib import Path
 from runtime.audio import SAMPLE_RATE, read_sound
 from runtime.bundle import Limits, open_within
 from runtime.errors import AudioError, OptionError
-from runtime.formats import Failed, Recording, json_values, subtitles
+from runtime.formats import FORMATS, Failed, Recording, json_values, subtitles
 from runtime.live.command import LiveRequest, run_live
 from runtime.transcribe import Transcriber
 
-FORMATS = ("text", "json", "srt", "vtt")
 MOST = 256
 """Beams or threads."""
 

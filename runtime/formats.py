@@ -7,6 +7,8 @@ from typing import Any
 from runtime.captions import VTT_HEAD, captions, srt_entry, vtt_entry
 from runtime.transcribe import Transcript
 
+FORMATS = ("text", "json", "srt", "vtt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:

@@ -7,6 +7,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from runtime.audio import Floats
@@ -70,11 +71,17 @@ class Vocabulary:
 
         Raises OptionError when the vocabulary lacks a byte of it.
         """
-        ranks = {spelling: token for token in range(self.size) if (spelling := self.spelling(token))}
+        if not text.strip():
+            return []
         try:
-            return encoded(f" {text.strip()}", ranks) if text.strip() else []
+            return encoded(f" {text.strip()}", self._ranks)
         except KeyError as error:
             raise OptionError(f"this artifact's vocabulary cannot spell {text!r}: it lacks {error}") from error
+
+    @cached_property
+    def _ranks(self) -> dict[bytes, int]:
+        """The token of each spelling."""
+        return {spelling: token for token in range(self.size) if (spelling := self.spelling(token))}
 
     def check(self, *, language: str | None, task: str) -> None:
         """Raise OptionError unless the model knows the language (None: its own choice) and the task."""

@@ -69,11 +69,6 @@ class Loaded:
         return speech_to_train_on(sets, (*self.evaluator.speech.utterances, *confirm, *clips))
 
     @property
-    def target(self) -> str:
-        """For which runtime the front is exported."""
-        return target_of(self.config.runtime, self.profile)
-
-    @property
     def original(self) -> Recipe:
         return Recipe.original(self.model.dimensions, stored_bits=self.model.stored_bits)
 

@@ -13,7 +13,6 @@ from compression.calibration.calibration import Calibration
 from compression.compress import compress
 from compression.recipe.allocation import Sensitivity
 from compression.recipe.recipe import Recipe
-from compression.recipe.runtimes import OWN_TARGET
 from compression.techniques.compressed import Compressed
 from compression.techniques.trained_weights import Weights, load_recovered
 from compression.techniques.vocabulary import unknown_words
@@ -28,7 +27,7 @@ from evaluators.speech.divergence_clips import clips_digest, draw_clips
 from evaluators.speech.speech_set import SpeechSet
 from search.configuration.config import SearchConfig
 from search.limits.budget import CostLimits
-from search.loaded import Choices, Loaded, load_all
+from search.loaded import Choices, Loaded, load_all, target_of
 from search.loading import Say
 from search.records.folder import RunFolder
 from search.records.run_records import RunFacts
@@ -47,7 +46,6 @@ class Session:
     `training`: what may be trained on; None where nothing is left that the run is not measured on.
     `meter`, `divergences`: None where the run does not judge by divergence. `unlabelled`: the recordings without
     transcripts that it judges by besides, if any; `clips_digest`: of what it hears of both.
-    `target`: the runtime that its front is exported to.
     """
 
     config: SearchConfig
@@ -67,7 +65,11 @@ class Session:
     clips_digest: str | None = None
     recovered: Path | None = None
     training: SpeechSet | None = None
-    target: str = OWN_TARGET
+
+    @property
+    def target(self) -> str:
+        """The runtime that the front is exported to."""
+        return target_of(self.config.runtime, self.profile)
 
     def weights(self, recipe: Recipe) -> Weights | None:
         """The weights that were trained for a recipe, if it has any. Raises InputError when they are missing."""
@@ -156,7 +158,6 @@ def _open(config: SearchConfig, say: Say, complain: Say, check: Callable[[Loaded
         confirm=loaded.confirm,
         unlabelled=loaded.unlabelled,
         training=loaded.speech_to_train_on,
-        target=loaded.target,
         **_divergence_parts(loaded),
     )
 

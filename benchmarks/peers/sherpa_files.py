@@ -22,6 +22,7 @@ from compression.export.onnx_runtime.graph import Graph
 from compression.export.onnx_runtime.layers import Builder
 from compression.export.sherpa_onnx.artifact import DECODER, ENCODER, metadata, write_tokens
 from compression.export.sherpa_onnx.decoder import Caches
+from compression.export.sherpa_onnx.encoder import joined_outputs
 from compression.export.vocabulary import KeptTokens
 from compression.recipe.recipe import MAX_WINDOW_S, Recipe
 from compression.techniques.compressed import Compressed
@@ -53,8 +54,7 @@ def _encoder(network: Compressed, recipe: Recipe) -> Graph:
     build = Builder.of(graph, network, recipe, rows="many")
     mel = graph.input("mel", TensorProto.FLOAT, (1, network.network.dims.n_mels, "frames"))
     layers = cross_keys_and_values(build, mel, network.network, recipe)
-    for name, parts in zip(("cross_k", "cross_v"), zip(*layers, strict=True), strict=True):
-        graph.output(graph.op("Concat", *parts, axis=1), name, (1, "heads", "positions", "width"))
+    joined_outputs(graph, layers, ("cross_k", "cross_v"), (1, "heads", "positions", "width"))
     return graph
 
 
@@ -63,12 +63,11 @@ def _decoder(network: Compressed, recipe: Recipe) -> Graph:
     build = Builder.of(graph, network, recipe, rows="one")
     tokens = graph.input("tokens", TensorProto.INT64, (1, "new"))
     caches = Caches(graph=graph, blocks=tuple(network.network.decoder.blocks))
-    layers = caches.inputs(width=dims.n_text_state // dims.n_text_head)
+    layers = caches.inputs()
     step = DecoderStep(build=build, compressed=network, recipe=recipe)
     x, texts = step.output(tokens, graph.op("Squeeze", caches.offset), layers)
     graph.output(step.logits(x), "logits", (1, "new", dims.n_vocab))
-    for name, parts in zip(("out_self_k", "out_self_v"), zip(*texts, strict=True), strict=True):
-        graph.output(graph.op("Concat", *parts, axis=1), name, (1, "heads", "length", "width"))
+    joined_outputs(graph, texts, ("out_self_k", "out_self_v"), (1, "heads", "length", "width"))
     return graph
 
 

@@ -9,7 +9,8 @@ from whisper.model import Whisper
 
 from compression.techniques.compressed import Vocabulary
 from compression.training.batches import Batch, Batches, batch_of
-from compression.whisper.tokenizer import byte_pair_pieces, text_tokens, tokenizer_of
+from compression.whisper.tokenizer import text_tokens, tokenizer_of
+from runtime.byte_pairs import byte_pair_pieces
 
 
 class Spelling:

@@ -1,12 +1,12 @@
 """Whisper's vocabulary in the forms that other runtimes want it; openai-whisper ships it, so no network is needed."""
 
 from collections.abc import Mapping
-from itertools import pairwise
-from math import inf
 from typing import Any
 
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
+
+from runtime.byte_pairs import byte_pair_pieces
 
 _VISIBLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 _HIDDEN = tuple(byte for byte in range(256) if byte not in _VISIBLE)
@@ -66,22 +66,6 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
             "merges": [" ".join(map(printable, _halves(token, ranks))) for token in tokens if len(token) > 1],
         },
     }
-
-
-def byte_pair_pieces(text: bytes, ranks: Mapping[bytes, int], *, below: float = inf) -> list[bytes]:
-    """Byte pair encoding of one text: of two neighbours that have a rank together, the lowest are merged first.
-
-    Ends where no pair has a rank under `below`. As in tiktoken (Sennrich et al. 2016, on bytes).
-    """
-    parts = [bytes([byte]) for byte in text]
-    while len(parts) > 1:
-        pairs = [ranks.get(left + right, inf) for left, right in pairwise(parts)]
-        lowest = min(pairs)
-        if lowest >= below:
-            break
-        first = pairs.index(lowest)
-        parts[first : first + 2] = [parts[first] + parts[first + 1]]
-    return parts
 
 
 def _halves(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import sherpa_onnx
 
 from evaluators.runtimes.transcribe import Floats, Transcribe
+from runtime.audio import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
-SHORTEST = 160
-"""Samples of one frame. With less, sherpa-onnx 2.0.1 has no frame and its process dies."""
+SHORTEST = 80
+"""With fewer samples sherpa-onnx 2.0.1 has no frame and its process dies."""
 
 
 def load(folder: Path, threads: int) -> Transcribe:

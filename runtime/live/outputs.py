@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from runtime.captions import VTT_HEAD, Caption, CaptionMaker, srt_entry, vtt_entry
 from runtime.errors import OptionError
+from runtime.formats import FORMATS
 from runtime.live.events import Event, FinalWords, SegmentEnd, Tentative
 
 Write = Callable[[str], None]
-FORMATS = ("text", "json", "srt", "vtt")
 
 
 class Output(Protocol):

@@ -2,39 +2,38 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 from common.errors import InputError
 from common.log import tell
 from compression.export.bundle import BUNDLE, FEWEST, MOST, complete_bundle
-from compression.export.targets import check_exportable, export
+from compression.export.targets import export
 from compression.export.whole_folder import check_replaceable, whole_folder
-from search.commands.export import ExportOptions, material_of_run
+from compression.recipe.runtimes import OWN_TARGET
+from search.commands.export import ExportOptions, check_only_run, material_of
 from search.outcome import Outcome
 from search.records.folder import RunFolder
 from search.records.run_records import find_trial, read_outcome
 from search.records.study_store import StudyStore
+from search.session import reopen_session
 from search.trial import Trial
-
-TARGET = "onnxruntime"
-USUAL = 3
 
 
 def run_bundle(options: ExportOptions, *, as_json: bool) -> None:
     """Write the bundle and print where it is, and what equal files saved."""
-    if options.run is None or options.target != TARGET:
-        raise InputError(f"--bundle takes points of a run, for {TARGET}: give a run, without --target")
-    outcome = read_outcome(StudyStore(RunFolder.open(options.run).study, create=False))
-    points = bundled(outcome, options.trial)
+    if options.run is None or options.target != OWN_TARGET:
+        raise InputError(f"--bundle takes points of a run, for {OWN_TARGET}: give a run, without --target")
+    check_only_run(options)
     check_replaceable(options.out, BUNDLE, "bundle")
+    run = RunFolder.open(options.run)
+    points = bundled(read_outcome(StudyStore(run.study, create=False)), options.trial)
+    session = reopen_session(run, tell)
     with whole_folder(options.out) as folder:
         for point in points:
-            material = material_of_run(replace(options, trial=point.recipe.id), options.run)
-            check_exportable(material.recipe, material.model.dimensions, TARGET)
+            material = material_of(session, point.recipe)
             tell(f"Exporting {material.model.name}, recipe {material.recipe.id}, {point.recipe.summary()}")
             out = folder / material.recipe.id
             network = material.network()
-            export(material.model, material.recipe, network, out, target=TARGET, sources=material.sources)
+            export(material.model, material.recipe, network, out, target=OWN_TARGET, sources=material.sources)
         saved = complete_bundle(folder, [point.recipe.id for point in points])
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     names = [point.recipe.id for point in points]

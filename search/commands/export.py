@@ -23,7 +23,7 @@ from search.loading import open_model
 from search.records.folder import RunFolder
 from search.records.run_records import find_trial, read_outcome
 from search.records.study_store import StudyStore
-from search.session import reopen_session
+from search.session import Session, reopen_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Material:
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Write the artifact and print where it is, with its size beside the recipe's."""
     check_replaceable(options.out, MANIFEST, "artifact")
-    material = material_of_run(options, options.run) if options.run else _from_file(options)
+    material = _from_run(options, options.run) if options.run else _from_file(options)
     model, recipe = material.model, material.recipe
     check_exportable(recipe, model.dimensions, options.target)
     tell(f"Exporting {model.name}, recipe {recipe.id}, to {options.target}")
@@ -70,8 +70,25 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
     print(f"{options.out}: {size / 1e6:.1f} MB (its recipe's tensors: {promised / 1e6:.1f} MB), {recipe.summary()}")
 
 
-def material_of_run(options: ExportOptions, run: Path) -> Material:
-    """What the options' trial of a run is made of. Raises InputError when they name more than that."""
+def _from_run(options: ExportOptions, run: Path) -> Material:
+    check_only_run(options)
+    folder = RunFolder.open(run)
+    recipe = find_trial(read_outcome(StudyStore(folder.study, create=False)), options.trial).recipe
+    return material_of(reopen_session(folder, tell), recipe)
+
+
+def material_of(session: Session, recipe: Recipe) -> Material:
+    """What a recipe of a run is made of."""
+    return Material(
+        model=session.model,
+        recipe=recipe,
+        network=lambda: session.network(recipe).on(CPU),
+        sources=sources_of(session, recipe),
+    )
+
+
+def check_only_run(options: ExportOptions) -> None:
+    """Raise InputError where more is named than a run, which has recipe, model and speech."""
     of_recipes = {
         "--recipe": options.recipe_file,
         "--model": options.model,
@@ -82,18 +99,9 @@ def material_of_run(options: ExportOptions, run: Path) -> Material:
     given = ", ".join(name for name, value in of_recipes.items() if value is not None)
     if given:
         raise InputError(
-            f"export takes recipe, model and speech from run {run}: leave out {given}, or give --recipe and --model "
-            "instead of the run"
+            f"export takes recipe, model and speech from run {options.run}: leave out {given}, or give --recipe and "
+            "--model instead of the run"
         )
-    folder = RunFolder.open(run)
-    recipe = find_trial(read_outcome(StudyStore(folder.study, create=False)), options.trial).recipe
-    session = reopen_session(folder, tell)
-    return Material(
-        model=session.model,
-        recipe=recipe,
-        network=lambda: session.network(recipe).on(CPU),
-        sources=sources_of(session, recipe),
-    )
 
 
 def _from_file(options: ExportOptions) -> Material:

@@ -9,7 +9,8 @@ from whisper.model import ResidualAttentionBlock
 
 from compression.export.onnx_runtime.decoder import DecoderStep, LayerCaches
 from compression.export.onnx_runtime.graph import Graph
-from compression.export.onnx_runtime.layers import Builder
+from compression.export.onnx_runtime.layers import Builder, head_width
+from compression.export.sherpa_onnx.encoder import joined_outputs
 from compression.export.vocabulary import KeptTokens
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
@@ -30,15 +31,14 @@ def decoder_graph(compressed: Compressed, recipe: Recipe, kept: KeptTokens) -> G
     build = Builder.of(graph, compressed, recipe, rows="one")
     tokens = graph.input("tokens", TensorProto.INT64, (1, "new"))
     caches = Caches(graph=graph, blocks=tuple(network.decoder.blocks))
-    layers = caches.inputs(width=network.dims.n_text_state // network.dims.n_text_head)
+    layers = caches.inputs()
     start = graph.op("Squeeze", caches.offset)
     step = DecoderStep(build=build, compressed=compressed, recipe=recipe)
     x, texts = step.output(tokens, start, layers)
     logits = _Rules(graph=graph, step=step, kept=kept).logits(x, start)
     vocabulary = network.decoder.token_embedding.num_embeddings
     graph.output(graph.op("Unsqueeze", logits, graph.integers(1)), "logits", (1, 1, vocabulary))
-    for name, parts in zip(("out_self_k", "out_self_v"), zip(*texts, strict=True), strict=True):
-        graph.output(graph.op("Concat", *parts, axis=1), name, (1, "heads", "length", "width"))
+    joined_outputs(graph, texts, ("out_self_k", "out_self_v"), (1, "heads", "length", "width"))
     return graph
 
 
@@ -51,9 +51,9 @@ class Caches:
 
     offset: str = "offset"
 
-    def inputs(self, *, width: int) -> list[LayerCaches]:
-        """By layer. `width`: of a head."""
-        graph = self.graph
+    def inputs(self) -> list[LayerCaches]:
+        """By layer."""
+        graph, width = self.graph, head_width(self.blocks[0].attn)
         own = [block.attn.n_head for block in self.blocks]
         cross = [block.cross_attn.n_head for block in self.blocks]
         selves = [graph.input(f"self_{kind}", TensorProto.FLOAT, ("a", "b", "seen", "c")) for kind in "kv"]

@@ -1,16 +1,20 @@
 """encoder.onnx: the frames that sherpa-onnx computed, to the keys and values of all decoder layers in two tensors."""
 
+from collections.abc import Sequence
+from math import log10
+
 from onnx import TensorProto
 
 from compression.export.onnx_runtime.encoder import cross_keys_and_values
 from compression.export.onnx_runtime.graph import Graph
-from compression.export.onnx_runtime.layers import Builder
+from compression.export.onnx_runtime.layers import Builder, head_width
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
+from runtime.mel import FLOOR
 from runtime.window import FRAMES_PER_S, MARGIN_S, STEP_S, WINDOW_LIMIT_S
 
-QUIETEST = -1.5
-"""Digital silence as a log-mel value: (log10(1e-10) + 4) / 4, where the loudest frame does not raise it."""
+QUIETEST = (log10(FLOOR) + 4) / 4
+"""Digital silence as a log-mel value, where the loudest frame does not raise it."""
 DYNAMIC_RANGE = 2.0
 """Log-mel values are clamped to so much below the loudest one (8 in log10, before the division by 4)."""
 
@@ -25,11 +29,18 @@ def encoder_graph(compressed: Compressed, recipe: Recipe) -> Graph:
     mel = graph.input("mel", TensorProto.FLOAT, (1, network.dims.n_mels, "frames"))
     window = _window(graph, mel, recipe.window_s)
     layers = cross_keys_and_values(build, window, network, recipe)
-    heads = sum(block.cross_attn.n_head for block in network.decoder.blocks)
-    width = network.dims.n_text_state // network.dims.n_text_head
-    for name, parts in zip(("cross_k", "cross_v"), zip(*layers, strict=True), strict=True):
-        graph.output(graph.op("Concat", *parts, axis=1), name, (1, heads, "positions", width))
+    blocks = network.decoder.blocks
+    heads, width = sum(block.cross_attn.n_head for block in blocks), head_width(blocks[0].cross_attn)
+    joined_outputs(graph, layers, ("cross_k", "cross_v"), (1, heads, "positions", width))
     return graph
+
+
+def joined_outputs(
+    graph: Graph, layers: Sequence[tuple[str, str]], names: tuple[str, str], shape: tuple[int | str, ...]
+) -> None:
+    """Keys and values (1, heads, positions, width) of all layers as two outputs, by head one after the other."""
+    for name, parts in zip(names, zip(*layers, strict=True), strict=True):
+        graph.output(graph.op("Concat", *parts, axis=1), name, shape)
 
 
 def _window(graph: Graph, mel: str, recipe_window_s: float) -> str:

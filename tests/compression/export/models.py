@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from compression.calibration.calibration import Calibration, CalibrationSample, measure
+from compression.compress import compress
+from compression.export.manifest import Sources
+from compression.export.targets import export
 from compression.recipe.dimensions import Dimensions
 from compression.recipe.recipe import Recipe
+from compression.recipe.runtimes import unsupported_reason
+from compression.techniques.compressed import Compressed
 from compression.whisper.load import LoadedModel
 from tests.networks import random_network
 
@@ -64,3 +70,19 @@ def without(recipe: Recipe, stack: str, layer: int) -> Recipe:
     layers = list(getattr(recipe, stack))
     layers[layer] = None
     return replace(recipe, **{stack: tuple(layers)})
+
+
+def written(model: LoadedModel, recipe: Recipe, folder: Path, target: str) -> Compressed:
+    """The network of a recipe, exported for a target."""
+    recipe = recipe.canonical(model.dimensions)
+    network = compress(model, recipe, compact_calibration(model))
+    export(model, recipe, network, folder, target=target, sources=Sources(model="compact"))
+    return network
+
+
+def check_refused(target: str, recipe: Recipe, begins: str) -> None:
+    """The reason is one line that begins so: it names the gene."""
+    text = unsupported_reason(target, recipe, COMPACT)
+    assert text is not None
+    assert text.startswith(begins)
+    assert "\n" not in text

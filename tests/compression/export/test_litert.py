@@ -12,17 +12,16 @@ import pytest
 import torch
 
 from common.errors import CompressionError, InputError
-from compression.compress import compress
 from compression.export.litert.stored import Codes, stored
-from compression.export.manifest import Sources, artifact_bytes
-from compression.export.targets import check_exportable, export
+from compression.export.manifest import artifact_bytes
+from compression.export.targets import check_exportable
 from compression.export.vocabulary import KeptTokens
 from compression.recipe.recipe import Recipe
 from compression.techniques.compressed import Compressed
 from compression.techniques.grids import Grid, QuantisedMatrix, quantise
 from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
-from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without
+from tests.compression.export.models import COMPACT, changed, compact_model, without, written
 
 Array = npt.NDArray[np.float32]
 
@@ -59,13 +58,6 @@ def model() -> LoadedModel:
     return compact_model()
 
 
-def written(model: LoadedModel, recipe: Recipe, folder: Path) -> Compressed:
-    recipe = recipe.canonical(model.dimensions)
-    network = compress(model, recipe, compact_calibration(model))
-    export(model, recipe, network, folder, target="litert", sources=Sources(model="compact"))
-    return network
-
-
 def runtime_logits(folder: Path, mel: Array, tokens: Sequence[int]) -> Array:
     """(tokens, vocabulary), with the files called as a program without Python would."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - where it is installed
@@ -96,7 +88,7 @@ def torch_logits(network: Compressed, mel: Array, tokens: Sequence[int]) -> Arra
 
 def compared(model: LoadedModel, recipe: Recipe, folder: Path, frames: int) -> float:
     """The largest difference between logits, by the largest logit."""
-    network = written(model, recipe, folder)
+    network = written(model, recipe, folder, "litert")
     kept = KeptTokens.of(network)
     tokens = [kept.row(50257), kept.row(50362), 314, 1101]
     mel = np.random.default_rng(0).uniform(-0.9, 1.1, (80, frames)).astype(np.float32)
@@ -127,7 +119,7 @@ def test_integers_are_stored_as_integers(model, tmp_path):
         "8": ROUNDING["8 bits"],
         "4": changed(ORIGINAL, bits=4, group_size=32),
     }.items():
-        written(model, recipe, tmp_path / name)
+        written(model, recipe, tmp_path / name, "litert")
         sizes[name] = artifact_bytes(tmp_path / name)
     rows, columns = COMPACT.n_vocab, COMPACT.n_text_state  # of the embedding, whose values are those of float16
     scale = 4 + 8  # bytes of a row's, in float32, and of its zero point
@@ -137,7 +129,7 @@ def test_integers_are_stored_as_integers(model, tmp_path):
 
 @converts
 def test_a_matrix_that_the_converter_changed_is_an_error(model, tmp_path):
-    written(model, ORIGINAL, tmp_path / "a")
+    written(model, ORIGINAL, tmp_path / "a", "litert")
     codes = Codes.of(np.zeros((2, 1, 4), np.uint8), np.ones((2, 1), np.float32), bits=8, is_unpacked=False)
     with pytest.raises(CompressionError, match="1 of 1 matrices are not in the file"):
         stored((tmp_path / "a" / "encoder.tflite").read_bytes(), {b"nothing": codes})
@@ -196,5 +188,5 @@ def test_what_no_kernel_executes_is_refused(recipe, gene):
 def test_without_its_packages_it_says_what_to_install(model, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "litert_torch", None)
     with pytest.raises(InputError, match=r"pip install 'whisperfit\[litert\]'"):
-        written(model, ORIGINAL, tmp_path / "artifact")
+        written(model, ORIGINAL, tmp_path / "artifact", "litert")
     assert not (tmp_path / "artifact").exists()

@@ -24,7 +24,7 @@ from compression.whisper.load import LoadedModel
 from compression.whisper.network import encode
 from compression.whisper.tokenizer import tokenizer_of
 from runtime.window import encoder_frames
-from tests.compression.export.models import COMPACT, changed, compact_calibration, compact_model, without
+from tests.compression.export.models import COMPACT, changed, compact_model, without, written
 from tests.networks import random_network
 
 Array = npt.NDArray[np.float32]
@@ -73,13 +73,6 @@ def model() -> LoadedModel:
     return compact_model()
 
 
-def written(model: LoadedModel, recipe: Recipe, folder: Path) -> Compressed:
-    recipe = recipe.canonical(model.dimensions)
-    network = compress(model, recipe, compact_calibration(model))
-    export(model, recipe, network, folder, target="sherpa-onnx", sources=Sources(model="compact"))
-    return network
-
-
 def heard(frames: int, *, padding: int) -> Array:
     """Random features as sherpa-onnx hands them over: zeros behind them."""
     mel = np.random.default_rng(frames).uniform(-0.9, 1.1, (80, frames)).astype(np.float32)
@@ -99,7 +92,7 @@ def expected(network: Compressed, mel: Array, window_s: float, tokens: Sequence[
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 @pytest.mark.parametrize(("frames", "padding"), [(433, 1000), (151, 50), (2950, 50)], ids=["10 s", "short", "longest"])
 def test_logits_are_those_of_torch(recipe, frames, padding, model, tmp_path):
-    network = written(model, recipe, tmp_path / "artifact")
+    network = written(model, recipe, tmp_path / "artifact", "sherpa-onnx")
     kept = KeptTokens.of(network)
     steps = [[kept.row(50257), kept.row(50362)], [314], [1101]]
     mel = heard(frames, padding=padding)
@@ -113,7 +106,7 @@ def test_logits_are_those_of_torch(recipe, frames, padding, model, tmp_path):
 
 
 def test_an_odd_number_of_frames_and_any_padding_make_no_difference(model, tmp_path):
-    written(model, ORIGINAL, tmp_path / "artifact")
+    written(model, ORIGINAL, tmp_path / "artifact", "sherpa-onnx")
     files = AsSherpaOnnx(tmp_path / "artifact")
     mel = heard(321, padding=0)
     padded = [np.pad(mel, [(0, 0), (0, padding)]) for padding in (0, 1, 100, 1000, 2679)]
@@ -123,7 +116,7 @@ def test_an_odd_number_of_frames_and_any_padding_make_no_difference(model, tmp_p
 
 
 def test_a_text_ends_at_once_where_no_speech_is_foreseen(model, tmp_path):
-    network = written(model, ORIGINAL, tmp_path / "artifact")
+    network = written(model, ORIGINAL, tmp_path / "artifact", "sherpa-onnx")
     no_speech = tokenizer_of(network.network).no_speech
     decoder = network.network.decoder
     with torch.no_grad():
@@ -137,7 +130,7 @@ def test_a_text_ends_at_once_where_no_speech_is_foreseen(model, tmp_path):
 
 def test_each_graph_is_one_file_with_what_the_loader_reads(model, tmp_path):
     recipe = RECIPES["uneven heads"]
-    written(model, without(recipe, "decoder", 1), tmp_path / "artifact")
+    written(model, without(recipe, "decoder", 1), tmp_path / "artifact", "sherpa-onnx")
     names = {path.name for path in (tmp_path / "artifact").iterdir()}
     assert names == {"encoder.onnx", "decoder.onnx", "tokens.txt", "recipe.json", "manifest.json"}
     encoder = onnx.load(tmp_path / "artifact" / "encoder.onnx", load_external_data=False)
@@ -163,7 +156,7 @@ def test_each_graph_is_one_file_with_what_the_loader_reads(model, tmp_path):
 
 
 def test_tokens_are_rows_of_the_shorter_vocabulary(model, tmp_path):
-    network = written(model, RECIPES["shorter vocabulary"], tmp_path / "artifact")
+    network = written(model, RECIPES["shorter vocabulary"], tmp_path / "artifact", "sherpa-onnx")
     lines = (tmp_path / "artifact" / "tokens.txt").read_text(encoding="ascii").splitlines()
     tokens = {int(row): base64.b64decode(text) for text, row in map(str.split, lines)}
     encoding = tokenizer_of(network.network).encoding
@@ -186,4 +179,4 @@ def test_a_multilingual_model_names_its_languages_and_prompt(tmp_path):
 def test_a_graph_that_is_too_large_for_one_file_is_refused(model, monkeypatch, tmp_path):
     monkeypatch.setattr(sherpa_onnx, "LARGEST_FILE", 1000)
     with pytest.raises(InputError, match=r"encoder\.onnx would have over 2 GB"):
-        written(model, ORIGINAL, tmp_path / "artifact")
+        written(model, ORIGINAL, tmp_path / "artifact", "sherpa-onnx")
